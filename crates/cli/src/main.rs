@@ -1,0 +1,2 @@
+//! The `pvfs` binary.
+fn main() {}

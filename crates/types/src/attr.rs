@@ -1,0 +1,134 @@
+//! Attributes of inodes, and who asks.
+
+use crate::{DataGen, Distribution, Ino, LayoutHint, Timestamp};
+use minicbor::{Decode, Encode};
+
+/// What kind of thing an inode is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(index_only)]
+pub enum FileKind {
+    #[n(0)]
+    File,
+    #[n(1)]
+    Dir,
+    #[n(2)]
+    Symlink,
+    #[n(3)]
+    Fifo,
+    #[n(4)]
+    Socket,
+    #[n(5)]
+    CharDev,
+    #[n(6)]
+    BlockDev,
+}
+
+/// Bits of a mode, as `stat(2)` names them. Modes here carry the low 12 bits; the kind is apart.
+pub mod mode {
+    pub const SUID: u32 = 0o4000;
+    pub const SGID: u32 = 0o2000;
+    pub const STICKY: u32 = 0o1000;
+    pub const ALL: u32 = 0o7777;
+    pub const R: u32 = 4;
+    pub const W: u32 = 2;
+    pub const X: u32 = 1;
+}
+
+/// What `stat` tells of an inode, and where a file's bytes lie.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Attr {
+    #[n(0)]
+    pub ino: Ino,
+    #[n(1)]
+    pub kind: FileKind,
+    /// The low 12 bits of `st_mode`.
+    #[n(2)]
+    pub mode: u32,
+    #[n(3)]
+    pub uid: u32,
+    #[n(4)]
+    pub gid: u32,
+    #[n(5)]
+    pub nlink: u32,
+    /// The mgr's record of the size in bytes; see `has_writers` in the replies that carry this.
+    #[n(6)]
+    pub size: u64,
+    /// Raised by every truncation. A size remembered under another epoch is void.
+    #[n(7)]
+    pub size_epoch: u32,
+    #[n(8)]
+    pub atime: Timestamp,
+    #[n(9)]
+    pub mtime: Timestamp,
+    #[n(10)]
+    pub ctime: Timestamp,
+    #[n(11)]
+    pub btime: Timestamp,
+    /// Device number of device nodes as `(major, minor)`, else `(0, 0)`.
+    #[n(12)]
+    pub rdev: (u32, u32),
+    /// Raised by every change of this inode.
+    #[n(13)]
+    pub change: u64,
+    /// Regular files only: how their bytes are dealt to targets.
+    #[n(14)]
+    pub dist: Option<Distribution>,
+    /// Regular files only: which generation of objects is the live one.
+    #[n(15)]
+    pub data_gen: DataGen,
+    /// Directories only: what files made in it shall inherit, where it was set.
+    #[n(16)]
+    pub layout: Option<LayoutHint>,
+}
+
+/// Who asks: the caller's file system ids, as the client's machine knows them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Cred {
+    #[n(0)]
+    pub uid: u32,
+    #[n(1)]
+    pub gid: u32,
+    /// Supplementary groups.
+    #[n(2)]
+    pub groups: Vec<u32>,
+}
+
+impl Cred {
+    pub const fn root() -> Cred {
+        Cred { uid: 0, gid: 0, groups: Vec::new() }
+    }
+
+    pub fn is_root(&self) -> bool {
+        self.uid == 0
+    }
+
+    pub fn in_group(&self, gid: u32) -> bool {
+        self.gid == gid || self.groups.contains(&gid)
+    }
+}
+
+/// A time in a [`SetAttr`]: the mgr's clock, or one the caller names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum SetTime {
+    #[n(0)]
+    Now,
+    #[n(1)]
+    At(#[n(0)] Timestamp),
+}
+
+/// What to change of an inode's attributes; `None` leaves as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct SetAttr {
+    #[n(0)]
+    pub mode: Option<u32>,
+    #[n(1)]
+    pub uid: Option<u32>,
+    #[n(2)]
+    pub gid: Option<u32>,
+    #[n(3)]
+    pub size: Option<u64>,
+    #[n(4)]
+    pub atime: Option<SetTime>,
+    #[n(5)]
+    pub mtime: Option<SetTime>,
+}

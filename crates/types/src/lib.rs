@@ -1,0 +1,20 @@
+//! The words every other crate speaks: ids, offsets, striping arithmetic, names, attributes, errno, limits.
+//!
+//! Owns what these things *mean*. Knows no I/O, no clock and no async code; every function here is pure.
+
+pub mod attr;
+pub mod errno;
+pub mod ids;
+pub mod limits;
+pub mod name;
+pub mod pattern;
+pub mod striping;
+pub mod time;
+
+pub use attr::{Attr, Cred, FileKind, SetAttr, SetTime, mode};
+pub use errno::Errno;
+pub use ids::{DataGen, FsId, Ino, IodtabGen, ObjectId, SessionId, Slot, TargetId, TargetUuid};
+pub use name::{Name, NameError};
+pub use pattern::{Level, Pattern, PatternError};
+pub use striping::{Distribution, LayoutError, LayoutHint, LogicalOffset, ObjectOffset, Piece};
+pub use time::Timestamp;

@@ -1,0 +1,37 @@
+//! The bounds of the system. Whatever comes from outside is held against them before memory is given to it.
+
+/// The longest name of one directory entry, in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+/// The longest path and the longest symbolic link, in bytes, without a closing NUL.
+pub const PATH_BYTES_MAX: usize = 4095;
+/// The largest file size, in bytes: `i64::MAX`, as POSIX `off_t` has it.
+pub const FILE_BYTES_MAX: u64 = i64::MAX.cast_unsigned();
+/// Most names one inode can have.
+pub const LINK_MAX: u32 = 1_000_000;
+
+/// Strip sizes are multiples of this (4 KiB) …
+pub const STRIP_BYTES_MIN: u32 = 4096;
+/// … and at most this (1 GiB).
+pub const STRIP_BYTES_MAX: u32 = 1 << 30;
+/// The strip size where nobody asks for another: 1 MiB, the size of the kernel's largest FUSE request.
+pub const STRIP_BYTES_DEFAULT: u32 = 1 << 20;
+/// Most targets one file can be dealt over.
+pub const PCOUNT_MAX: u16 = 1024;
+/// Most targets one file system can have.
+pub const TARGETS_MAX: usize = 10_000;
+
+/// The longest body of a frame (headers and payload not counted), in bytes.
+pub const BODY_BYTES_MAX: u32 = 1 << 20;
+/// The longest payload of a frame, in bytes. Clients split larger requests.
+pub const PAYLOAD_BYTES_MAX: u32 = 4 << 20;
+/// Most pieces one list request to an iod may carry.
+pub const PIECES_MAX: usize = 16_384;
+
+/// Mutating requests a session may have in flight; each has a slot that keeps its last reply.
+pub const SESSION_SLOTS: u16 = 64;
+/// Most supplementary groups of a caller (Linux: `NGROUPS_MAX`).
+pub const GROUPS_MAX: usize = 65_536;
+/// Supplementary groups beyond this many are not sent: the first ones count.
+pub const GROUPS_SENT_MAX: usize = 1024;
+/// Most directory entries one readdir reply may carry.
+pub const READDIR_ENTRIES_MAX: u32 = 4096;

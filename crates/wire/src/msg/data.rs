@@ -1,0 +1,164 @@
+//! Bytes: client to iod, and what a mgr asks of iods.
+
+use super::{request, session::Done};
+use crate::{Capability, Lease};
+use minicbor::{Decode, Encode};
+use pvfs_types::{ObjectId, ObjectOffset, Pattern, Slot, TargetId, Timestamp};
+
+/// What an iod bears in every answer about data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Generations {
+    /// Random, drawn at the start of the iod's process.
+    #[n(0)]
+    pub process: u64,
+    /// From the machine's boot id.
+    #[n(1)]
+    pub boot: u64,
+    /// Raised when the target may have lost acknowledged bytes.
+    #[n(2)]
+    pub store: u64,
+}
+
+/// The right to do it: a capability and the session's current lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Pass {
+    #[n(0)]
+    pub capability: Capability,
+    #[n(1)]
+    pub lease: Lease,
+}
+
+/// A run of bytes of one object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Run {
+    #[n(0)]
+    pub offset: ObjectOffset,
+    /// In bytes, not 0.
+    #[n(1)]
+    pub len: u32,
+}
+
+/// Which bytes of a slot's object a request is about, in the order of its payload.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Ranges {
+    /// Listed; at most `limits::PIECES_MAX`.
+    #[n(0)]
+    List(#[n(0)] Vec<Run>),
+    /// Described in the file's own offsets; the iod deals it with the capability's distribution and takes what falls
+    /// to its slot, in file order.
+    #[n(1)]
+    Strided(#[n(0)] Pattern),
+}
+
+/// Reads. The payload of the reply holds, run by run, the bytes that lie below the object's end.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Read {
+    #[n(0)]
+    pub target: TargetId,
+    #[n(1)]
+    pub pass: Pass,
+    #[n(2)]
+    pub slot: Slot,
+    #[n(3)]
+    pub ranges: Ranges,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ReadDone {
+    #[n(0)]
+    pub generations: Generations,
+    /// The object's length in bytes at that moment. Bytes of a run at or past it are not in the payload; whether they
+    /// are a hole or past the end of the file, the client tells by the file's size.
+    #[n(1)]
+    pub object_len: u64,
+    /// False: there is no such object (nothing was written in this slot, or this data generation is gone).
+    #[n(2)]
+    pub exists: bool,
+}
+
+/// Writes the payload. Done whole or, after an error, in part; sent again, it has the same effect.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Write {
+    #[n(0)]
+    pub target: TargetId,
+    #[n(1)]
+    pub pass: Pass,
+    #[n(2)]
+    pub slot: Slot,
+    #[n(3)]
+    pub ranges: Ranges,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Written {
+    #[n(0)]
+    pub generations: Generations,
+}
+
+/// Makes what was written to these slots of the capability's file durable, whoever wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Sync {
+    #[n(0)]
+    pub target: TargetId,
+    #[n(1)]
+    pub pass: Pass,
+    #[n(2)]
+    pub slots: Vec<Slot>,
+}
+
+/// Asks how long objects are. Any authenticated peer may.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct StatObjects {
+    #[n(0)]
+    pub target: TargetId,
+    #[n(1)]
+    pub objects: Vec<ObjectId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ObjectStats {
+    #[n(0)]
+    pub generations: Generations,
+    /// In the order asked; `None`: no such object.
+    #[n(1)]
+    pub objects: Vec<Option<ObjectStat>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ObjectStat {
+    #[n(0)]
+    pub len: u64,
+    /// Bytes allocated on the target's disk.
+    #[n(1)]
+    pub allocated: u64,
+    #[n(2)]
+    pub mtime: Timestamp,
+}
+
+/// Removes objects; one that is not there counts as removed. Daemons only.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct RemoveObjects {
+    #[n(0)]
+    pub target: TargetId,
+    #[n(1)]
+    pub objects: Vec<ObjectId>,
+}
+
+/// Cuts objects to a length, durably, before it answers. Never makes one longer; one that is not there stays so.
+/// Daemons only.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct TruncateObjects {
+    #[n(0)]
+    pub target: TargetId,
+    #[n(1)]
+    pub objects: Vec<(ObjectId, u64)>,
+}
+
+request! {
+    Read => Read, ReadDone;
+    Write => Write, Written;
+    Sync => Sync, Written;
+    StatObjects => StatObjects, ObjectStats;
+    RemoveObjects => RemoveObjects, Done;
+    TruncateObjects => TruncateObjects, Done;
+}

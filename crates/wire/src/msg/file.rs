@@ -1,0 +1,62 @@
+//! Operations on open files: client to mgr. `open` yields a signed capability; nobody remembers readers.
+
+use super::{namespace::Entry, request, session::Mutator};
+use crate::{Access, Capability};
+use minicbor::{Decode, Encode};
+use pvfs_types::{Ino, Timestamp};
+
+/// Opens a regular file. With write access the session is recorded as a writer.
+///
+/// Readers' opens record nothing, so they need no slot: `by.slot` and `by.seq` count only with `access.write` or
+/// `truncate`.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Open {
+    #[n(0)]
+    pub by: Mutator,
+    #[n(1)]
+    pub ino: Ino,
+    #[n(2)]
+    pub access: Access,
+    /// `O_TRUNC`.
+    #[n(3)]
+    pub truncate: bool,
+    /// The client has the file open already and needs a fresh capability or writer record: no permission check, and
+    /// an orphan may be opened.
+    #[n(4)]
+    pub again: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Opened {
+    #[n(0)]
+    pub entry: Entry,
+    #[n(1)]
+    pub capability: Capability,
+}
+
+/// A writer tells what it wrote, at fsync and close.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ReportSize {
+    #[n(0)]
+    pub by: Mutator,
+    #[n(1)]
+    pub ino: Ino,
+    /// The end of the last byte this client wrote or found. The record grows to it, never shrinks.
+    #[n(2)]
+    pub size: u64,
+    /// The epoch `size` was learned under. Another one now: a truncation came between, `size` is not taken, the
+    /// reply says so by its own epoch, and the client asks the targets and reports again.
+    #[n(3)]
+    pub size_epoch: u32,
+    /// When it last wrote, in the mgr's time; `None`: no write since the last report.
+    #[n(4)]
+    pub mtime: Option<Timestamp>,
+    /// Also ends this session's standing as a writer of the file.
+    #[n(5)]
+    pub close: bool,
+}
+
+request! {
+    Open => Open, Opened;
+    ReportSize => ReportSize, Entry;
+}

@@ -1,0 +1,107 @@
+//! The messages, by what they are about, and the list of all operations.
+
+pub mod admin;
+pub mod data;
+pub mod file;
+pub mod hello;
+pub mod namespace;
+pub mod session;
+
+use minicbor::{Decode, Encode};
+
+/// A request: which operation it is and what answers it.
+pub trait Request: Encode<()> + for<'b> Decode<'b, ()> + Send + Sync + 'static {
+    const OP: Op;
+    type Reply: Encode<()> + for<'b> Decode<'b, ()> + Send + 'static;
+}
+
+macro_rules! ops {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
+        /// Every operation, with its number on the wire. A number never changes its meaning.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u16)]
+        pub enum Op { $($(#[$doc])* $name = $number,)* }
+
+        impl Op {
+            pub const ALL: &[Op] = &[$(Op::$name,)*];
+
+            pub fn number(self) -> u16 {
+                self as u16
+            }
+
+            pub fn from_number(number: u16) -> Option<Op> {
+                match number {
+                    $($number => Some(Op::$name),)*
+                    _ => None,
+                }
+            }
+
+            /// The name that counters, logs and traces show.
+            pub fn name(self) -> &'static str {
+                match self { $(Op::$name => $text,)* }
+            }
+        }
+    };
+}
+
+ops! {
+    // Any two peers.
+    Hello = 0x001, "hello";
+    Prove = 0x002, "prove";
+    Ping = 0x003, "ping";
+    Status = 0x004, "status";
+
+    // Client to mgr: sessions and the map.
+    OpenSession = 0x101, "open_session";
+    KeepAlive = 0x102, "keep_alive";
+    CloseSession = 0x103, "close_session";
+    GetTargets = 0x104, "get_targets";
+
+    // Client to mgr: reading the name space.
+    Lookup = 0x201, "lookup";
+    GetAttr = 0x202, "getattr";
+    ReadLink = 0x203, "readlink";
+    ReadDir = 0x204, "readdir";
+    StatFs = 0x205, "statfs";
+    Access = 0x206, "access";
+
+    // Client to mgr: changing the name space.
+    SetAttr = 0x301, "setattr";
+    Create = 0x302, "create";
+    MkDir = 0x303, "mkdir";
+    MkNod = 0x304, "mknod";
+    SymLink = 0x305, "symlink";
+    Link = 0x306, "link";
+    Unlink = 0x307, "unlink";
+    RmDir = 0x308, "rmdir";
+    Rename = 0x309, "rename";
+    SetLayout = 0x30a, "set_layout";
+
+    // Client to mgr: open files.
+    Open = 0x401, "open";
+    ReportSize = 0x402, "report_size";
+
+    // Client to iod.
+    Read = 0x501, "read";
+    Write = 0x502, "write";
+    Sync = 0x503, "sync";
+    StatObjects = 0x504, "stat_objects";
+
+    // Mgr to iod.
+    RemoveObjects = 0x601, "remove_objects";
+    TruncateObjects = 0x602, "truncate_objects";
+
+    // Iod to mgr.
+    Heartbeat = 0x701, "heartbeat";
+}
+
+/// Binds requests to their operations and replies.
+macro_rules! request {
+    ($($request:ty => $op:ident, $reply:ty;)*) => {
+        $(impl crate::msg::Request for $request {
+            const OP: crate::msg::Op = crate::msg::Op::$op;
+            type Reply = $reply;
+        })*
+    };
+}
+pub(crate) use request;
