@@ -1,1 +1,13 @@
-//! (to be written)
+//! The outside world as traits with their real versions: clock, disk, network; and the counters every daemon has.
+//!
+//! These traits are the seams where tests put faults in. Knows no messages and no formats.
+
+pub mod clock;
+
+pub mod metrics;
+pub mod random;
+pub mod transport;
+
+pub use clock::{Clock, SystemClock};
+pub use metrics::{Counter, Gauge, Metrics};
+pub use transport::{BoxFuture, Listener, Stream, TcpTransport, Transport};
