@@ -1,0 +1,455 @@
+//! One example or more of every message, with every field set to something that its neighbours are not.
+//!
+//! Owns the examples behind `golden.txt`. A new message gets its example here; an old example never changes.
+
+use pvfs_types::{
+    Attr, Cred, DataGen, Distribution, FileKind, FsId, Ino, IodtabGen, LayoutHint, Level, LogicalOffset,
+    Name, ObjectId, ObjectOffset, Pattern, SessionId, SetAttr as Changes, SetTime, Slot, TargetId,
+    TargetUuid, Timestamp,
+};
+use pvfs_wire::cap::Grant;
+use pvfs_wire::msg::admin::*;
+use pvfs_wire::msg::data::{self, *};
+use pvfs_wire::msg::file::*;
+use pvfs_wire::msg::hello::*;
+use pvfs_wire::msg::namespace::*;
+use pvfs_wire::msg::session::*;
+use pvfs_wire::{Access, Capability, FrameError, Lease, MacKey, Op, Request};
+
+/// One encoded message.
+pub struct Sample {
+    pub op: Op,
+    /// `request` or `reply`.
+    pub kind: &'static str,
+    pub bytes: Vec<u8>,
+    /// Decodes bytes as this message and encodes it again.
+    pub reencode: fn(&[u8]) -> Result<Vec<u8>, FrameError>,
+}
+
+fn reencode<T>(bytes: &[u8]) -> Result<Vec<u8>, FrameError>
+where
+    T: minicbor::Encode<()> + for<'b> minicbor::Decode<'b, ()>,
+{
+    Ok(pvfs_wire::encode(&pvfs_wire::decode::<T>(bytes)?))
+}
+
+struct Samples(Vec<Sample>);
+
+impl Samples {
+    fn request<R: Request>(&mut self, request: &R) {
+        let bytes = pvfs_wire::encode(request);
+        self.0.push(Sample { op: R::OP, kind: "request", bytes, reencode: reencode::<R> });
+    }
+
+    fn reply<R: Request>(&mut self, reply: &R::Reply) {
+        let bytes = pvfs_wire::encode(reply);
+        self.0.push(Sample { op: R::OP, kind: "reply", bytes, reencode: reencode::<R::Reply> });
+    }
+
+    fn both<R: Request>(&mut self, request: &R, reply: &R::Reply) {
+        self.request(request);
+        self.reply::<R>(reply);
+    }
+}
+
+/// All examples, in the order of `golden.txt`.
+pub fn all() -> Vec<Sample> {
+    let mut samples = Samples(Vec::new());
+    hello(&mut samples);
+    admin(&mut samples);
+    session(&mut samples);
+    reading(&mut samples);
+    changing(&mut samples);
+    renaming(&mut samples);
+    open_files(&mut samples);
+    bytes(&mut samples);
+    samples.0
+}
+
+/// A hello and the answer to it; the proofs in `golden.txt` are over these two.
+pub fn opening() -> (Hello, Challenge) {
+    let hello = Hello {
+        version_min: 1,
+        version_max: 2,
+        fs: Some(FsId([3; 16])),
+        role: Role::Iod,
+        client: [4; 16],
+        connection: 5,
+        nonce: [6; 32],
+        label: "iod on host7".into(),
+    };
+    (hello, Challenge { version: 1, nonce: [8; 32] })
+}
+
+fn hello(s: &mut Samples) {
+    let (hello, challenge) = opening();
+    s.both(&hello, &challenge);
+    s.request(&Hello {
+        version_min: 1,
+        version_max: 1,
+        fs: None,
+        role: Role::Client,
+        client: [9; 16],
+        connection: 1,
+        nonce: [10; 32],
+        label: String::new(),
+    });
+    s.both(
+        &Prove { proof: [11; 32] },
+        &Welcome {
+            proof: [12; 32],
+            fs: FsId([13; 16]),
+            role: Role::Mgr,
+            process: 0x1122_3344_5566_7788,
+            label: "mgr".into(),
+        },
+    );
+}
+
+fn admin(s: &mut Samples) {
+    s.both(&Ping {}, &Done {});
+    let target = TargetStatus {
+        id: Some(TargetId(1)),
+        uuid: TargetUuid([2; 16]),
+        dir: "/data/t1".into(),
+        bytes_total: 3 << 40,
+        bytes_free: 4 << 30,
+        generations: generations(),
+    };
+    s.both(
+        &GetStatus {},
+        &DaemonStatus {
+            role: Role::Mgr,
+            version: "0.1.0".into(),
+            pid: 1234,
+            started: at(5),
+            uptime_ms: 6000,
+            process: 7,
+            counters: vec![("pvfs_messages_total{dir=\"sent\"}".into(), 8)],
+            targets: vec![target.clone(), TargetStatus { id: None, ..target }],
+            sessions: vec![SessionStatus {
+                id: SessionId(9),
+                label: "mount".into(),
+                heard_ms_ago: 10,
+                lease_ms_left: 11,
+            }],
+        },
+    );
+    s.both(
+        &Heartbeat {
+            addr: "127.0.0.1:7335".into(),
+            targets: vec![TargetReport {
+                uuid: TargetUuid([1; 16]),
+                generations: generations(),
+                bytes_total: 2 << 40,
+                bytes_free: 1 << 40,
+            }],
+            mgr_time_ms: 3,
+            stopping: true,
+        },
+        &HeartbeatAnswer { mgr_time_ms: 4, targets: vec![Some(TargetId(5)), None] },
+    );
+}
+
+fn session(s: &mut Samples) {
+    s.both(
+        &OpenSession { client: [1; 16], incarnation: 2, label: "pvfs mount /mnt on host3".into() },
+        &SessionOpened {
+            session: SessionId(4),
+            slots: 64,
+            lease: lease(),
+            keep_alive_ms: 2000,
+            mgr_time_ms: 5,
+            now: at(6),
+            orphans_seen: 7,
+        },
+    );
+    s.both(
+        &KeepAlive {
+            session: SessionId(1),
+            orphans_seen: 2,
+            claims: vec![Ino(3), Ino(4)],
+            releases: vec![Ino(5)],
+        },
+        &KeptAlive {
+            lease: lease(),
+            mgr_time_ms: 6,
+            now: at(7),
+            orphans: vec![Orphan { seq: 8, ino: Ino(9) }],
+            more: true,
+            targets_version: 10,
+        },
+    );
+    s.both(&CloseSession { session: SessionId(1) }, &Done {});
+    s.both(
+        &GetTargets {},
+        &Targets {
+            version: 1,
+            targets: vec![TargetInfo {
+                id: TargetId(2),
+                uuid: TargetUuid([3; 16]),
+                addr: "127.0.0.1:7335".into(),
+                up: true,
+                bytes_total: 4 << 40,
+                bytes_free: 5 << 30,
+                heard_ms_ago: Some(6),
+            }],
+            iodtabs: vec![Iodtab { generation: IodtabGen(7), targets: vec![TargetId(2), TargetId(1)] }],
+        },
+    );
+}
+
+fn reading(s: &mut Samples) {
+    s.both(&Lookup { caller: caller(), dir: Ino(1), name: Some(name("file")) }, &file_entry());
+    s.both(&Lookup { caller: caller(), dir: Ino(2), name: None }, &dir_entry());
+    s.both(&GetAttr { caller: caller(), ino: Ino(2) }, &dir_entry());
+    s.both(&ReadLink { caller: caller(), ino: Ino(3) }, &LinkTarget { target: b"../else\xffwhere".to_vec() });
+    s.both(
+        &ReadDir { caller: caller(), dir: Ino(1), cookie: 4, entries_max: 100, plus: true },
+        &DirEntries {
+            entries: vec![
+                DirEntry {
+                    name: name("a"),
+                    ino: Ino(5),
+                    kind: FileKind::Symlink,
+                    cookie: i64::MAX.cast_unsigned(),
+                    entry: None,
+                },
+                DirEntry {
+                    name: name("b"),
+                    ino: Ino(7),
+                    kind: FileKind::File,
+                    cookie: 3,
+                    entry: Some(file_entry()),
+                },
+            ],
+            end: true,
+        },
+    );
+    s.both(&StatFs {}, &FsUsage { bytes_total: 1 << 50, bytes_free: 1 << 49, inodes: 12 });
+    s.both(&CheckAccess { caller: caller(), ino: Ino(1), mask: 5 }, &Done {});
+}
+
+fn changing(s: &mut Samples) {
+    s.both(
+        &SetAttr {
+            by: mutator(),
+            ino: Ino(1),
+            changes: Changes {
+                mode: Some(0o4755),
+                uid: Some(2),
+                gid: Some(3),
+                size: Some(4),
+                atime: Some(SetTime::Now),
+                mtime: Some(SetTime::At(at(5))),
+            },
+            by_handle: true,
+            want: Some(Access::READ_WRITE),
+        },
+        &AttrSet { entry: file_entry(), capability: Some(capability()) },
+    );
+    s.both(
+        &SetAttr { by: mutator(), ino: Ino(1), changes: Changes::default(), by_handle: false, want: None },
+        &AttrSet { entry: dir_entry(), capability: None },
+    );
+    s.both(
+        &Create {
+            by: mutator(),
+            dir: Ino(1),
+            name: name("new"),
+            mode: 0o640,
+            exclusive: true,
+            open: Some(Access::WRITE),
+            truncate: true,
+            layout: layout(),
+        },
+        &Created { entry: file_entry(), capability: Some(capability()), created: true },
+    );
+    s.both(&MkDir { by: mutator(), dir: Ino(1), name: name("dir"), mode: 0o755 }, &dir_entry());
+    s.both(
+        &MkNod {
+            by: mutator(),
+            dir: Ino(1),
+            name: name("null"),
+            mode: 0o666,
+            kind: FileKind::CharDev,
+            rdev: (1, 3),
+        },
+        &Entry {
+            attr: Attr { kind: FileKind::CharDev, rdev: (1, 3), ..dir_entry().attr },
+            has_writers: false,
+        },
+    );
+    s.both(
+        &SymLink { by: mutator(), dir: Ino(1), name: name("link"), target: b"target".to_vec() },
+        &dir_entry(),
+    );
+    s.both(
+        &SetLayout { by: mutator(), ino: Ino(2), layout: layout() },
+        &Entry { attr: Attr { layout: Some(layout()), ..dir_entry().attr }, has_writers: false },
+    );
+}
+
+fn renaming(s: &mut Samples) {
+    s.both(&Link { by: mutator(), ino: Ino(1), dir: Ino(2), name: name("second") }, &file_entry());
+    s.both(
+        &Unlink { by: mutator(), dir: Ino(1), name: name("gone") },
+        &Unlinked { orphan: Some(Orphan { seq: 2, ino: Ino(3) }) },
+    );
+    s.both(&RmDir { by: mutator(), dir: Ino(1), name: name("empty") }, &Done {});
+    let rename = Rename {
+        by: mutator(),
+        dir: Ino(1),
+        name: name("old"),
+        new_dir: Ino(2),
+        new_name: name("new"),
+        mode: RenameMode::Replace,
+    };
+    s.both(&rename, &Unlinked { orphan: None });
+    s.request(&Rename { mode: RenameMode::NoReplace, ..rename.clone() });
+    s.request(&Rename { mode: RenameMode::Exchange, ..rename });
+}
+
+fn open_files(s: &mut Samples) {
+    s.both(
+        &Open { by: mutator(), ino: Ino(7), access: Access::READ, truncate: true, again: true },
+        &Opened { entry: file_entry(), capability: capability() },
+    );
+    let report = ReportSize {
+        by: mutator(),
+        ino: Ino(7),
+        size: 1 << 33,
+        size_epoch: 2,
+        mtime: Some(at(3)),
+        close: true,
+    };
+    s.both(&report, &file_entry());
+    s.request(&ReportSize { mtime: None, close: false, ..report });
+}
+
+fn bytes(s: &mut Samples) {
+    let list = Ranges::List(vec![
+        Run { offset: ObjectOffset(0), len: 1 },
+        Run { offset: ObjectOffset(1 << 40), len: 1 << 20 },
+    ]);
+    let strided = Ranges::Strided(Pattern {
+        start: LogicalOffset(1),
+        len: 2,
+        levels: vec![Level { count: 3, stride: 400 }, Level { count: 5, stride: 60 }],
+    });
+    let read =
+        data::Read { target: TargetId(1), pass: pass(), slot: Slot(2), ranges: Ranges::List(Vec::new()) };
+    s.both(&read, &ReadDone { generations: generations(), object_len: 3, exists: true });
+    s.request(&data::Read { ranges: list.clone(), ..read.clone() });
+    s.request(&data::Read { ranges: strided.clone(), ..read });
+    let write = data::Write { target: TargetId(1), pass: pass(), slot: Slot(2), ranges: list };
+    s.both(&write, &Written { generations: generations() });
+    s.request(&data::Write { ranges: strided, ..write });
+    s.both(
+        &data::Sync { target: TargetId(1), pass: pass(), slots: vec![Slot(0), Slot(2)] },
+        &Written { generations: generations() },
+    );
+    s.both(
+        &StatObjects { target: TargetId(1), objects: vec![object()] },
+        &ObjectStats {
+            generations: generations(),
+            objects: vec![Some(ObjectStat { len: 1, allocated: 4096, mtime: at(2) }), None],
+        },
+    );
+    s.both(&RemoveObjects { target: TargetId(1), objects: vec![object()] }, &Done {});
+    s.both(&TruncateObjects { target: TargetId(1), objects: vec![(object(), 5)] }, &Done {});
+}
+
+fn at(secs: i64) -> Timestamp {
+    Timestamp { secs, nanos: 999_999_999 }
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("a name")
+}
+
+fn cred() -> Cred {
+    Cred { uid: 1000, gid: 1001, groups: vec![27, 1001] }
+}
+
+fn caller() -> Caller {
+    Caller { session: SessionId(17), cred: cred() }
+}
+
+fn mutator() -> Mutator {
+    Mutator { session: SessionId(17), slot: 63, seq: 1 << 40, cred: cred() }
+}
+
+fn key() -> MacKey {
+    MacKey::from_daemon_secret(&[42; 32])
+}
+
+fn lease() -> Lease {
+    Lease::sign(SessionId(17), 30_000, &key())
+}
+
+fn dist() -> Distribution {
+    Distribution { iodtab: IodtabGen(1), base: 2, pcount: 3, ssize: 65536 }
+}
+
+fn layout() -> LayoutHint {
+    LayoutHint { base: None, pcount: Some(2), ssize: Some(4096) }
+}
+
+fn capability() -> Capability {
+    let grant = Grant {
+        session: SessionId(17),
+        ino: Ino(7),
+        data_gen: DataGen(2),
+        dist: dist(),
+        access: Access::READ_WRITE,
+    };
+    Capability::sign(grant, &key())
+}
+
+fn pass() -> Pass {
+    Pass { capability: capability(), lease: lease() }
+}
+
+fn generations() -> Generations {
+    Generations { process: 101, boot: 102, store: 103 }
+}
+
+fn object() -> ObjectId {
+    ObjectId { ino: Ino(7), data_gen: DataGen(2), slot: Slot(1) }
+}
+
+fn file_entry() -> Entry {
+    let attr = Attr {
+        ino: Ino(7),
+        kind: FileKind::File,
+        mode: 0o644,
+        uid: 1000,
+        gid: 1001,
+        nlink: 2,
+        size: 1 << 32,
+        size_epoch: 3,
+        atime: at(-1),
+        mtime: at(2),
+        ctime: at(3),
+        btime: at(4),
+        rdev: (0, 0),
+        change: 5,
+        dist: Some(dist()),
+        data_gen: DataGen(2),
+        layout: None,
+    };
+    Entry { attr, has_writers: true }
+}
+
+fn dir_entry() -> Entry {
+    let attr = Attr {
+        ino: Ino(2),
+        kind: FileKind::Dir,
+        mode: 0o1777,
+        dist: None,
+        data_gen: DataGen(0),
+        ..file_entry().attr
+    };
+    Entry { attr, has_writers: false }
+}
