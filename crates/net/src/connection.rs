@@ -1,0 +1,165 @@
+//! One live connection to a server: many calls at once, each with its own request id.
+
+use crate::{
+    NetError,
+    counters::{Direction, MessageCounters},
+    framing::{Frame, FrameReader, FrameWriter, Head},
+};
+use bytes::Bytes;
+use pvfs_wire::{FrameKind, Op, msg::hello::Welcome};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use tokio::{sync::oneshot, task::AbortHandle};
+
+/// The connection is gone; the request may have been done or not.
+#[derive(Debug)]
+pub struct Lost;
+
+/// Ends with its last handle; calls in flight then get [`Lost`].
+pub struct Connection {
+    pub welcome: Welcome,
+    version: u16,
+    writer: tokio::sync::Mutex<FrameWriter>,
+    pending: Arc<Pending>,
+    next_id: AtomicU64,
+    counters: MessageCounters,
+    reader: AbortHandle,
+}
+
+/// Who waits for which answer; `None` once the connection is broken.
+struct Pending(Mutex<Option<HashMap<u64, oneshot::Sender<Frame>>>>);
+
+impl Pending {
+    fn with<T>(&self, act: impl FnOnce(&mut Option<HashMap<u64, oneshot::Sender<Frame>>>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Connection {
+    /// `ended` is told why, once, when the connection breaks.
+    pub fn start(
+        (version, welcome): (u16, Welcome),
+        reader: FrameReader,
+        writer: FrameWriter,
+        counters: MessageCounters,
+        peer: String,
+        ended: impl FnOnce(NetError) + Send + 'static,
+    ) -> Connection {
+        let pending = Arc::new(Pending(Mutex::new(Some(HashMap::new()))));
+        let task = tokio::spawn(read_answers(reader, Arc::clone(&pending), counters.clone(), peer, ended));
+        Connection {
+            welcome,
+            version,
+            writer: tokio::sync::Mutex::new(writer),
+            pending,
+            // The handshake used 0 and 1.
+            next_id: AtomicU64::new(2),
+            counters,
+            reader: task.abort_handle(),
+        }
+    }
+
+    pub fn is_broken(&self) -> bool {
+        self.pending.with(|pending| pending.is_none())
+    }
+
+    /// Sends one request and waits for its answer. Dropped in the middle of sending, it breaks the connection (the
+    /// others' requests are sent again on the next one); dropped while waiting, it leaves nothing behind.
+    pub async fn exchange(&self, op: Op, body: &[u8], payload: &[Bytes]) -> Result<Frame, Lost> {
+        let request_id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        let registered = self.pending.with(|pending| match pending {
+            Some(pending) => {
+                pending.insert(request_id, answer);
+                true
+            }
+            None => false,
+        });
+        if !registered {
+            return Err(Lost);
+        }
+        let forget = Forget { connection: self, request_id };
+        let head = Head::new(self.version, op.number(), request_id, FrameKind::Request, body, payload);
+        {
+            let mut guard = BreakIfTorn { connection: self, writer: self.writer.lock().await };
+            if guard.writer.write(&head, payload).await.is_err() {
+                return Err(Lost);
+            }
+        }
+        self.counters.count(Direction::Sent, FrameKind::Request, op.number(), payload.iter().map(Bytes::len).sum());
+        let frame = answered.await.map_err(|_| Lost);
+        drop(forget);
+        frame
+    }
+
+    fn break_up(&self) {
+        self.pending.with(Option::take);
+        self.reader.abort();
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.break_up();
+    }
+}
+
+/// Takes a request that nobody waits for any more off the list.
+struct Forget<'a> {
+    connection: &'a Connection,
+    request_id: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.connection.pending.with(|pending| pending.as_mut().map(|p| p.remove(&self.request_id)));
+    }
+}
+
+/// A frame that was begun and not ended leaves the stream without framing.
+struct BreakIfTorn<'a> {
+    connection: &'a Connection,
+    writer: tokio::sync::MutexGuard<'a, FrameWriter>,
+}
+
+impl Drop for BreakIfTorn<'_> {
+    fn drop(&mut self) {
+        if self.writer.is_torn() {
+            self.connection.break_up();
+        }
+    }
+}
+
+async fn read_answers(
+    mut reader: FrameReader,
+    pending: Arc<Pending>,
+    counters: MessageCounters,
+    peer: String,
+    ended: impl FnOnce(NetError),
+) {
+    let error = loop {
+        let frame = match reader.header().await {
+            Ok(header) => reader.rest(header).await,
+            Err(e) => Err(e),
+        };
+        match frame {
+            Ok(frame) => {
+                counters.count(Direction::Received, frame.header.kind, frame.header.op, frame.payload.len());
+                let waiter = pending.with(|p| p.as_mut().and_then(|p| p.remove(&frame.header.request_id)));
+                // Nobody waits: the caller gave up.
+                if let Some(waiter) = waiter {
+                    let _ = waiter.send(frame);
+                }
+            }
+            Err(e) => break e.for_peer(&peer),
+        }
+    };
+    ended(error);
+    // Only now do callers learn of it: whoever connects next finds the reason noted.
+    pending.with(Option::take);
+}

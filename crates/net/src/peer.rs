@@ -1,0 +1,306 @@
+//! One server as its user sees it: connected when needed, connected again when it broke, every request sent again
+//! until it is answered.
+
+use crate::{
+    Backoff, CallError, Identity, NetError,
+    connection::Connection,
+    counters::MessageCounters,
+    framing::{Frame, FrameReader, FrameWriter},
+    handshake,
+};
+use bytes::Bytes;
+use pvfs_env::{Counter, Metrics, Transport};
+use pvfs_types::Errno;
+use pvfs_wire::{FrameError, FrameKind, Refusal, Request, Status, decode, encode, msg::hello::Role};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{sync::watch, time::Instant};
+use tracing::{debug, info, warn};
+
+/// How long one try to connect and say hello may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Makes [`Peer`]s that share an identity and count their connections together.
+pub struct Dialer {
+    transport: Arc<dyn Transport>,
+    identity: Identity,
+    metrics: Metrics,
+    /// The number of the next connection; rises over all servers, so for each of them too.
+    next_connection: AtomicU64,
+}
+
+/// A server that is being waited for.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    pub since: Instant,
+    pub tries: u32,
+    /// Why the last try failed.
+    pub error: String,
+}
+
+/// One server. Make one `Peer` per server and process: a second one under the same identity would fence the first.
+pub struct Peer {
+    dialer: Arc<Dialer>,
+    kind: Role,
+    counters: MessageCounters,
+    connects: Counter,
+    shared: Arc<Shared>,
+    /// Held by whoever is connecting; the others wait for it.
+    connecting: tokio::sync::Mutex<Backoff>,
+    failures: watch::Sender<u64>,
+}
+
+/// What the connections' tasks share with the peer.
+struct Shared(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    addrs: Vec<String>,
+    connection: Option<Arc<Connection>>,
+    waiting: Option<Waiting>,
+}
+
+impl Shared {
+    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Dialer {
+    pub fn new(transport: Arc<dyn Transport>, identity: Identity, metrics: Metrics) -> Arc<Dialer> {
+        Arc::new(Dialer { transport, identity, metrics, next_connection: AtomicU64::new(1) })
+    }
+
+    /// A server of role `kind`, at the first of `addrs` (`host:port`) that answers. Connects at the first call.
+    pub fn peer(self: &Arc<Self>, kind: Role, addrs: Vec<String>) -> Arc<Peer> {
+        let counters = MessageCounters::new(&self.metrics, kind);
+        let peer_name = crate::counters::role_name(kind);
+        Arc::new(Peer {
+            dialer: Arc::clone(self),
+            kind,
+            counters,
+            connects: self.metrics.counter("pvfs_connects_total", &[("peer", peer_name)]),
+            shared: Arc::new(Shared(Mutex::new(State { addrs, ..State::default() }))),
+            connecting: tokio::sync::Mutex::new(Backoff::default()),
+            failures: watch::channel(0).0,
+        })
+    }
+
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+}
+
+impl Peer {
+    /// The next connection goes to one of these.
+    pub fn set_addrs(&self, addrs: Vec<String>) {
+        self.shared.with(|state| state.addrs = addrs);
+    }
+
+    pub fn addrs(&self) -> Vec<String> {
+        self.shared.with(|state| state.addrs.clone())
+    }
+
+    /// Counts failed tries to connect: watch it to look for the server's new address.
+    pub fn unreachable(&self) -> watch::Receiver<u64> {
+        self.failures.subscribe()
+    }
+
+    /// Since when and why this server is being waited for, if it is.
+    pub fn waiting(&self) -> Option<Waiting> {
+        self.shared.with(|state| state.waiting.clone())
+    }
+
+    /// Asks until answered, for ever; to give up, drop the future. A connection that breaks, [`Status::NotNow`] and
+    /// [`Status::PayloadDamaged`] lead to another try; every other refusal is returned.
+    pub async fn call<R: Request>(&self, request: &R) -> Result<R::Reply, Refusal> {
+        Ok(self.call_payload(request, &[]).await?.0)
+    }
+
+    /// As [`Peer::call`], with payloads both ways.
+    pub async fn call_payload<R: Request>(
+        &self,
+        request: &R,
+        payload: &[Bytes],
+    ) -> Result<(R::Reply, Bytes), Refusal> {
+        let body = encode(request);
+        let mut backoff = Backoff::default();
+        loop {
+            let connection = self.connected().await;
+            let Ok(frame) = connection.exchange(R::OP, &body, payload).await else {
+                self.lost(&connection);
+                continue;
+            };
+            match self.read_answer::<R>(frame) {
+                Ok(answer) => return Ok(answer),
+                Err(Refusal { status: Status::NotNow | Status::PayloadDamaged, text }) => {
+                    let pause = backoff.fail(pvfs_env::random::number());
+                    self.note_waiting(&text);
+                    debug!(op = R::OP.name(), text, ?pause, "asked to come again");
+                    tokio::time::sleep(pause).await;
+                }
+                Err(refusal) => return Err(refusal),
+            }
+        }
+    }
+
+    /// Asks once, connecting where needed, within `deadline`.
+    pub async fn call_once<R: Request>(&self, request: &R, deadline: Duration) -> Result<R::Reply, CallError> {
+        let attempt = async {
+            let connection = match self.live() {
+                Some(connection) => connection,
+                None => {
+                    let _turn = self.connecting.lock().await;
+                    match self.live() {
+                        Some(connection) => connection,
+                        None => self.connect().await?,
+                    }
+                }
+            };
+            let Ok(frame) = connection.exchange(R::OP, &encode(request), &[]).await else {
+                self.lost(&connection);
+                let peer = self.name();
+                let source = std::io::ErrorKind::ConnectionReset.into();
+                return Err(NetError::Broken { peer, source }.into());
+            };
+            Ok(self.read_answer::<R>(frame).map_err(CallError::Refused)?.0)
+        };
+        tokio::time::timeout(deadline, attempt).await.unwrap_or(Err(CallError::TimedOut { after: deadline }))
+    }
+
+    /// The time from sending a ping to its answer, within `deadline`.
+    pub async fn ping(&self, deadline: Duration) -> Result<Duration, CallError> {
+        let begin = Instant::now();
+        self.call_once(&pvfs_wire::msg::admin::Ping {}, deadline).await?;
+        Ok(begin.elapsed())
+    }
+
+    /// What the server told of itself in the hello, while connected.
+    pub fn welcome(&self) -> Option<pvfs_wire::msg::hello::Welcome> {
+        self.live().map(|connection| connection.welcome.clone())
+    }
+
+    fn read_answer<R: Request>(&self, frame: Frame) -> Result<(R::Reply, Bytes), Refusal> {
+        let bad = |error: FrameError| {
+            Refusal::new(Status::Errno(Errno::EIO), format!("{} answered {} wrongly: {error}", self.name(), R::OP.name()))
+        };
+        match frame.header.kind {
+            _ if frame.payload_damaged => Err(Refusal::new(Status::PayloadDamaged, "the answer's payload was damaged")),
+            FrameKind::Reply => Ok((decode(&frame.body).map_err(bad)?, frame.payload)),
+            FrameKind::Refusal => Err(decode(&frame.body).map_err(bad)?),
+            FrameKind::Request => Err(bad(FrameError::Body { text: "a request where a reply was due".into() })),
+        }
+        .inspect(|_| self.note_answer())
+    }
+
+    fn live(&self) -> Option<Arc<Connection>> {
+        self.shared.with(|state| state.connection.clone()).filter(|connection| !connection.is_broken())
+    }
+
+    fn lost(&self, connection: &Arc<Connection>) {
+        self.shared.with(|state| {
+            if state.connection.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection)) {
+                state.connection = None;
+            }
+        });
+    }
+
+    /// A live connection; tries for ever.
+    async fn connected(&self) -> Arc<Connection> {
+        loop {
+            if let Some(connection) = self.live() {
+                return connection;
+            }
+            let mut backoff = self.connecting.lock().await;
+            if let Some(connection) = self.live() {
+                return connection;
+            }
+            match self.connect().await {
+                Ok(connection) => {
+                    backoff.reset();
+                    return connection;
+                }
+                Err(error) => {
+                    let tries = backoff.tries() + 1;
+                    let pause = backoff.fail(pvfs_env::random::number());
+                    if self.note_waiting(&error.to_string()) {
+                        warn!(server = self.name(), %error, "server does not answer, trying on");
+                    } else {
+                        debug!(server = self.name(), tries, %error, ?pause, "server does not answer yet");
+                    }
+                    self.failures.send_modify(|n| *n += 1);
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    /// One try over all addresses. The caller holds `connecting`.
+    async fn connect(&self) -> Result<Arc<Connection>, NetError> {
+        let mut result = Err(NetError::NoAddress);
+        for addr in self.addrs() {
+            let attempt = tokio::time::timeout(CONNECT_TIMEOUT, self.connect_to(&addr)).await;
+            result = attempt.unwrap_or(Err(NetError::TimedOut { addr, after: CONNECT_TIMEOUT }));
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
+
+    async fn connect_to(&self, addr: &str) -> Result<Arc<Connection>, NetError> {
+        let stream = self.dialer.transport.connect(addr).await;
+        let stream = stream.map_err(|source| NetError::Connect { addr: addr.to_owned(), source })?;
+        let (mut reader, mut writer) = (FrameReader::new(stream.read), FrameWriter::new(stream.write));
+        let number = self.dialer.next_connection.fetch_add(1, Ordering::Relaxed);
+        let agreed = handshake::dial(&mut reader, &mut writer, &self.dialer.identity, number, addr).await?;
+        let ended = {
+            let addr = addr.to_owned();
+            move |error: NetError| debug!(server = addr, %error, "connection ended")
+        };
+        let counters = self.counters.clone();
+        let connection = Arc::new(Connection::start(agreed, reader, writer, counters, addr.to_owned(), ended));
+        self.connects.inc();
+        debug!(server = addr, number, "connected");
+        self.shared.with(|state| state.connection = Some(Arc::clone(&connection)));
+        self.note_answer();
+        Ok(connection)
+    }
+
+    /// True at the first note since the last answer.
+    fn note_waiting(&self, error: &str) -> bool {
+        self.shared.with(|state| match &mut state.waiting {
+            Some(waiting) => {
+                waiting.tries = waiting.tries.saturating_add(1);
+                error.clone_into(&mut waiting.error);
+                false
+            }
+            None => {
+                state.waiting = Some(Waiting { since: Instant::now(), tries: 1, error: error.to_owned() });
+                true
+            }
+        })
+    }
+
+    fn note_answer(&self) {
+        if let Some(waiting) = self.shared.with(|state| state.waiting.take()) {
+            info!(server = self.name(), tries = waiting.tries, after = ?waiting.since.elapsed(), "server answers again");
+        }
+    }
+
+    /// For people: role and addresses.
+    pub fn name(&self) -> String {
+        format!("{} {}", crate::counters::role_name(self.kind), self.addrs().join(","))
+    }
+}
+
+impl std::fmt::Debug for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Peer").field("name", &self.name()).finish_non_exhaustive()
+    }
+}
