@@ -1,0 +1,273 @@
+//! A whole cluster: one mgr, some iods, mounts.
+
+use crate::{Ports, Process, Status, is_mounted, requests_received, unmount_lazily, wait_until};
+use rustix::process::Signal;
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::Duration,
+};
+use tempfile::TempDir;
+
+/// What a cluster shall be like.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    bin: PathBuf,
+    iods: u16,
+    parent: Option<PathBuf>,
+    envs: Vec<(String, String)>,
+}
+
+/// A running cluster. Dropping it ends all its processes and mounts and removes its files.
+#[derive(Debug)]
+pub struct TestCluster {
+    bin: PathBuf,
+    envs: Vec<(String, String)>,
+    /// Mounts first: they are dropped before the daemons they need.
+    mounts: Vec<(PathBuf, Process)>,
+    processes: Vec<Process>,
+    addrs: BTreeMap<String, String>,
+    ports: Ports,
+    dir: TempDir,
+}
+
+impl Builder {
+    /// How many iods, with one target each (default: 2).
+    #[must_use]
+    pub fn iods(mut self, iods: u16) -> Builder {
+        self.iods = iods;
+        self
+    }
+
+    /// Puts all of it below `dir` (say, a tmpfs) instead of the machine's temporary directory.
+    #[must_use]
+    pub fn below(mut self, dir: &Path) -> Builder {
+        self.parent = Some(dir.to_owned());
+        self
+    }
+
+    /// An environment variable for all its processes.
+    #[must_use]
+    pub fn env(mut self, key: &str, value: &str) -> Builder {
+        self.envs.push((key.into(), value.into()));
+        self
+    }
+
+    /// Formats, starts and waits until every daemon is ready and every target known.
+    #[track_caller]
+    pub fn start(self) -> TestCluster {
+        let dir = match &self.parent {
+            Some(parent) => tempfile::Builder::new().prefix("pvfs-test-").tempdir_in(parent),
+            None => tempfile::Builder::new().prefix("pvfs-test-").tempdir(),
+        }
+        .unwrap();
+        let ports = Ports::hold(self.iods + 1);
+        std::fs::create_dir(dir.path().join("log")).unwrap();
+        let mut envs = self.envs;
+        // Nothing of the user's own clusters may be found, nor theirs changed.
+        envs.push(("XDG_RUNTIME_DIR".into(), dir.path().join("run").display().to_string()));
+        let mut cluster = TestCluster {
+            bin: self.bin,
+            envs,
+            mounts: Vec::new(),
+            processes: Vec::new(),
+            addrs: BTreeMap::new(),
+            ports: ports,
+            dir,
+        };
+        let (data, port, iods) = (cluster.data_dir(), cluster.ports.first.to_string(), self.iods.to_string());
+        let args =
+            [OsStr::new("--dir"), data.as_os_str(), "--iods".as_ref(), iods.as_ref(), "--port".as_ref()];
+        cluster.run_ok("format", args.into_iter().chain([OsStr::new(&port)]));
+        cluster.spawn("mgr", &["mgr"], 0);
+        for place in 0..self.iods {
+            let name = format!("iod{place}");
+            cluster.spawn(&name, &["iod", "--name", &name], place + 1);
+        }
+        cluster.wait_targets_up();
+        cluster
+    }
+}
+
+impl TestCluster {
+    /// A cluster run by the `pvfs` executable `bin`; in tests of its own crate `env!("CARGO_BIN_EXE_pvfs")`.
+    pub fn builder(bin: impl AsRef<Path>) -> Builder {
+        Builder { bin: bin.as_ref().to_owned(), iods: 2, parent: None, envs: Vec::new() }
+    }
+
+    #[track_caller]
+    pub fn start(bin: impl AsRef<Path>) -> TestCluster {
+        TestCluster::builder(bin).start()
+    }
+
+    /// Its temporary directory, where tests may keep their own files too.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// What `format` made: cluster.toml, keys, `mgr`, `iod0`, …
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub fn cluster_toml(&self) -> PathBuf {
+        self.data_dir().join("cluster.toml")
+    }
+
+    /// `host:port` of `mgr`, `iod0`, …
+    #[track_caller]
+    pub fn addr(&self, name: &str) -> &str {
+        self.addrs.get(name).unwrap_or_else(|| panic!("no daemon {name}"))
+    }
+
+    fn spawn(&mut self, name: &str, args: &[&str], place: u16) {
+        let mut all: Vec<String> = args.iter().map(ToString::to_string).collect();
+        all.extend(["--cluster".into(), self.cluster_toml().display().to_string()]);
+        let log_dir = self.dir.path().join("log");
+        self.addrs.insert(name.into(), self.ports.addr(place));
+        self.processes.push(Process::start(name, &self.bin, all, self.envs.clone(), &log_dir));
+    }
+
+    #[track_caller]
+    pub fn process(&mut self, name: &str) -> &mut Process {
+        let all = self.processes.iter_mut().chain(self.mounts.iter_mut().map(|(_, process)| process));
+        all.into_iter().find(|process| process.name() == name).unwrap_or_else(|| panic!("no process {name}"))
+    }
+
+    /// SIGKILL to `mgr`, `iod0`, `mount0`, …
+    #[track_caller]
+    pub fn kill9(&mut self, name: &str) {
+        self.process(name).kill9();
+    }
+
+    /// SIGTERM, and waits for its end.
+    #[track_caller]
+    pub fn terminate(&mut self, name: &str) {
+        let ended = self.process(name).terminate();
+        assert!(ended.is_none_or(|status| status.success()), "{name} ended with {ended:?}");
+    }
+
+    /// Starts a killed daemon again and waits until it is ready.
+    #[track_caller]
+    pub fn restart(&mut self, name: &str) {
+        self.process(name).restart();
+    }
+
+    #[track_caller]
+    pub fn signal(&mut self, name: &str, signal: Signal) {
+        self.process(name).signal(signal);
+    }
+
+    /// A command line tool on this cluster, to be run.
+    pub fn command<S: AsRef<OsStr>>(&self, name: &str, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(&self.bin);
+        command.arg(name).args(args).envs(self.envs.iter().map(|(key, value)| (key, value)));
+        if name != "format" {
+            command.arg("--cluster").arg(self.cluster_toml());
+        }
+        command
+    }
+
+    /// Runs `pvfs NAME ARGS…` on this cluster.
+    #[track_caller]
+    pub fn run<S: AsRef<OsStr>>(&self, name: &str, args: impl IntoIterator<Item = S>) -> Output {
+        self.command(name, args).output().unwrap()
+    }
+
+    /// Runs `pvfs NAME ARGS…`, which must succeed, and gives its stdout.
+    #[track_caller]
+    pub fn run_ok<S: AsRef<OsStr>>(&self, name: &str, args: impl IntoIterator<Item = S>) -> String {
+        let out = self.run(name, args);
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success(), "pvfs {name}: {}: {stderr}", out.status);
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
+    #[track_caller]
+    pub fn status(&self) -> Status {
+        let out = self.run("status", ["--json"]);
+        let text = String::from_utf8_lossy(&out.stdout);
+        assert!(!text.is_empty(), "pvfs status: {}", String::from_utf8_lossy(&out.stderr));
+        Status::parse(&text)
+    }
+
+    /// All counters of `mgr`, `iod0`, …, which must be up.
+    #[track_caller]
+    pub fn counters(&self, name: &str) -> BTreeMap<String, u64> {
+        let status = self.status();
+        let daemon = status.at(self.addr(name));
+        assert!(daemon.up, "{name} is down");
+        daemon.counters.clone()
+    }
+
+    /// How many requests of each operation `name` has received from clients, without those that any look at it makes
+    /// (hello, prove, ping, status) and without keep-alives.
+    #[track_caller]
+    pub fn client_requests(&self, name: &str) -> BTreeMap<String, u64> {
+        let mut requests = requests_received(&self.counters(name), "client");
+        for op in
+            ["hello", "prove", "ping", "status", "keep_alive", "get_targets", "open_session", "close_session"]
+        {
+            requests.remove(op);
+        }
+        requests
+    }
+
+    /// Waits until the mgr says that every target is up.
+    #[track_caller]
+    pub fn wait_targets_up(&self) {
+        let iods = self.addrs.keys().filter(|name| name.starts_with("iod")).count();
+        wait_until("all targets are up", Duration::from_secs(20), || {
+            let out = self.run("status", ["--json"]);
+            let Ok(json) = serde_json::from_slice::<serde_json::Value>(&out.stdout) else { return false };
+            let targets = json["targets"].as_array().map(Vec::as_slice).unwrap_or_default();
+            targets.iter().filter(|target| target["up"] == true).count() == iods
+        });
+    }
+
+    /// Mounts the whole file system and gives the directory. Each mount is a process `mount0`, `mount1`, …
+    #[track_caller]
+    pub fn mount(&mut self, options: &[&str]) -> PathBuf {
+        let name = format!("mount{}", self.mounts.len());
+        let dir = self.dir.path().join(&name);
+        std::fs::create_dir(&dir).unwrap();
+        let mut args: Vec<String> = vec!["mount".into(), "--foreground".into()];
+        args.extend(options.iter().map(ToString::to_string));
+        args.extend([format!("pvfs://{}/", self.addr("mgr")), dir.display().to_string()]);
+        args.extend(["--cluster".into(), self.cluster_toml().display().to_string()]);
+        let log_dir = self.dir.path().join("log");
+        let process = Process::start(&name, &self.bin, args, self.envs.clone(), &log_dir);
+        assert!(is_mounted(&dir), "{name} said ready, but {} is no mount point", dir.display());
+        self.mounts.push((dir.clone(), process));
+        dir
+    }
+
+    /// Unmounts `dir` with `pvfs umount` and waits for the end of its process.
+    #[track_caller]
+    pub fn unmount(&mut self, dir: &Path) {
+        self.run_ok("umount", [dir]);
+        let place = self.mounts.iter().position(|(at, _)| at == dir).expect("a mount of this cluster");
+        let (dir, mut process) = self.mounts.remove(place);
+        wait_until("the mount's process ends", Duration::from_secs(20), || !process.is_running());
+        assert!(!is_mounted(&dir), "{} is still mounted", dir.display());
+    }
+}
+
+impl Drop for TestCluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let all = self.processes.iter().chain(self.mounts.iter().map(|(_, process)| process));
+            for process in all {
+                eprintln!("--- the end of the log of {}\n{}", process.name(), process.log_tail());
+            }
+        }
+        for (dir, process) in std::mem::take(&mut self.mounts) {
+            drop(process);
+            if is_mounted(&dir) {
+                unmount_lazily(&dir);
+            }
+        }
+    }
+}
