@@ -3,7 +3,7 @@
 //! These traits are the seams where tests put faults in. Knows no messages and no formats.
 
 pub mod clock;
-
+pub mod disk;
 pub mod metrics;
 pub mod random;
 pub mod transport;

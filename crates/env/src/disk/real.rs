@@ -1,0 +1,369 @@
+//! The real disk: a directory of the local file system.
+
+use super::{Disk, DiskFile, DiskLock, FileStat, Usage, blocking};
+use bytes::BytesMut;
+use pvfs_types::Timestamp;
+use rustix::{
+    fd::{AsRawFd, OwnedFd},
+    fs::{self, AtFlags, CWD, FlockOperation, Mode, OFlags},
+    io::Errno,
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// Writes from this many bytes on leave the async worker: about what a page-cache copy of some 10 µs takes.
+const WRITE_BYTES_INLINE_MAX: usize = 64 << 10;
+/// `f_type` of tmpfs, see statfs(2): its files never wait for a device.
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+
+/// A directory, held open: it stays the same one even when it is renamed or mounted over.
+pub struct RealDisk {
+    path: PathBuf,
+    dir: OwnedFd,
+    traits: Arc<Traits>,
+}
+
+/// What the file system under a disk is like.
+struct Traits {
+    /// Its files are memory.
+    memory: bool,
+    /// It cannot say whether a read would wait (`RWF_NOWAIT`); learned from the first answer.
+    no_nowait: AtomicBool,
+}
+
+struct RealFile {
+    fd: OwnedFd,
+    traits: Arc<Traits>,
+}
+
+struct RealLock {
+    /// Closing it gives the lock back.
+    _fd: OwnedFd,
+}
+
+impl RealDisk {
+    /// Opens the existing directory `path`.
+    pub fn open(path: &Path) -> io::Result<RealDisk> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = fs::openat(CWD, path, flags, Mode::empty())?;
+        let kind = fs::fstatfs(&dir)?.f_type;
+        let memory = u64::try_from(kind).is_ok_and(|kind| kind == TMPFS_MAGIC);
+        let traits = Arc::new(Traits { memory, no_nowait: AtomicBool::new(false) });
+        Ok(RealDisk { path: path.to_owned(), dir, traits })
+    }
+
+    fn open_file(&self, name: &str, more: OFlags) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | more;
+        Ok(fs::openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR)?)
+    }
+
+    fn open_dir(&self, name: &str) -> io::Result<OwnedFd> {
+        let name = if name.is_empty() { "." } else { name };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(fs::openat(&self.dir, name, flags, Mode::empty())?)
+    }
+}
+
+impl Disk for RealDisk {
+    fn place(&self) -> &Path {
+        &self.path
+    }
+
+    fn boot(&self) -> io::Result<u64> {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        let hex: String = text.trim().chars().filter(|&c| c != '-').take(16).collect();
+        u64::from_str_radix(&hex, 16).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let fd = self.open_file(name, OFlags::empty())?;
+        Ok(Box::new(RealFile { fd, traits: Arc::clone(&self.traits) }))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let fd = self.open_file(name, OFlags::CREATE)?;
+        Ok(Box::new(RealFile { fd, traits: Arc::clone(&self.traits) }))
+    }
+
+    fn stat(&self, name: &str) -> io::Result<FileStat> {
+        Ok(file_stat(&fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW)?))
+    }
+
+    fn make_dir(&self, name: &str) -> io::Result<()> {
+        match fs::mkdirat(&self.dir, name, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        Ok(fs::unlinkat(&self.dir, name, AtFlags::empty())?)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(fs::renameat(&self.dir, from, &self.dir, to)?)
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::Dir::read_from(self.open_dir(dir)?)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name != "." && name != ".." {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        let dir = self.open_dir(dir)?;
+        Ok(blocking(|| fs::fsync(&dir))?)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        Ok(blocking(|| fs::syncfs(&self.dir))?)
+    }
+
+    fn usage(&self) -> io::Result<Usage> {
+        let stat = fs::fstatvfs(&self.dir)?;
+        Ok(Usage {
+            total: stat.f_blocks.saturating_mul(stat.f_frsize),
+            free: stat.f_bavail.saturating_mul(stat.f_frsize),
+        })
+    }
+
+    fn lock(&self, name: &str) -> io::Result<Box<dyn DiskLock>> {
+        let fd = self.open_file(name, OFlags::CREATE)?;
+        fs::flock(&fd, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Box::new(RealLock { _fd: fd }))
+    }
+}
+
+impl DiskFile for RealFile {
+    /// Tries the page cache first; only where the bytes are not there does the thread wait for the device.
+    fn read_at(&self, buf: &mut BytesMut, len: usize, offset: u64) -> io::Result<usize> {
+        buf.reserve(len);
+        let mut done = 0;
+        let no_nowait = self.traits.memory || self.traits.no_nowait.load(Ordering::Relaxed);
+        if !no_nowait {
+            match self.read_some(buf, len, offset, libc::RWF_NOWAIT) {
+                Ok(0) => return Ok(0),
+                Ok(n) => done = n,
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EOPNOTSUPP) => self.traits.no_nowait.store(true, Ordering::Relaxed),
+                    Some(libc::EAGAIN | libc::EINTR) => {}
+                    _ => return Err(error),
+                },
+            }
+        }
+        if done == len {
+            return Ok(done);
+        }
+        let mut rest = || self.read_rest(buf, len, offset, done);
+        if self.traits.memory { rest() } else { blocking(rest) }
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if self.traits.memory || bytes.len() < WRITE_BYTES_INLINE_MAX {
+            self.write_all(bytes, offset)
+        } else {
+            blocking(|| self.write_all(bytes, offset))
+        }
+    }
+
+    fn stat(&self) -> io::Result<FileStat> {
+        Ok(file_stat(&fs::fstat(&self.fd)?))
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        Ok(blocking(|| fs::ftruncate(&self.fd, len))?)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(blocking(|| fs::fdatasync(&self.fd))?)
+    }
+}
+
+impl DiskLock for RealLock {}
+
+impl RealFile {
+    fn read_rest(&self, buf: &mut BytesMut, len: usize, offset: u64, mut done: usize) -> io::Result<usize> {
+        while done < len {
+            match self.read_some(buf, len - done, offset + done as u64, 0) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    /// One preadv2(2) of at most `len` bytes onto the end of `buf`, which has that much room.
+    #[expect(
+        unsafe_code,
+        reason = "reads into memory that is not initialised yet, to save clearing it first"
+    )]
+    fn read_some(
+        &self,
+        buf: &mut BytesMut,
+        len: usize,
+        offset: u64,
+        flags: libc::c_int,
+    ) -> io::Result<usize> {
+        let offset = i64::try_from(offset).map_err(|_| io::Error::from(Errno::OVERFLOW))?;
+        let room = buf.spare_capacity_mut();
+        let iov = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: len.min(room.len()) };
+        // SAFETY: `iov` describes spare capacity of `buf`, borrowed exclusively, no longer than it is; the kernel only
+        // writes there. The descriptor is open as long as `self` is.
+        let n = unsafe { libc::preadv2(self.fd.as_raw_fd(), &raw const iov, 1, offset, flags) };
+        let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+        // SAFETY: the kernel has initialised the first `n` bytes of the spare capacity, and `n <= iov_len`.
+        unsafe { buf.set_len(buf.len() + n) };
+        Ok(n)
+    }
+
+    fn write_all(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match rustix::io::pwrite(&self.fd, bytes, offset) {
+                Ok(0) => return Err(Errno::IO.into()),
+                Ok(n) => {
+                    bytes = &bytes[n..];
+                    offset += n as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Raises this process's limit of open descriptors as far as it may by itself; returns the limit then.
+pub fn raise_descriptor_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let current = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
+    current.unwrap_or(u64::MAX)
+}
+
+fn file_stat(stat: &fs::Stat) -> FileStat {
+    FileStat {
+        len: u64::try_from(stat.st_size).unwrap_or(0),
+        allocated: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),
+        mtime: Timestamp { secs: stat.st_mtime, nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct TempDir(PathBuf);
+
+    impl TempDir {
+        fn new(name: &str) -> TempDir {
+            let path = std::env::temp_dir().join(format!("pvfs-env-disk-{}-{name}", std::process::id()));
+            std::fs::create_dir_all(&path).expect("a temporary directory");
+            TempDir(path)
+        }
+    }
+
+    impl Drop for TempDir {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn read(file: &dyn DiskFile, len: usize, offset: u64) -> Vec<u8> {
+        let mut buf = BytesMut::new();
+        let n = file.read_at(&mut buf, len, offset).unwrap();
+        assert_eq!(n, buf.len());
+        buf.to_vec()
+    }
+
+    fn check_reads_and_writes(name: &str) {
+        let dir = TempDir::new(name);
+        let disk = RealDisk::open(&dir.0).unwrap();
+        disk.make_dir("d").unwrap();
+        disk.make_dir("d").expect("a directory that is there is fine");
+        assert_eq!(disk.open("d/f").err().map(|e| e.kind()), Some(io::ErrorKind::NotFound));
+        let file = disk.create("d/f").unwrap();
+        file.write_at(b"world", 5).unwrap();
+        file.write_at(b"hello", 0).unwrap();
+        assert_eq!(read(&*file, 100, 0), b"helloworld");
+        assert_eq!(read(&*file, 3, 4), b"owo");
+        assert_eq!(read(&*file, 3, 10), b"");
+        file.truncate(7).unwrap();
+        file.sync().unwrap();
+        disk.sync_dir("d").unwrap();
+        assert_eq!(disk.stat("d/f").unwrap().len, 7);
+        assert_eq!(disk.list("d").unwrap(), ["f"]);
+        disk.rename("d/f", "d/g").unwrap();
+        disk.remove("d/g").unwrap();
+        assert_eq!(disk.list("d").unwrap(), Vec::<String>::new());
+        assert_eq!(read(&*file, 100, 0), b"hellowo", "an open file outlives its name");
+        let big: Vec<u8> = (0..3_000_000u32).map(|n| n.to_le_bytes()[1]).collect();
+        file.write_at(&big, 1).unwrap();
+        assert!(read(&*file, big.len(), 1) == big);
+        let usage = disk.usage().unwrap();
+        assert!(usage.total >= usage.free && usage.total > 0);
+    }
+
+    #[test]
+    fn reads_and_writes_work_outside_of_a_runtime() {
+        check_reads_and_writes("plain");
+    }
+
+    #[tokio::test]
+    async fn reads_and_writes_work_on_a_current_thread_runtime() {
+        check_reads_and_writes("current");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn reads_and_writes_work_on_a_multi_threaded_runtime() {
+        tokio::spawn(async { check_reads_and_writes("multi") }).await.unwrap();
+    }
+
+    #[test]
+    fn bytes_that_are_not_in_the_page_cache_are_read_too() {
+        let dir = TempDir::new("cold");
+        let disk = RealDisk::open(&dir.0).unwrap();
+        let data: Vec<u8> = (0..1_000_000u32).map(|n| n.to_le_bytes()[0]).collect();
+        let file = disk.create("f").unwrap();
+        file.write_at(&data, 0).unwrap();
+        file.sync().unwrap();
+        let drop = std::fs::File::open(dir.0.join("f")).unwrap();
+        fs::fadvise(&drop, 0, None, fs::Advice::DontNeed).unwrap();
+        assert!(read(&*file, data.len(), 0) == data);
+    }
+
+    #[test]
+    fn a_lock_is_held_once() {
+        let dir = TempDir::new("lock");
+        let disk = RealDisk::open(&dir.0).unwrap();
+        let held = disk.lock("lock").unwrap();
+        assert_eq!(disk.lock("lock").err().map(|e| e.kind()), Some(io::ErrorKind::WouldBlock));
+        drop(held);
+        disk.lock("lock").expect("given back");
+    }
+
+    #[test]
+    fn the_boot_id_stays_while_the_machine_runs() {
+        let disk = RealDisk::open(&std::env::temp_dir()).unwrap();
+        assert_eq!(disk.boot().unwrap(), disk.boot().unwrap());
+    }
+
+    #[test]
+    fn the_descriptor_limit_ends_at_the_hard_one() {
+        let limit = raise_descriptor_limit();
+        assert_eq!(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX), limit);
+    }
+}
