@@ -14,7 +14,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-use tokio::{sync::oneshot, task::AbortHandle};
+use tokio::{sync::oneshot, task::AbortHandle, time::Instant};
 
 /// The connection is gone; the request may have been done or not.
 #[derive(Debug)]
@@ -32,10 +32,13 @@ pub struct Connection {
 }
 
 /// Who waits for which answer; `None` once the connection is broken.
-struct Pending(Mutex<Option<HashMap<u64, oneshot::Sender<Frame>>>>);
+struct Pending(Mutex<Option<Waiters>>);
+
+/// By request id: where the answer goes, and since when it is due.
+type Waiters = HashMap<u64, (oneshot::Sender<Frame>, Instant)>;
 
 impl Pending {
-    fn with<T>(&self, act: impl FnOnce(&mut Option<HashMap<u64, oneshot::Sender<Frame>>>) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut Option<Waiters>) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -68,6 +71,11 @@ impl Connection {
         self.pending.with(|pending| pending.is_none())
     }
 
+    /// Since when the longest of the calls in flight waits.
+    pub fn oldest(&self) -> Option<Instant> {
+        self.pending.with(|pending| pending.as_ref()?.values().map(|(_, since)| *since).min())
+    }
+
     /// Sends one request and waits for its answer. Dropped in the middle of sending, it breaks the connection (the
     /// others' requests are sent again on the next one); dropped while waiting, it leaves nothing behind.
     pub async fn exchange(&self, op: Op, body: &[u8], payload: &[Bytes]) -> Result<Frame, Lost> {
@@ -75,7 +83,7 @@ impl Connection {
         let (answer, answered) = oneshot::channel();
         let registered = self.pending.with(|pending| match pending {
             Some(pending) => {
-                pending.insert(request_id, answer);
+                pending.insert(request_id, (answer, Instant::now()));
                 true
             }
             None => false,
@@ -91,7 +99,12 @@ impl Connection {
                 return Err(Lost);
             }
         }
-        self.counters.count(Direction::Sent, FrameKind::Request, op.number(), payload.iter().map(Bytes::len).sum());
+        self.counters.count(
+            Direction::Sent,
+            FrameKind::Request,
+            op.number(),
+            payload.iter().map(Bytes::len).sum(),
+        );
         let frame = answered.await.map_err(|_| Lost);
         drop(forget);
         frame
@@ -152,7 +165,7 @@ async fn read_answers(
                 counters.count(Direction::Received, frame.header.kind, frame.header.op, frame.payload.len());
                 let waiter = pending.with(|p| p.as_mut().and_then(|p| p.remove(&frame.header.request_id)));
                 // Nobody waits: the caller gave up.
-                if let Some(waiter) = waiter {
+                if let Some((waiter, _)) = waiter {
                     let _ = waiter.send(frame);
                 }
             }

@@ -56,8 +56,7 @@ impl MessageCounters {
         };
         let counter = self.series[(op_index * 3 + kind_index) * 2 + direction_index].get_or_init(|| {
             let op_name = op.map_or("unknown", Op::name);
-            let labels =
-                [("dir", direction_name), ("kind", kind_name), ("op", op_name), ("peer", self.peer)];
+            let labels = [("dir", direction_name), ("kind", kind_name), ("op", op_name), ("peer", self.peer)];
             self.metrics.counter("pvfs_messages_total", &labels)
         });
         counter.inc();

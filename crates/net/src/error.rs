@@ -18,7 +18,9 @@ pub enum NetError {
     Frame { peer: String, source: FrameError },
     #[error("{peer} refused: {refusal}")]
     Refused { peer: String, refusal: Refusal },
-    #[error("{peer} could not prove that it knows the cluster's secret: it is not a daemon of this file system")]
+    #[error(
+        "{peer} could not prove that it knows the cluster's secret: it is not a daemon of this file system"
+    )]
     Impostor { peer: String },
     #[error("no secret at hand for this role: {hint}")]
     NoSecret { hint: &'static str },

@@ -111,7 +111,14 @@ pub struct Head {
 
 impl Head {
     /// Header and body of a frame that carries `payload`, which must be within the limits: it is our own.
-    pub fn new(version: u16, op: u16, request_id: u64, kind: FrameKind, body: &[u8], payload: &[Bytes]) -> Head {
+    pub fn new(
+        version: u16,
+        op: u16,
+        request_id: u64,
+        kind: FrameKind,
+        body: &[u8],
+        payload: &[Bytes],
+    ) -> Head {
         let payload_bytes: usize = payload.iter().map(Bytes::len).sum();
         let header = Header {
             version,
@@ -136,7 +143,9 @@ fn payload_crc(payload: &[Bytes]) -> u32 {
         [one] => crc32c(one),
         many => {
             let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-            many.iter().for_each(|part| digest.update(part));
+            for part in many {
+                digest.update(part);
+            }
             u32::try_from(digest.finalize()).expect("a 32-bit checksum")
         }
     }

@@ -6,7 +6,8 @@ use crate::{
 };
 use pvfs_types::FsId;
 use pvfs_wire::{
-    FrameError, FrameKind, Header, Op, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, Refusal, Request, Status, decode, encode,
+    FrameError, FrameKind, Header, Op, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, Refusal, Request, Status,
+    decode, encode,
     msg::hello::{Challenge, Hello, Prove, Role, Secret, Welcome, negotiate},
 };
 
@@ -32,9 +33,11 @@ pub struct Identity {
 impl Identity {
     fn secret_for(&self, dialler: Role) -> Result<Secret, NetError> {
         if dialler.is_daemon() {
-            self.daemon_secret.ok_or(NetError::NoSecret { hint: "daemons need the daemons' secret (daemon.key)" })
+            self.daemon_secret
+                .ok_or(NetError::NoSecret { hint: "daemons need the daemons' secret (daemon.key)" })
         } else {
-            self.cluster_secret.ok_or(NetError::NoSecret { hint: "clients need the cluster's secret (cluster.key)" })
+            self.cluster_secret
+                .ok_or(NetError::NoSecret { hint: "clients need the cluster's secret (cluster.key)" })
         }
     }
 }
@@ -61,7 +64,9 @@ pub async fn dial(
     let challenge = exchange(reader, writer, PROTOCOL_VERSION_MIN, 0, &hello, peer).await?;
     let prove = Prove { proof: secret.dialler_proof(&hello, &challenge) };
     let welcome = exchange(reader, writer, challenge.version, 1, &prove, peer).await?;
-    if !secret.is_listener_proof(&welcome.proof, &hello, &challenge) || me.fs.is_some_and(|fs| fs != welcome.fs) {
+    if !secret.is_listener_proof(&welcome.proof, &hello, &challenge)
+        || me.fs.is_some_and(|fs| fs != welcome.fs)
+    {
         return Err(NetError::Impostor { peer: peer.to_owned() });
     }
     Ok((challenge.version, welcome))
@@ -141,7 +146,11 @@ pub async fn accept(
 
     let (header, prove): (_, Prove) = receive(reader, writer, peer).await?;
     if !secret.is_dialler_proof(&prove.proof, &hello, &challenge) {
-        let which = if hello.role.is_daemon() { "daemons' secret (daemon.key)" } else { "cluster's secret (cluster.key)" };
+        let which = if hello.role.is_daemon() {
+            "daemons' secret (daemon.key)"
+        } else {
+            "cluster's secret (cluster.key)"
+        };
         let text = format!("the proof is wrong: both sides need the same {which}, as `pvfs format` made it");
         return refuse(writer, header, Refusal::new(Status::Unauthorized, text), peer).await;
     }
@@ -160,15 +169,27 @@ impl Proven {
     ) -> Result<(), NetError> {
         let proof = self.secret.listener_proof(&self.hello, &self.challenge);
         let welcome = Welcome { proof, fs, role: me.role, process, label: me.label.clone() };
-        let head =
-            Head::new(self.version, Op::Prove.number(), self.request_id, FrameKind::Reply, &encode(&welcome), &[]);
+        let head = Head::new(
+            self.version,
+            Op::Prove.number(),
+            self.request_id,
+            FrameKind::Reply,
+            &encode(&welcome),
+            &[],
+        );
         writer.write(&head, &[]).await.map_err(|source| NetError::Broken { peer: peer.to_owned(), source })
     }
 
     /// Turns the dialler away after all.
     pub async fn refuse(&self, writer: &mut FrameWriter, refusal: Refusal, peer: &str) -> NetError {
-        let head =
-            Head::new(self.version, Op::Prove.number(), self.request_id, FrameKind::Refusal, &encode(&refusal), &[]);
+        let head = Head::new(
+            self.version,
+            Op::Prove.number(),
+            self.request_id,
+            FrameKind::Refusal,
+            &encode(&refusal),
+            &[],
+        );
         let _ = writer.write(&head, &[]).await;
         NetError::Refused { peer: peer.to_owned(), refusal }
     }
@@ -181,7 +202,8 @@ async fn receive<R: Request>(
 ) -> Result<(Header, R), NetError> {
     let (header, body) = small_frame(reader).await.map_err(|e| e.for_peer(peer))?;
     if header.op != R::OP.number() || header.kind != FrameKind::Request {
-        let refusal = Refusal::new(Status::Unauthorized, format!("a connection starts with {}", R::OP.name()));
+        let refusal =
+            Refusal::new(Status::Unauthorized, format!("a connection starts with {}", R::OP.name()));
         return refuse(writer, header, refusal, peer).await;
     }
     match decode(&body) {
@@ -201,7 +223,12 @@ async fn reply<T: minicbor::Encode<()>>(
     writer.write(&head, &[]).await.map_err(|source| NetError::Broken { peer: peer.to_owned(), source })
 }
 
-async fn refuse<T>(writer: &mut FrameWriter, to: Header, refusal: Refusal, peer: &str) -> Result<T, NetError> {
+async fn refuse<T>(
+    writer: &mut FrameWriter,
+    to: Header,
+    refusal: Refusal,
+    peer: &str,
+) -> Result<T, NetError> {
     let version = to.version.clamp(PROTOCOL_VERSION_MIN, PROTOCOL_VERSION);
     let head = Head::new(version, to.op, to.request_id, FrameKind::Refusal, &encode(&refusal), &[]);
     let _ = writer.write(&head, &[]).await;

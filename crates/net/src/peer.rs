@@ -25,6 +25,9 @@ use tracing::{debug, info, warn};
 /// How long one try to connect and say hello may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// An answer that takes longer counts as being waited for.
+const SLOW_AFTER: Duration = Duration::from_secs(1);
+
 /// Makes [`Peer`]s that share an identity and count their connections together.
 pub struct Dialer {
     transport: Arc<dyn Transport>,
@@ -113,7 +116,12 @@ impl Peer {
 
     /// Since when and why this server is being waited for, if it is.
     pub fn waiting(&self) -> Option<Waiting> {
-        self.shared.with(|state| state.waiting.clone())
+        let silent = |connection: Arc<Connection>| {
+            let since = connection.oldest()?;
+            let error = "connected, but a request has no answer yet".to_owned();
+            (since.elapsed() >= SLOW_AFTER).then_some(Waiting { since, tries: 1, error })
+        };
+        self.shared.with(|state| state.waiting.clone()).or_else(|| self.live().and_then(silent))
     }
 
     /// Asks until answered, for ever; to give up, drop the future. A connection that breaks, [`Status::NotNow`] and
@@ -134,6 +142,12 @@ impl Peer {
             let connection = self.connected().await;
             let Ok(frame) = connection.exchange(R::OP, &body, payload).await else {
                 self.lost(&connection);
+                // The first loss is acted on at once; a server that takes the request and breaks again is given time.
+                if backoff.tries() > 0 {
+                    tokio::time::sleep(backoff.fail(pvfs_env::random::number())).await;
+                } else {
+                    backoff.fail(0);
+                }
                 continue;
             };
             match self.read_answer::<R>(frame) {
@@ -150,18 +164,13 @@ impl Peer {
     }
 
     /// Asks once, connecting where needed, within `deadline`.
-    pub async fn call_once<R: Request>(&self, request: &R, deadline: Duration) -> Result<R::Reply, CallError> {
+    pub async fn call_once<R: Request>(
+        &self,
+        request: &R,
+        deadline: Duration,
+    ) -> Result<R::Reply, CallError> {
         let attempt = async {
-            let connection = match self.live() {
-                Some(connection) => connection,
-                None => {
-                    let _turn = self.connecting.lock().await;
-                    match self.live() {
-                        Some(connection) => connection,
-                        None => self.connect().await?,
-                    }
-                }
-            };
+            let connection = self.connected_once().await?;
             let Ok(frame) = connection.exchange(R::OP, &encode(request), &[]).await else {
                 self.lost(&connection);
                 let peer = self.name();
@@ -187,15 +196,27 @@ impl Peer {
 
     fn read_answer<R: Request>(&self, frame: Frame) -> Result<(R::Reply, Bytes), Refusal> {
         let bad = |error: FrameError| {
-            Refusal::new(Status::Errno(Errno::EIO), format!("{} answered {} wrongly: {error}", self.name(), R::OP.name()))
+            Refusal::new(
+                Status::Errno(Errno::EIO),
+                format!("{} answered {} wrongly: {error}", self.name(), R::OP.name()),
+            )
         };
         match frame.header.kind {
-            _ if frame.payload_damaged => Err(Refusal::new(Status::PayloadDamaged, "the answer's payload was damaged")),
+            _ if frame.payload_damaged => {
+                Err(Refusal::new(Status::PayloadDamaged, "the answer's payload was damaged"))
+            }
             FrameKind::Reply => Ok((decode(&frame.body).map_err(bad)?, frame.payload)),
             FrameKind::Refusal => Err(decode(&frame.body).map_err(bad)?),
-            FrameKind::Request => Err(bad(FrameError::Body { text: "a request where a reply was due".into() })),
+            FrameKind::Request => {
+                Err(bad(FrameError::Body { text: "a request where a reply was due".into() }))
+            }
         }
         .inspect(|_| self.note_answer())
+        .inspect_err(|refusal| {
+            if !matches!(refusal.status, Status::NotNow | Status::PayloadDamaged) {
+                self.note_answer();
+            }
+        })
     }
 
     fn live(&self) -> Option<Arc<Connection>> {
@@ -208,6 +229,15 @@ impl Peer {
                 state.connection = None;
             }
         });
+    }
+
+    /// A live connection; tries once.
+    async fn connected_once(&self) -> Result<Arc<Connection>, NetError> {
+        if let Some(connection) = self.live() {
+            return Ok(connection);
+        }
+        let _turn = self.connecting.lock().await;
+        if let Some(connection) = self.live() { Ok(connection) } else { self.connect().await }
     }
 
     /// A live connection; tries for ever.
@@ -264,7 +294,8 @@ impl Peer {
             move |error: NetError| debug!(server = addr, %error, "connection ended")
         };
         let counters = self.counters.clone();
-        let connection = Arc::new(Connection::start(agreed, reader, writer, counters, addr.to_owned(), ended));
+        let connection =
+            Arc::new(Connection::start(agreed, reader, writer, counters, addr.to_owned(), ended));
         self.connects.inc();
         debug!(server = addr, number, "connected");
         self.shared.with(|state| state.connection = Some(Arc::clone(&connection)));
@@ -274,16 +305,16 @@ impl Peer {
 
     /// True at the first note since the last answer.
     fn note_waiting(&self, error: &str) -> bool {
-        self.shared.with(|state| match &mut state.waiting {
-            Some(waiting) => {
-                waiting.tries = waiting.tries.saturating_add(1);
-                error.clone_into(&mut waiting.error);
-                false
-            }
-            None => {
-                state.waiting = Some(Waiting { since: Instant::now(), tries: 1, error: error.to_owned() });
-                true
-            }
+        self.shared.with(|state| {
+            let first = state.waiting.is_none();
+            let waiting = state.waiting.get_or_insert_with(|| Waiting {
+                since: Instant::now(),
+                tries: 0,
+                error: String::new(),
+            });
+            waiting.tries = waiting.tries.saturating_add(1);
+            error.clone_into(&mut waiting.error);
+            first
         })
     }
 

@@ -86,13 +86,16 @@ struct Shared {
     clients: Mutex<HashMap<[u8; 16], Newest>>,
 }
 
+/// Held by whatever a shutdown waits for.
+type Alive = tokio::sync::mpsc::Sender<()>;
+
 /// A client's newest connection.
 struct Newest {
     number: u64,
     /// Set: end, unread bytes and all.
     stop: watch::Sender<bool>,
     /// Its reader and its fencing requests each hold a receiver's clone; all gone means ended.
-    work: watch::Sender<()>,
+    work: Arc<watch::Sender<()>>,
 }
 
 impl Server {
@@ -139,14 +142,18 @@ impl Server {
                 match self.listener.accept().await {
                     Ok(stream) => {
                         let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
-                            warn!(peer = stream.peer, max = CONNECTIONS_MAX, "too many connections, one closed");
+                            warn!(
+                                peer = stream.peer,
+                                max = CONNECTIONS_MAX,
+                                "too many connections, one closed"
+                            );
                             continue;
                         };
                         let (shared, service) = (Arc::clone(&self.shared), Arc::clone(&service));
                         let (stopped, alive) = (stopped.clone(), alive.clone());
                         tokio::spawn(async move {
-                            serve_connection(shared, service, stream, stopped).await;
-                            drop((permit, alive));
+                            serve_connection(shared, service, stream, stopped, alive).await;
+                            drop(permit);
                         });
                     }
                     Err(error) => {
@@ -173,6 +180,7 @@ async fn serve_connection<S: Service>(
     service: Arc<S>,
     stream: Stream,
     stopped: watch::Receiver<bool>,
+    alive: Alive,
 ) {
     let addr = stream.peer;
     let (mut reader, mut writer) = (FrameReader::new(stream.read), FrameWriter::new(stream.write));
@@ -212,11 +220,23 @@ async fn serve_connection<S: Service>(
             addr: addr.clone(),
         }),
     };
-    let why = connection.read_requests(&shared, &service, reader, &turn, stopped).await;
+    let why = connection.read_requests(&shared, &service, reader, &turn, stopped, &alive).await;
     debug!(peer = addr, why, "connection closed");
+    forget(&shared, &proven, turn).await;
+}
+
+/// Takes a closed connection off the list, once what of it fences has ended: the client's next one waits for that.
+async fn forget(shared: &Shared, proven: &Proven, turn: Turn) {
+    drop(turn);
+    let (client, number) = (proven.hello.client, proven.hello.connection);
+    let is_ours = |newest: &&Newest| newest.number == number;
+    let work =
+        shared.with_clients(|clients| clients.get(&client).filter(is_ours).map(|n| Arc::clone(&n.work)));
+    let Some(work) = work else { return };
+    work.closed().await;
     shared.with_clients(|clients| {
-        if clients.get(&proven.hello.client).is_some_and(|newest| newest.number == proven.hello.connection) {
-            clients.remove(&proven.hello.client);
+        if clients.get(&client).as_ref().is_some_and(is_ours) {
+            clients.remove(&client);
         }
     });
 }
@@ -236,9 +256,10 @@ async fn take_over(shared: &Shared, proven: &Proven) -> Result<Turn, Refusal> {
         if clients.get(&client).is_some_and(|newest| newest.number >= number) {
             return Err(Refusal::new(Status::Unauthorized, "a newer connection of this client is open"));
         }
-        Ok(clients.insert(client, Newest { number, stop, work }))
+        Ok(clients.insert(client, Newest { number, stop, work: Arc::new(work) }))
     })?;
     if let Some(older) = older {
+        shared.metrics.counter("pvfs_takeovers_total", &[]).inc();
         let _ = older.stop.send(true);
         older.work.closed().await;
     }
@@ -268,6 +289,7 @@ impl Connection {
         mut reader: FrameReader,
         turn: &Turn,
         mut stopped: watch::Receiver<bool>,
+        alive: &Alive,
     ) -> String {
         let requests = Arc::new(Semaphore::new(REQUESTS_MAX));
         let mut fenced = turn.stop.clone();
@@ -293,8 +315,9 @@ impl Connection {
                 connection: self.clone(),
                 header: frame.header,
                 answered: false,
-                _permits: permits,
-                _work: None,
+                permits,
+                work: None,
+                alive: alive.clone(),
             };
             if frame.header.kind != FrameKind::Request {
                 reply.answered = true;
@@ -316,9 +339,13 @@ impl Connection {
                     reply.refuse(Refusal::new(Status::BadRequest, "the hello is over")).await;
                 }
                 _ => {
-                    reply._work = service.fences(op).then(|| turn.work.clone());
-                    let request =
-                        Incoming { op, body: frame.body, payload: frame.payload, peer: Arc::clone(&self.peer) };
+                    reply.work = service.fences(op).then(|| turn.work.clone());
+                    let request = Incoming {
+                        op,
+                        body: frame.body,
+                        payload: frame.payload,
+                        peer: Arc::clone(&self.peer),
+                    };
                     Arc::clone(service).serve(request, reply).await;
                 }
             }
@@ -339,9 +366,10 @@ impl Connection {
 }
 
 /// What a request in work holds of its daemon's bounds.
+#[expect(dead_code, reason = "held, not read")]
 struct Permits {
-    _request: Option<OwnedSemaphorePermit>,
-    _payload: Option<OwnedSemaphorePermit>,
+    request: Option<OwnedSemaphorePermit>,
+    payload: Option<OwnedSemaphorePermit>,
 }
 
 impl Permits {
@@ -351,7 +379,7 @@ impl Permits {
         let kib = header.payload_bytes.div_ceil(1024);
         let payload =
             if kib == 0 { None } else { Arc::clone(&shared.payload).acquire_many_owned(kib).await.ok() };
-        Permits { _request: request, _payload: payload }
+        Permits { request, payload }
     }
 }
 
@@ -360,8 +388,11 @@ pub struct Replier {
     connection: Connection,
     header: Header,
     answered: bool,
-    _permits: Permits,
-    _work: Option<watch::Receiver<()>>,
+    #[expect(dead_code, reason = "held until the request is answered")]
+    permits: Permits,
+    work: Option<watch::Receiver<()>>,
+    #[expect(dead_code, reason = "held until the request is answered")]
+    alive: Alive,
 }
 
 impl Replier {
