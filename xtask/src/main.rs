@@ -1,2 +1,54 @@
-//! The tasks of the house.
-fn main() {}
+//! `cargo xtask`: what is done to this repository, in Rust, so that it is the same everywhere.
+//!
+//! Owns the steps of CI and their order. Knows the product only by its binary and its papers.
+
+mod ci;
+mod deps;
+mod leftovers;
+mod licences;
+mod real_programs;
+mod run;
+mod tidy;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  ci               everything that CI runs (about 20 minutes on 2 cores from a clean clone)
+  tidy             the house rules: crate edges, file heads and lengths, links and test names in the papers
+  licences         every dependency's licence is one that deny.toml allows
+  deps             installs the Debian packages that the tests need (as root; else names them)
+  fuzz [SECS]      runs each fuzz target for SECS seconds (default 60) on mutations of its seeds
+  real-programs    cp, tar, git, cargo and sqlite3 on a mount, contents compared
+
+A test's name, or a part of it, runs alone with `cargo nextest run NAME`.";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match words[..] {
+        ["ci"] => ci::run(),
+        ["tidy"] => tidy::run(),
+        ["licences"] => licences::run(),
+        ["deps"] => deps::install_missing(),
+        ["fuzz"] => ci::fuzz(60),
+        ["fuzz", secs] => match secs.parse() {
+            Ok(secs) => ci::fuzz(secs),
+            Err(_) => Err(format!("`{secs}` is no number of seconds")),
+        },
+        ["real-programs"] => real_programs::build_and_run(),
+        [] | ["help" | "--help" | "-h"] => {
+            println!("{HELP}");
+            Ok(())
+        }
+        _ => Err(format!("no such command: {}\n\n{HELP}", words.join(" "))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            eprintln!("xtask: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}

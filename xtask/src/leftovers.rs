@@ -1,0 +1,72 @@
+//! Nothing may be left behind: no process that a test started, no mount, no temporary file.
+
+use crate::run::{self, MARK, Outcome};
+use rustix::process::{Pid, Signal, kill_process};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where temporary files of a run go, so that what stays of them is seen.
+pub fn temp_dir() -> PathBuf {
+    std::env::temp_dir().join(run::mark())
+}
+
+/// Makes the run's directory for temporary files.
+pub fn prepare() -> Outcome {
+    std::fs::create_dir_all(temp_dir()).map_err(|e| format!("{}: {e}", temp_dir().display()))
+}
+
+/// Finds what is left, removes it, and fails if there was anything.
+pub fn check_and_clean() -> Outcome {
+    let mut found = Vec::new();
+    for mount in mounts() {
+        found.push(format!("mount {}", mount.display()));
+        let _ = run::run(run::command("umount --lazy").arg(&mount));
+    }
+    let mut pids = marked_processes();
+    if !pids.is_empty() {
+        // Give the orderly ones the time to end that an exit takes.
+        std::thread::sleep(Duration::from_secs(1));
+        pids = marked_processes();
+    }
+    for (pid, line) in pids {
+        found.push(format!("process {}: {line}", pid.as_raw_nonzero()));
+        let _ = kill_process(pid, Signal::KILL);
+    }
+    for entry in std::fs::read_dir(temp_dir()).into_iter().flatten().flatten() {
+        found.push(format!("file {}", entry.path().display()));
+    }
+    let _ = std::fs::remove_dir_all(temp_dir());
+    if found.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("left behind, now removed:\n  {}", found.join("\n  ")))
+    }
+}
+
+/// Processes that bear this run's mark, but for this one.
+fn marked_processes() -> Vec<(Pid, String)> {
+    let wanted = format!("{MARK}={}", run::mark());
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw)
+        else {
+            continue;
+        };
+        let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environ.split(|byte| *byte == 0).any(|var| var == wanted.as_bytes()) {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            found.push((pid, String::from_utf8_lossy(&line).replace('\0', " ")));
+        }
+    }
+    found
+}
+
+/// Mount points below the run's temporary directory. Last made first.
+fn mounts() -> Vec<PathBuf> {
+    let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = text.lines().filter_map(|line| line.split(' ').nth(4));
+    let mut ours: Vec<PathBuf> =
+        points.map(Path::new).filter(|point| point.starts_with(temp_dir())).map(Path::to_path_buf).collect();
+    ours.reverse();
+    ours
+}
