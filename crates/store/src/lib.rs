@@ -1,1 +1,26 @@
-//! (to be written)
+//! An iod's object store: objects of one target, in a directory of a local file system.
+//!
+//! Owns the target directory's format (`docs/disk-target.md`), which objects there are, and the store generation.
+//! Never knows files, names or the network. Where to start reading: [`Store`].
+//!
+//! Calls block as [`pvfs_env::disk`] says. Every error is a [`StoreError`].
+
+mod cache;
+mod error;
+mod format;
+mod handle;
+mod ledger;
+mod objects;
+mod ops;
+mod records;
+mod small_files;
+mod store;
+mod text;
+mod tombstones;
+
+pub use error::StoreError;
+pub use format::{format_disk, format_target};
+pub use objects::{ObjectRead, ObjectRun, ObjectStat};
+pub use records::{FORMAT_VERSION, Identity, Membership, MgrTime, State};
+pub use store::{Store, StoreOptions};
+pub use text::RecordError;

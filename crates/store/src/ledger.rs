@@ -1,0 +1,88 @@
+//! The store generation: whether what the target acknowledged is all there, and saying so durably.
+
+use crate::{State, StoreError, small_files};
+use pvfs_env::disk::Disk;
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+use tracing::{error, warn};
+
+/// The store generation and its record on the disk.
+pub(crate) struct Ledger {
+    disk: Arc<dyn Disk>,
+    boot: u64,
+    generation: AtomicU64,
+    /// Whether the record on the disk says what `generation` says.
+    saved: Mutex<bool>,
+}
+
+impl Ledger {
+    /// Reads the record, raises the generation where the machine died while the store was open, and notes that it is
+    /// open from now on. Also gives the record as it was.
+    pub(crate) fn open(disk: Arc<dyn Disk>) -> Result<(Ledger, State), StoreError> {
+        let damaged =
+            |source| StoreError::Damaged { dir: disk.place().to_owned(), file: State::FILE, source };
+        let bytes =
+            small_files::load(&*disk, State::FILE)?.ok_or_else(|| damaged(crate::RecordError::Empty))?;
+        let before = State::decode(&bytes).map_err(damaged)?;
+        let boot = disk.boot().map_err(|source| StoreError::Io {
+            dir: disk.place().to_owned(),
+            what: "read the machine's boot id",
+            source,
+        })?;
+        let mut generation = before.generation;
+        if !before.clean && before.boot != boot {
+            generation += 1;
+            warn!(dir = %disk.place().display(), generation,
+                "the machine stopped while the target was in use: what was not synced may be lost; store generation raised");
+        }
+        let ledger = Ledger { disk, boot, generation: AtomicU64::new(generation), saved: Mutex::new(false) };
+        ledger.save()?;
+        Ok((ledger, before))
+    }
+
+    pub(crate) fn boot(&self) -> u64 {
+        self.boot
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    /// Acknowledged bytes may be lost. If the disk does not even take the new generation, it holds for this process, and
+    /// [`Ledger::save`] keeps trying.
+    pub(crate) fn raise(&self, why: &dyn std::fmt::Display) {
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = self.generation.fetch_add(1, Ordering::SeqCst) + 1;
+        *saved = false;
+        let dir = self.disk.place().display();
+        error!(%dir, generation, %why, "a write-back failed, acknowledged bytes may be lost; store generation raised");
+        match self.write(false) {
+            Ok(()) => *saved = true,
+            Err(error) => error!(%dir, generation, %error, "the store generation cannot be written"),
+        }
+    }
+
+    /// Makes the generation durable where it is not yet. Nothing may be called synced before that.
+    pub(crate) fn save(&self) -> Result<(), StoreError> {
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*saved {
+            self.write(false)?;
+            *saved = true;
+        }
+        Ok(())
+    }
+
+    /// Notes that everything is synced and nobody uses the store any more.
+    pub(crate) fn close(&self) -> Result<(), StoreError> {
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        *saved = false;
+        self.write(true)
+    }
+
+    fn write(&self, clean: bool) -> Result<(), StoreError> {
+        let state = State { generation: self.generation(), boot: self.boot, clean };
+        small_files::store(&*self.disk, State::FILE, &state.encode())
+    }
+}

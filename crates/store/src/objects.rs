@@ -1,0 +1,65 @@
+//! What an object is to the store's user, and the name of its file. Pure.
+
+use bytes::Bytes;
+use pvfs_types::{ObjectId, ObjectOffset, Timestamp};
+
+/// The directory of the objects, within the target directory.
+pub(crate) const OBJECTS_DIR: &str = "objects";
+/// How many directories the objects are dealt to.
+pub(crate) const SHARDS: usize = 4096;
+
+/// A run of bytes of one object. `offset + len` is at most `i64::MAX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectRun {
+    pub offset: ObjectOffset,
+    /// In bytes, not 0.
+    pub len: usize,
+}
+
+/// What a read found. All of it holds at one moment: of each run `bytes` has exactly what lies below `object_len`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectRead {
+    pub bytes: Bytes,
+    pub object_len: u64,
+    pub exists: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectStat {
+    /// In bytes.
+    pub len: u64,
+    /// Bytes allocated on the disk.
+    pub allocated: u64,
+    pub mtime: Timestamp,
+}
+
+/// Which directory an object lies in: 256 inode numbers in a row share one, so that files made together are synced and
+/// removed together, and few files make few directories.
+pub(crate) fn shard(id: ObjectId) -> usize {
+    usize::try_from((id.ino.0 >> 8) % SHARDS as u64).expect("below SHARDS")
+}
+
+pub(crate) fn shard_dir(shard: usize) -> String {
+    format!("{OBJECTS_DIR}/{shard:03x}")
+}
+
+pub(crate) fn file_name(id: ObjectId) -> String {
+    let dir = shard_dir(shard(id));
+    format!("{dir}/{:016x}.{:08x}.{:04x}", id.ino.0, id.data_gen.0, id.slot.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pvfs_types::{DataGen, Ino, Slot};
+
+    #[test]
+    fn golden_file_names() {
+        let name = |ino, data_gen, slot| {
+            file_name(ObjectId { ino: Ino(ino), data_gen: DataGen(data_gen), slot: Slot(slot) })
+        };
+        assert_eq!(name(2, 0, 0), "objects/000/0000000000000002.00000000.0000");
+        assert_eq!(name(0x12_3456, 0xab, 3), "objects/234/0000000000123456.000000ab.0003");
+        assert_eq!(name(u64::MAX, u32::MAX, u16::MAX), "objects/fff/ffffffffffffffff.ffffffff.ffff");
+    }
+}

@@ -1,0 +1,197 @@
+//! A target that is open: who it is, its generation, its place among the targets, the mgr time it followed.
+
+use crate::{
+    Identity, Membership, MgrTime, StoreError,
+    cache::{Cache, CacheCounters},
+    ledger::Ledger,
+    objects::SHARDS,
+    small_files::{self, load_identity, open_dir, take_lock},
+    tombstones::Tombstones,
+};
+use pvfs_env::{
+    Metrics,
+    disk::{Disk, DiskFile, DiskLock, Usage},
+};
+use pvfs_types::{FsId, TargetId, TargetUuid};
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+};
+
+/// Removed objects that are remembered, so that late writes do not bring them back.
+const TOMBSTONES_MAX: usize = 1 << 16;
+
+/// How to open a store.
+pub struct StoreOptions {
+    /// Objects whose descriptors are kept open (those in use right now come on top).
+    pub open_objects_max: usize,
+    pub metrics: Metrics,
+}
+
+impl Default for StoreOptions {
+    fn default() -> StoreOptions {
+        StoreOptions { open_objects_max: 1024, metrics: Metrics::new() }
+    }
+}
+
+/// The object store of one target. Only one process has it open at a time.
+///
+/// Any number of threads may use it. Requests on one object: reads and writes run side by side, and where writes
+/// overlap, each byte is one of theirs. [`Store::remove`] and [`Store::truncate`] come wholly before or after each read
+/// or write. A write after a removal is refused ([`StoreError::Removed`]) as long as this process remembers the removal
+/// (the last 65,536 of them): object ids are not used twice, so such a write is a late one.
+///
+/// # The store generation
+///
+/// Bytes that [`Store::write`] acknowledged under generation `g` are still there as long as [`Store::generation`] says
+/// `g`. It is raised, durably, when the machine died while the store was open, and when a write-back failed. So that it
+/// cannot be read too new, `write` returns the generation from *before* it wrote, and [`Store::sync`] the one from
+/// *after* it synced.
+///
+/// A write-back that failed is noticed by the next `sync` of that object, or by [`Store::close`], not at once; when the
+/// kernel has dropped the inode in between (its descriptor left the cache and memory was short), only by `close`.
+pub struct Store {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) ledger: Ledger,
+    pub(crate) cache: Cache,
+    pub(crate) tombstones: Mutex<Tombstones>,
+    /// Shards whose own names this process has made durable.
+    pub(crate) durable_shards: Box<[AtomicBool]>,
+    identity: Identity,
+    membership: Mutex<Option<TargetId>>,
+    mgr_time_at_open: Option<u64>,
+    mgr_time_file: Box<dyn DiskFile>,
+    _lock: Box<dyn DiskLock>,
+}
+
+impl Store {
+    /// Opens the target in `dir`, which must be one of the file system `fs`.
+    pub fn open(dir: &Path, fs: FsId, options: &StoreOptions) -> Result<Store, StoreError> {
+        Store::open_disk(Arc::new(open_dir(dir)?), fs, options)
+    }
+
+    /// As [`Store::open`], on a directory that is open already.
+    pub fn open_disk(disk: Arc<dyn Disk>, fs: FsId, options: &StoreOptions) -> Result<Store, StoreError> {
+        // The identity first: nothing is written to a directory that is not this file system's target.
+        let identity = load_identity(&*disk, fs)?;
+        let lock = take_lock(&*disk)?;
+        let (ledger, before) = Ledger::open(Arc::clone(&disk))?;
+        let membership = load_membership(&*disk, &identity)?;
+        let mgr_time = small_files::load(&*disk, MgrTime::FILE)?.and_then(|b| MgrTime::decode(&b).ok());
+        let mgr_time_at_open = match (membership, mgr_time) {
+            (None, _) => Some(0),
+            (Some(_), Some(time)) if before.clean || time.boot == ledger.boot() => Some(time.time_ms),
+            (Some(_), _) => None,
+        };
+        let mgr_time_file = disk.create(MgrTime::FILE).map_err(|source| StoreError::Io {
+            dir: disk.place().to_owned(),
+            what: "open the target's records",
+            source,
+        })?;
+        let event = |event| options.metrics.counter("pvfs_iod_object_cache_total", &[("event", event)]);
+        let counters =
+            CacheCounters { hits: event("hit"), misses: event("miss"), evictions: event("eviction") };
+        Ok(Store {
+            ledger,
+            cache: Cache::new(options.open_objects_max, counters),
+            tombstones: Mutex::new(Tombstones::new(TOMBSTONES_MAX)),
+            durable_shards: (0..SHARDS).map(|_| AtomicBool::new(false)).collect(),
+            identity,
+            membership: Mutex::new(membership),
+            mgr_time_at_open,
+            mgr_time_file,
+            _lock: lock,
+            disk,
+        })
+    }
+
+    /// Syncs everything and notes that nothing is missing. Nobody may write to the store any more; what is written after
+    /// this all the same is not covered by the generation.
+    ///
+    /// # Errors
+    /// After an error the target counts as not closed: if the machine stops, its generation will be raised.
+    pub fn close(&self) -> Result<(), StoreError> {
+        if let Err(source) = self.disk.sync_all() {
+            self.ledger.raise(&source);
+            return Err(self.io("sync the target", source));
+        }
+        self.ledger.close()
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.disk.place()
+    }
+
+    pub fn uuid(&self) -> TargetUuid {
+        self.identity.target
+    }
+
+    /// The store generation; see [`Store`].
+    pub fn generation(&self) -> u64 {
+        self.ledger.generation()
+    }
+
+    /// The run of the machine.
+    pub fn boot(&self) -> u64 {
+        self.ledger.boot()
+    }
+
+    pub fn usage(&self) -> Result<Usage, StoreError> {
+        self.disk.usage().map_err(|source| self.io("read the capacity", source))
+    }
+
+    /// The number the mgr gave this target; `None` as long as it never joined.
+    pub fn target_id(&self) -> Option<TargetId> {
+        *self.membership.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the number that the mgr told, durably.
+    ///
+    /// # Errors
+    /// [`StoreError::OtherTargetId`] when it was told another one before.
+    pub fn join(&self, told: TargetId) -> Result<(), StoreError> {
+        let mut membership = self.membership.lock().unwrap_or_else(PoisonError::into_inner);
+        match *membership {
+            Some(found) if found == told => Ok(()),
+            Some(found) => Err(StoreError::OtherTargetId { dir: self.dir().to_owned(), found, told }),
+            None => {
+                let record = Membership { target: self.identity.target, id: told };
+                small_files::store(&*self.disk, Membership::FILE, &record.encode())?;
+                *membership = Some(told);
+                Ok(())
+            }
+        }
+    }
+
+    /// The mgr time in milliseconds that this target had followed when it was opened: leases that ended before it stay
+    /// refused. `None`: unknown, because the machine died.
+    pub fn mgr_time_at_open(&self) -> Option<u64> {
+        self.mgr_time_at_open
+    }
+
+    /// Remembers the mgr time for a process that may come after this one. Not durable by itself.
+    pub fn follow_mgr_time(&self, time_ms: u64) -> Result<(), StoreError> {
+        let text = MgrTime { boot: self.boot(), time_ms }.encode();
+        self.mgr_time_file
+            .write_at(text.as_bytes(), 0)
+            .map_err(|source| self.io("write the followed mgr time", source))
+    }
+
+    pub(crate) fn io(&self, what: &'static str, source: io::Error) -> StoreError {
+        StoreError::Io { dir: self.dir().to_owned(), what, source }
+    }
+}
+
+fn load_membership(disk: &dyn Disk, identity: &Identity) -> Result<Option<TargetId>, StoreError> {
+    let Some(bytes) = small_files::load(disk, Membership::FILE)? else { return Ok(None) };
+    let file = Membership::FILE;
+    let dir = || disk.place().to_owned();
+    let record =
+        Membership::decode(&bytes).map_err(|source| StoreError::Damaged { dir: dir(), file, source })?;
+    if record.target != identity.target {
+        let (found, wanted) = (record.target, identity.target);
+        return Err(StoreError::OtherTarget { dir: dir(), file, found, wanted });
+    }
+    Ok(Some(record.id))
+}
