@@ -1,0 +1,147 @@
+//! Why a metadata operation was not done.
+
+use pvfs_kv::KvError;
+use pvfs_types::{Errno, Ino, LayoutError, Name, SessionId, TargetUuid, limits};
+use pvfs_wire::{Refusal, Status};
+
+pub type Result<T> = std::result::Result<T, MetaError>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum MetaError {
+    /// Mode bits do not let the caller in.
+    #[error("permission denied on inode {ino}: needs {needs}")]
+    Denied { ino: Ino, needs: &'static str },
+    /// Only the owner or root may.
+    #[error("not permitted on inode {ino}: {why}")]
+    NotPermitted { ino: Ino, why: &'static str },
+    #[error("{name} in directory {dir}: not permitted in a sticky directory but to the owner")]
+    Sticky { dir: Ino, name: Name },
+    #[error("no entry {name} in directory {dir}")]
+    NoEntry { dir: Ino, name: Name },
+    #[error("{name} in directory {dir} is there already")]
+    Exists { dir: Ino, name: Name },
+    /// The number was valid once: the inode has been removed. Who came by a path looks the path up again.
+    #[error("inode {ino} is gone")]
+    Gone { ino: Ino },
+    #[error("inode {ino} has no name any more")]
+    Unlinked { ino: Ino },
+    #[error("inode {ino} is not a directory")]
+    NotDir { ino: Ino },
+    #[error("inode {ino} is a directory")]
+    IsDir { ino: Ino },
+    #[error("directory {dir} is not empty")]
+    NotEmpty { dir: Ino },
+    #[error("inode {ino} has as many links as it can have")]
+    LinksMax { ino: Ino },
+    #[error("directory {dir} cannot be moved into its own subtree")]
+    IntoItself { dir: Ino },
+    #[error("inode {ino} is not {wanted}")]
+    WrongKind { ino: Ino, wanted: &'static str },
+    #[error("inode {ino} is a FIFO, socket or device: no file of this file system's to open")]
+    Special { ino: Ino },
+    #[error("inode {ino} is a symbolic link")]
+    IsSymlink { ino: Ino },
+    #[error("a node of that kind cannot be made this way")]
+    BadKind,
+    #[error("making device nodes is for root")]
+    DeviceNode,
+    #[error("a symbolic link's target must not be empty")]
+    LinkTargetEmpty,
+    #[error("a symbolic link's target has at most {} bytes, this one has {bytes}", limits::PATH_BYTES_MAX)]
+    LinkTargetTooLong { bytes: usize },
+    #[error("a symbolic link's target must not contain NUL")]
+    LinkTargetNul,
+    #[error("a size of {size} bytes is past the largest, {}", limits::FILE_BYTES_MAX)]
+    SizeTooBig { size: u64 },
+    #[error("an open asks for reading, writing or both")]
+    NoAccessAsked,
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    #[error("no target is up that could hold a new file")]
+    NoTargets,
+    #[error("target {uuid} cannot join: a file system has at most {} targets", limits::TARGETS_MAX)]
+    TargetsMax { uuid: TargetUuid },
+    #[error("{session} is not known (any more)")]
+    SessionUnknown { session: SessionId },
+    #[error("slot {slot} is out of range: a session has {}", limits::SESSION_SLOTS)]
+    SlotRange { slot: u16 },
+    /// Numbers are used up: 2^64 inodes, or 2^32 truncations of one file.
+    #[error("{what} are used up")]
+    NumbersUsedUp { what: &'static str },
+    #[error("the store is formatted already")]
+    FormattedAlready,
+    #[error("the store is not formatted: run `pvfs format`")]
+    NotFormatted,
+    /// A record that this build cannot read, or that is missing though another one names it.
+    #[error("the metadata store is damaged: {what}: {detail}")]
+    Corrupt { what: &'static str, detail: String },
+    #[error(transparent)]
+    Kv(#[from] KvError),
+}
+
+impl MetaError {
+    /// What the peer is answered.
+    pub fn status(&self) -> Status {
+        Status::Errno(match self {
+            MetaError::Denied { .. } => Errno::EACCES,
+            MetaError::NotPermitted { .. } | MetaError::Sticky { .. } | MetaError::DeviceNode => Errno::EPERM,
+            MetaError::NoEntry { .. } | MetaError::LinkTargetEmpty => Errno::ENOENT,
+            MetaError::Exists { .. } => Errno::EEXIST,
+            MetaError::Gone { .. } | MetaError::Unlinked { .. } => Errno::ESTALE,
+            MetaError::NotDir { .. } => Errno::ENOTDIR,
+            MetaError::IsDir { .. } => Errno::EISDIR,
+            MetaError::NotEmpty { .. } => Errno::ENOTEMPTY,
+            MetaError::LinksMax { .. } => Errno::EMLINK,
+            MetaError::IntoItself { .. }
+            | MetaError::WrongKind { .. }
+            | MetaError::BadKind
+            | MetaError::LinkTargetNul
+            | MetaError::NoAccessAsked => Errno::EINVAL,
+            MetaError::Layout(e) => e.errno(),
+            MetaError::Special { .. } => Errno::ENXIO,
+            MetaError::IsSymlink { .. } => Errno::ELOOP,
+            MetaError::LinkTargetTooLong { .. } => Errno::ENAMETOOLONG,
+            MetaError::SizeTooBig { .. } => Errno::EFBIG,
+            MetaError::NoTargets
+            | MetaError::TargetsMax { .. }
+            | MetaError::NumbersUsedUp { .. }
+            | MetaError::Kv(KvError::Full { .. }) => Errno::ENOSPC,
+            MetaError::FormattedAlready
+            | MetaError::NotFormatted
+            | MetaError::Corrupt { .. }
+            | MetaError::Kv(
+                KvError::InUse { .. }
+                | KvError::Io { .. }
+                | KvError::KeySize { .. }
+                | KvError::Corrupt { .. }
+                | KvError::Engine { .. },
+            ) => Errno::EIO,
+            MetaError::SessionUnknown { .. } => return Status::SessionUnknown,
+            MetaError::SlotRange { .. } => return Status::BadRequest,
+        })
+    }
+
+    /// What the application gets; `EIO` where the answer is for the client, not for the application.
+    pub fn errno(&self) -> Errno {
+        match self.status() {
+            Status::Errno(errno) => errno,
+            Status::SessionUnknown
+            | Status::SlotStale
+            | Status::LeaseExpired
+            | Status::CapabilityForged
+            | Status::CapabilityRights
+            | Status::WrongTarget
+            | Status::NotNow
+            | Status::PayloadDamaged
+            | Status::BadRequest
+            | Status::UnknownOp
+            | Status::Version
+            | Status::WrongFs
+            | Status::Unauthorized => Errno::EIO,
+        }
+    }
+
+    pub fn refusal(&self) -> Refusal {
+        Refusal::new(self.status(), self.to_string())
+    }
+}

@@ -1,0 +1,223 @@
+//! Inodes: loading, making, removing; and what `stat` tells of them.
+
+pub use crate::record::Inode;
+
+use crate::record::{self, By};
+use crate::{MetaError, Result, access, keys, superblock, writer};
+use pvfs_kv::{Read, WriteTxn};
+use pvfs_types::{Attr, Cred, DataGen, Distribution, FileKind, Ino, SessionId, Timestamp, limits, mode};
+use pvfs_wire::msg::{namespace::Entry, session::Mutator};
+
+/// What `stat` needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    pub attr: Attr,
+    /// A session other than the asking one has the file open for writing: `attr.size` may be too small.
+    pub has_writers: bool,
+}
+
+impl From<Stat> for Entry {
+    fn from(stat: Stat) -> Entry {
+        Entry { attr: stat.attr, has_writers: stat.has_writers }
+    }
+}
+
+impl From<&Mutator> for By {
+    fn from(by: &Mutator) -> By {
+        By { session: by.session, slot: by.slot, seq: by.seq }
+    }
+}
+
+pub fn find(txn: &(impl Read + ?Sized), ino: Ino) -> Result<Option<Inode>> {
+    record::find(txn, &keys::inode(ino))
+}
+
+/// # Errors
+/// [`MetaError::Gone`].
+pub fn load(txn: &(impl Read + ?Sized), ino: Ino) -> Result<Inode> {
+    find(txn, ino)?.ok_or(MetaError::Gone { ino })
+}
+
+/// # Errors
+/// [`MetaError::Gone`], [`MetaError::NotDir`].
+pub fn load_dir(txn: &(impl Read + ?Sized), ino: Ino) -> Result<Inode> {
+    let inode = load(txn, ino)?;
+    if inode.kind == FileKind::Dir { Ok(inode) } else { Err(MetaError::NotDir { ino }) }
+}
+
+/// The inode that a directory entry or another record names: that it is missing is damage.
+pub(crate) fn load_named(txn: &(impl Read + ?Sized), ino: Ino) -> Result<Inode> {
+    find(txn, ino)?.ok_or_else(|| MetaError::Corrupt {
+        what: "inode",
+        detail: format!("inode {ino} is missing though it has a name"),
+    })
+}
+
+pub(crate) fn put(txn: &mut impl WriteTxn, inode: &Inode) {
+    record::put(txn, &keys::inode(inode.ino), inode);
+}
+
+/// What is particular to a new inode.
+pub(crate) struct New {
+    pub kind: FileKind,
+    pub mode: u32,
+    pub rdev: (u32, u32),
+    pub dist: Option<Distribution>,
+    pub target: Option<Vec<u8>>,
+}
+
+impl New {
+    pub fn of(kind: FileKind, mode: u32) -> New {
+        New { kind, mode, rdev: (0, 0), dist: None, target: None }
+    }
+}
+
+/// Makes an inode in `dir`, with one name to come (a directory counts its own `.` too), owned by `cred` and by the
+/// group that `dir` says. Puts it; `dir` and the entry are the caller's to put.
+pub(crate) fn make(
+    txn: &mut impl WriteTxn,
+    dir: &Inode,
+    new: New,
+    cred: &Cred,
+    now: Timestamp,
+) -> Result<Inode> {
+    let ino = superblock::next_ino(txn)?;
+    let (mode, gid) = access::inherit(dir, new.kind, new.mode, cred);
+    let is_dir = new.kind == FileKind::Dir;
+    let inode = Inode {
+        kind: new.kind,
+        mode,
+        gid,
+        nlink: if is_dir { 2 } else { 1 },
+        size: new.target.as_ref().map_or(0, |target| target.len() as u64),
+        rdev: new.rdev,
+        dist: new.dist,
+        layout: if is_dir { dir.layout } else { None },
+        parent: is_dir.then_some(dir.ino),
+        target: new.target,
+        ..blank(ino, cred, now)
+    };
+    put(txn, &inode);
+    Ok(inode)
+}
+
+/// The root directory of a new file system.
+pub(crate) fn root(owner: &Cred, now: Timestamp) -> Inode {
+    Inode { parent: Some(Ino::ROOT), ..blank(Ino::ROOT, owner, now) }
+}
+
+/// A directory of `cred` with mode 755 and no parent.
+fn blank(ino: Ino, cred: &Cred, now: Timestamp) -> Inode {
+    Inode {
+        ino,
+        kind: FileKind::Dir,
+        mode: 0o755,
+        uid: cred.uid,
+        gid: cred.gid,
+        nlink: 2,
+        size: 0,
+        size_epoch: 0,
+        atime: now,
+        mtime: now,
+        ctime: now,
+        btime: now,
+        rdev: (0, 0),
+        change: 1,
+        dist: None,
+        data_gen: DataGen(1),
+        layout: None,
+        parent: None,
+        target: None,
+        orphan_seq: None,
+        truncated_by: None,
+    }
+}
+
+/// Removes the inode's record. Its names, objects and list entries are the caller's.
+pub(crate) fn remove(txn: &mut impl WriteTxn, ino: Ino) -> Result<()> {
+    txn.delete(&keys::inode(ino));
+    superblock::inode_removed(txn)
+}
+
+pub fn stat(txn: &(impl Read + ?Sized), inode: &Inode, asker: SessionId) -> Result<Stat> {
+    let has_writers = inode.kind == FileKind::File && writer::of(txn, inode.ino, asker)?.foreign;
+    Ok(Stat { attr: inode.attr(), has_writers })
+}
+
+impl Inode {
+    pub fn is_dir(&self) -> bool {
+        self.kind == FileKind::Dir
+    }
+
+    pub fn attr(&self) -> Attr {
+        Attr {
+            ino: self.ino,
+            kind: self.kind,
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            nlink: self.nlink,
+            size: self.size,
+            size_epoch: self.size_epoch,
+            atime: self.atime,
+            mtime: self.mtime,
+            ctime: self.ctime,
+            btime: self.btime,
+            rdev: self.rdev,
+            change: self.change,
+            dist: self.dist,
+            data_gen: self.data_gen,
+            layout: self.layout,
+        }
+    }
+
+    /// The distribution of a regular file.
+    pub(crate) fn load_dist(&self) -> Result<Distribution> {
+        self.dist.ok_or_else(|| MetaError::Corrupt {
+            what: "inode",
+            detail: format!("file {} has no distribution", self.ino),
+        })
+    }
+
+    /// Attributes changed: `ctime` is now.
+    pub(crate) fn touch(&mut self, now: Timestamp) {
+        self.ctime = now;
+        self.change = self.change.wrapping_add(1);
+    }
+
+    /// Contents changed (of a directory: its entries).
+    pub(crate) fn touch_content(&mut self, now: Timestamp) {
+        self.mtime = now;
+        self.touch(now);
+    }
+
+    pub(crate) fn add_link(&mut self) -> Result<()> {
+        if self.nlink >= limits::LINK_MAX {
+            return Err(MetaError::LinksMax { ino: self.ino });
+        }
+        self.nlink += 1;
+        Ok(())
+    }
+
+    pub(crate) fn drop_link(&mut self) -> Result<()> {
+        self.nlink = self.nlink.checked_sub(1).ok_or_else(|| MetaError::Corrupt {
+            what: "inode",
+            detail: format!("inode {} lost a name it did not count", self.ino),
+        })?;
+        Ok(())
+    }
+
+    pub(crate) fn next_epoch(&mut self) -> Result<()> {
+        self.size_epoch =
+            self.size_epoch.checked_add(1).ok_or(MetaError::NumbersUsedUp { what: "size epochs" })?;
+        Ok(())
+    }
+
+    /// What a write or truncation by someone who is not root takes away.
+    pub(crate) fn drop_privileges(&mut self) {
+        self.mode &= !mode::SUID;
+        if self.mode & (mode::X << 3) != 0 {
+            self.mode &= !mode::SGID;
+        }
+    }
+}

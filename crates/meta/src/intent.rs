@@ -1,0 +1,55 @@
+//! Truncations that the targets have to carry out first: noted durably, visible as done only when they all have.
+
+pub use crate::record::Intent;
+
+use crate::record::{self, Record};
+use crate::{Inode, Result, inode, keys, scan};
+use pvfs_kv::{Read, WriteTxn};
+use pvfs_types::{Ino, Timestamp};
+use pvfs_wire::msg::session::Mutator;
+
+pub fn find(txn: &(impl Read + ?Sized), ino: Ino) -> Result<Option<Intent>> {
+    record::find(txn, &keys::intent(ino))
+}
+
+/// All of them: what a mgr goes on with after its start.
+pub fn list(txn: &(impl Read + ?Sized)) -> Result<Vec<Intent>> {
+    scan::collect(txn, &keys::all(keys::space::INTENT), |_, value| Intent::from_bytes(value).map(Some))
+}
+
+pub(crate) fn start(
+    txn: &mut impl WriteTxn,
+    inode: &Inode,
+    size: u64,
+    by: &Mutator,
+    now: Timestamp,
+) -> Result<Intent> {
+    let intent = Intent {
+        ino: inode.ino,
+        size,
+        data_gen: inode.data_gen,
+        dist: inode.load_dist()?,
+        by: by.into(),
+        since: now,
+    };
+    record::put(txn, &keys::intent(inode.ino), &intent);
+    Ok(intent)
+}
+
+/// Every target has cut its object: the file has its new size. The requests that waited are run again after it.
+/// Without effect where the intent is gone (its file was reaped).
+pub fn finish(txn: &mut impl WriteTxn, ino: Ino, now: Timestamp) -> Result<()> {
+    let Some(intent) = find(txn, ino)? else { return Ok(()) };
+    let mut inode = inode::load_named(txn, ino)?;
+    inode.size = intent.size;
+    inode.next_epoch()?;
+    inode.truncated_by = Some(intent.by);
+    inode.touch_content(now);
+    inode::put(txn, &inode);
+    remove(txn, ino);
+    Ok(())
+}
+
+pub(crate) fn remove(txn: &mut impl WriteTxn, ino: Ino) {
+    txn.delete(&keys::intent(ino));
+}

@@ -1,0 +1,277 @@
+//! The one list of all keys. `docs/disk-mgr.md` draws it; numbers are big-endian, so that keys sort as numbers do.
+
+use pvfs_types::{DataGen, Ino, IodtabGen, Name, ObjectId, SessionId, Slot, TargetId, TargetUuid};
+
+/// The first byte of every key: what kind of record it leads to. A value never changes its meaning.
+pub mod space {
+    pub const SUPERBLOCK: u8 = b's';
+    pub const MGR_TIME: u8 = b'm';
+    pub const COUNTER: u8 = b'c';
+    pub const INODE: u8 = b'i';
+    pub const DENTRY: u8 = b'd';
+    pub const SESSION: u8 = b'S';
+    pub const CLIENT: u8 = b'C';
+    pub const REPLY: u8 = b'r';
+    pub const WRITER: u8 = b'w';
+    pub const SESSION_WRITER: u8 = b'W';
+    pub const ORPHAN: u8 = b'o';
+    pub const CLAIM: u8 = b'k';
+    pub const SESSION_CLAIM: u8 = b'K';
+    pub const GARBAGE: u8 = b'g';
+    pub const INTENT: u8 = b'n';
+    pub const TARGET: u8 = b't';
+    pub const TARGET_UUID: u8 = b'u';
+    pub const IODTAB: u8 = b'T';
+
+    pub const ALL: [u8; 18] = [
+        SUPERBLOCK,
+        MGR_TIME,
+        COUNTER,
+        INODE,
+        DENTRY,
+        SESSION,
+        CLIENT,
+        REPLY,
+        WRITER,
+        SESSION_WRITER,
+        ORPHAN,
+        CLAIM,
+        SESSION_CLAIM,
+        GARBAGE,
+        INTENT,
+        TARGET,
+        TARGET_UUID,
+        IODTAB,
+    ];
+}
+
+/// Puts a key together from its space and fixed-size parts.
+macro_rules! key {
+    ($space:ident $(, $part:expr)*) => {{
+        let parts: &[&[u8]] = &[&[space::$space], $(&$part),*];
+        parts.concat()
+    }};
+}
+
+pub fn superblock() -> Vec<u8> {
+    key!(SUPERBLOCK)
+}
+
+pub fn mgr_time() -> Vec<u8> {
+    key!(MGR_TIME)
+}
+
+pub fn inode_numbers() -> Vec<u8> {
+    key!(COUNTER, *b"i")
+}
+
+pub fn session_numbers() -> Vec<u8> {
+    key!(COUNTER, *b"s")
+}
+
+pub fn orphan_numbers() -> Vec<u8> {
+    key!(COUNTER, *b"o")
+}
+
+pub fn inode(ino: Ino) -> Vec<u8> {
+    key!(INODE, ino.0.to_be_bytes())
+}
+
+/// `cookie` is `dentry::cookie(name)`.
+pub fn dentry(dir: Ino, cookie: u64, name: &Name) -> Vec<u8> {
+    key!(DENTRY, dir.0.to_be_bytes(), cookie.to_be_bytes(), *name.as_bytes())
+}
+
+/// Where the entries of `dir` with this cookie or a higher one start.
+pub fn dentries_from(dir: Ino, cookie: u64) -> Vec<u8> {
+    key!(DENTRY, dir.0.to_be_bytes(), cookie.to_be_bytes())
+}
+
+pub fn dentries(dir: Ino) -> Vec<u8> {
+    key!(DENTRY, dir.0.to_be_bytes())
+}
+
+pub fn session(id: SessionId) -> Vec<u8> {
+    key!(SESSION, id.0.to_be_bytes())
+}
+
+pub fn client(client: &[u8; 16]) -> Vec<u8> {
+    key!(CLIENT, *client)
+}
+
+pub fn reply(session: SessionId, slot: u16) -> Vec<u8> {
+    key!(REPLY, session.0.to_be_bytes(), slot.to_be_bytes())
+}
+
+pub fn replies(session: SessionId) -> Vec<u8> {
+    key!(REPLY, session.0.to_be_bytes())
+}
+
+pub fn writer(ino: Ino, session: SessionId) -> Vec<u8> {
+    key!(WRITER, ino.0.to_be_bytes(), session.0.to_be_bytes())
+}
+
+pub fn writers(ino: Ino) -> Vec<u8> {
+    key!(WRITER, ino.0.to_be_bytes())
+}
+
+pub fn session_writer(session: SessionId, ino: Ino) -> Vec<u8> {
+    key!(SESSION_WRITER, session.0.to_be_bytes(), ino.0.to_be_bytes())
+}
+
+pub fn session_writers(session: SessionId) -> Vec<u8> {
+    key!(SESSION_WRITER, session.0.to_be_bytes())
+}
+
+pub fn orphan(seq: u64) -> Vec<u8> {
+    key!(ORPHAN, seq.to_be_bytes())
+}
+
+pub fn claim(ino: Ino, session: SessionId) -> Vec<u8> {
+    key!(CLAIM, ino.0.to_be_bytes(), session.0.to_be_bytes())
+}
+
+pub fn claims(ino: Ino) -> Vec<u8> {
+    key!(CLAIM, ino.0.to_be_bytes())
+}
+
+pub fn session_claim(session: SessionId, ino: Ino) -> Vec<u8> {
+    key!(SESSION_CLAIM, session.0.to_be_bytes(), ino.0.to_be_bytes())
+}
+
+pub fn session_claims(session: SessionId) -> Vec<u8> {
+    key!(SESSION_CLAIM, session.0.to_be_bytes())
+}
+
+pub fn garbage(target: TargetId, object: ObjectId) -> Vec<u8> {
+    key!(
+        GARBAGE,
+        target.0.to_be_bytes(),
+        object.ino.0.to_be_bytes(),
+        object.data_gen.0.to_be_bytes(),
+        object.slot.0.to_be_bytes()
+    )
+}
+
+pub fn garbage_of(target: TargetId) -> Vec<u8> {
+    key!(GARBAGE, target.0.to_be_bytes())
+}
+
+pub fn intent(ino: Ino) -> Vec<u8> {
+    key!(INTENT, ino.0.to_be_bytes())
+}
+
+pub fn target(id: TargetId) -> Vec<u8> {
+    key!(TARGET, id.0.to_be_bytes())
+}
+
+pub fn target_uuid(uuid: TargetUuid) -> Vec<u8> {
+    key!(TARGET_UUID, uuid.0)
+}
+
+pub fn iodtab(generation: IodtabGen) -> Vec<u8> {
+    key!(IODTAB, generation.0.to_be_bytes())
+}
+
+/// All keys of one space.
+pub fn all(space: u8) -> Vec<u8> {
+    vec![space]
+}
+
+/// The first key past all that start with `prefix`, which starts with a space's byte.
+pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if let Some(next) = last.checked_add(1) {
+            end.push(next);
+            break;
+        }
+    }
+    end
+}
+
+/// Reads a key's parts from the front.
+pub(crate) struct Parts<'a>(&'a [u8]);
+
+impl<'a> Parts<'a> {
+    /// The parts of a key of any space.
+    pub fn of(key: &'a [u8]) -> Parts<'a> {
+        Parts(key.get(1..).unwrap_or_default())
+    }
+
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (part, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*part)
+    }
+
+    pub fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_be_bytes)
+    }
+
+    pub fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_be_bytes)
+    }
+
+    pub fn u16(&mut self) -> Option<u16> {
+        self.take().map(u16::from_be_bytes)
+    }
+
+    pub fn ino(&mut self) -> Option<Ino> {
+        self.u64().map(Ino)
+    }
+
+    pub fn session(&mut self) -> Option<SessionId> {
+        self.u64().map(SessionId)
+    }
+
+    pub fn object(&mut self) -> Option<ObjectId> {
+        Some(ObjectId { ino: self.ino()?, data_gen: DataGen(self.u32()?), slot: Slot(self.u16()?) })
+    }
+
+    pub fn name(&mut self) -> Option<Name> {
+        Name::new(std::mem::take(&mut self.0)).ok()
+    }
+
+    /// `value`, if it is there and nothing follows it.
+    pub fn whole<T>(self, value: Option<T>) -> Option<T> {
+        if self.0.is_empty() { value } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spaces_differ() {
+        let mut all = space::ALL.to_vec();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), space::ALL.len());
+    }
+
+    #[test]
+    fn a_prefix_ends_where_the_next_number_starts() {
+        assert_eq!(prefix_end(&writers(Ino(7))), writers(Ino(8)));
+        assert_eq!(prefix_end(&writers(Ino(0xff))), key!(WRITER, [0, 0, 0, 0, 0, 0, 1]));
+        assert_eq!(prefix_end(&writers(Ino(u64::MAX))), vec![space::WRITER + 1]);
+    }
+
+    #[test]
+    fn the_longest_key_fits_every_engine() {
+        let name = Name::new(vec![b'n'; 255]).expect("255 bytes are a name");
+        assert!(dentry(Ino(u64::MAX), u64::MAX, &name).len() <= pvfs_kv::KEY_BYTES_MAX);
+    }
+
+    #[test]
+    fn keys_give_back_their_parts() {
+        let object = ObjectId { ino: Ino(5), data_gen: DataGen(2), slot: Slot(3) };
+        let key = garbage(TargetId(9), object);
+        let mut parts = Parts::of(&key);
+        assert_eq!((parts.u32(), parts.object()), (Some(9), Some(object)));
+        assert_eq!(parts.whole(Some(())), Some(()));
+        let mut short = Parts::of(&key[..6]);
+        assert_eq!((short.u32(), short.object()), (Some(9), None));
+    }
+}

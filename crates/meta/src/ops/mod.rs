@@ -1,0 +1,79 @@
+//! One operation, one file, the same name in every layer. Requests are the messages of `pvfs_wire::msg`.
+
+mod check_access;
+mod create;
+mod getattr;
+mod link;
+mod lookup;
+mod mkdir;
+mod mknod;
+mod open;
+mod readdir;
+mod readlink;
+mod rename;
+mod report_size;
+mod rmdir;
+mod set_layout;
+mod setattr;
+mod symlink;
+mod unlink;
+
+pub use check_access::check_access;
+pub use create::{Created, create};
+pub use getattr::getattr;
+pub use link::link;
+pub use lookup::lookup;
+pub use mkdir::mkdir;
+pub use mknod::mknod;
+pub use open::open;
+pub use readdir::readdir;
+pub use readlink::readlink;
+pub use rename::rename;
+pub use report_size::report_size;
+pub use rmdir::rmdir;
+pub use set_layout::set_layout;
+pub use setattr::setattr;
+pub use symlink::symlink;
+pub use unlink::unlink;
+
+use crate::{Inode, MetaError, Result, access, dentry, inode};
+use pvfs_kv::{Read, WriteTxn};
+use pvfs_types::{Cred, Ino, Name, Timestamp};
+
+/// The directory `ino`, if `name` is free in it and `cred` may make it there.
+fn load_dir_for_new(txn: &(impl Read + ?Sized), ino: Ino, name: &Name, cred: &Cred) -> Result<Inode> {
+    let dir = inode::load_dir(txn, ino)?;
+    access::may_search(&dir, cred)?;
+    if dentry::find(txn, ino, name)?.is_some() {
+        return Err(MetaError::Exists { dir: ino, name: name.clone() });
+    }
+    access::may_change_entries(&dir, cred)?;
+    Ok(dir)
+}
+
+/// The directory `ino` and the inode that `name` stands for in it.
+fn load_named(txn: &(impl Read + ?Sized), ino: Ino, name: &Name, cred: &Cred) -> Result<(Inode, Inode)> {
+    let dir = inode::load_dir(txn, ino)?;
+    access::may_search(&dir, cred)?;
+    match dentry::find(txn, ino, name)? {
+        Some(entry) => Ok((dir, inode::load_named(txn, entry.ino)?)),
+        None => Err(MetaError::NoEntry { dir: ino, name: name.clone() }),
+    }
+}
+
+/// Gives the new inode `child` its name in `dir`.
+fn add_entry(
+    txn: &mut impl WriteTxn,
+    mut dir: Inode,
+    name: &Name,
+    child: &Inode,
+    now: Timestamp,
+) -> Result<()> {
+    dentry::put(txn, dir.ino, name, child.ino, child.kind);
+    if child.is_dir() {
+        dir.add_link()?;
+    }
+    dir.touch_content(now);
+    inode::put(txn, &dir);
+    Ok(())
+}

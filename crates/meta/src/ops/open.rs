@@ -1,0 +1,59 @@
+//! `open`: a permission check, and for writers a record. Readers leave no trace.
+
+use crate::{Inode, MetaError, OpEnv, Outcome, Result, Stat, access, inode, truncate, writer};
+use pvfs_kv::WriteTxn;
+use pvfs_types::FileKind;
+use pvfs_wire::Access;
+use pvfs_wire::msg::{file::Open, session::Mutator};
+
+/// Opens the regular file `req.ino`. With write access the session is recorded as a writer.
+///
+/// # Errors
+/// `EACCES`; `EISDIR`, `ELOOP`, `ENXIO` not a regular file; `EINVAL` for nothing to do; `ESTALE` the inode is gone, or
+/// is an orphan that this client had not open.
+pub fn open(txn: &mut impl WriteTxn, req: &Open, env: &OpEnv) -> Result<Outcome<Stat>> {
+    let inode = inode::load(txn, req.ino)?;
+    if !req.again {
+        if inode.nlink == 0 {
+            return Err(MetaError::Unlinked { ino: req.ino });
+        }
+        if inode.is_dir() {
+            return Err(MetaError::IsDir { ino: req.ino });
+        }
+        access::may_open(&inode, &req.by.cred, req.access, req.truncate)?;
+    }
+    if req.access == Access::default() {
+        return Err(MetaError::NoAccessAsked);
+    }
+    open_inode(txn, inode, &req.by, req.access, req.truncate, env)
+}
+
+/// Opens what the caller may open. `access` may be none: then only the kind is looked at, and the file truncated.
+pub(super) fn open_inode(
+    txn: &mut impl WriteTxn,
+    mut inode: Inode,
+    by: &Mutator,
+    access: Access,
+    truncate: bool,
+    env: &OpEnv,
+) -> Result<Outcome<Stat>> {
+    let ino = inode.ino;
+    match inode.kind {
+        FileKind::File => {}
+        FileKind::Dir => return Err(MetaError::IsDir { ino }),
+        FileKind::Symlink => return Err(MetaError::IsSymlink { ino }),
+        FileKind::Fifo | FileKind::Socket | FileKind::CharDev | FileKind::BlockDev => {
+            return Err(MetaError::Special { ino });
+        }
+    }
+    if truncate {
+        if let Some(intent) = truncate::truncate(txn, &mut inode, 0, by, env)? {
+            return Ok(Outcome::Pending(intent));
+        }
+        inode::put(txn, &inode);
+    }
+    if access.write {
+        writer::add(txn, ino, by.session, env.now)?;
+    }
+    Ok(Outcome::Done(inode::stat(txn, &inode, by.session)?))
+}

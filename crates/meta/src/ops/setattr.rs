@@ -1,0 +1,48 @@
+//! `setattr`: chmod, chown, truncate, utimens, all at once or one of them.
+
+use crate::{Inode, OpEnv, Outcome, Result, Stat, access, inode, truncate};
+use pvfs_kv::WriteTxn;
+use pvfs_types::{SetTime, Timestamp};
+use pvfs_wire::msg::namespace::SetAttr;
+
+/// Makes all of `req.changes`, or none.
+///
+/// # Errors
+/// `EPERM` what is the owner's or root's; `EACCES` no write permission; `EISDIR`, `EINVAL` the size of what is no
+/// regular file; `EFBIG`; `ESTALE` the inode is gone.
+pub fn setattr(txn: &mut impl WriteTxn, req: &SetAttr, env: &OpEnv) -> Result<Outcome<Stat>> {
+    let mut inode = inode::load(txn, req.ino)?;
+    access::may_set(&inode, &req.by.cred, &req.changes, req.by_handle)?;
+    if let Some(size) = req.changes.size
+        && let Some(intent) = truncate::truncate(txn, &mut inode, size, &req.by, env)?
+    {
+        return Ok(Outcome::Pending(intent));
+    }
+    if req.changes != pvfs_types::SetAttr::default() {
+        apply(&mut inode, req, env.now);
+        inode::put(txn, &inode);
+    }
+    Ok(Outcome::Done(inode::stat(txn, &inode, req.by.session)?))
+}
+
+fn apply(inode: &mut Inode, req: &SetAttr, now: Timestamp) {
+    let changes = &req.changes;
+    if changes.uid.is_some() || changes.gid.is_some() {
+        inode.uid = changes.uid.unwrap_or(inode.uid);
+        inode.gid = changes.gid.unwrap_or(inode.gid);
+        // Another owner's program must not run with the old one's trust in it; for root too.
+        if !inode.is_dir() {
+            inode.drop_privileges();
+        }
+    }
+    if let Some(mode) = changes.mode {
+        inode.mode = access::chmod(inode, mode, &req.by.cred);
+    }
+    let at = |time| match time {
+        SetTime::Now => now,
+        SetTime::At(at) => at,
+    };
+    inode.atime = changes.atime.map_or(inode.atime, at);
+    inode.mtime = changes.mtime.map_or(inode.mtime, at);
+    inode.touch(now);
+}

@@ -1,0 +1,266 @@
+//! What the values of the store are: a version byte, then the record's fields.
+//!
+//! A record evolves by `Option` fields at its end under the same version; a new version byte is for a change that
+//! older builds must not read. Golden bytes in the tests pin every record.
+
+use crate::{MetaError, Result};
+use minicbor::{Decode, Encode};
+use pvfs_kv::{Read, WriteTxn};
+use pvfs_types::{
+    DataGen, Distribution, FileKind, FsId, Ino, LayoutHint, SessionId, TargetId, TargetUuid, Timestamp,
+};
+
+/// A value of the store.
+pub trait Record: Encode<()> + for<'b> Decode<'b, ()> {
+    /// For messages about damage.
+    const KIND: &'static str;
+    const VERSION: u8 = 1;
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(96);
+        bytes.push(Self::VERSION);
+        minicbor::encode(self, &mut bytes).expect("encoding into a Vec cannot fail");
+        bytes
+    }
+
+    /// # Errors
+    /// [`MetaError::Corrupt`] for bytes that are no such record.
+    fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let corrupt = |detail: String| MetaError::Corrupt { what: Self::KIND, detail };
+        match bytes.split_first() {
+            Some((&version, body)) if version == Self::VERSION => {
+                let mut decoder = minicbor::Decoder::new(body);
+                let record = decoder.decode().map_err(|e| corrupt(e.to_string()))?;
+                match body.len() - decoder.position() {
+                    0 => Ok(record),
+                    rest => Err(corrupt(format!("{rest} bytes after the record"))),
+                }
+            }
+            Some((version, _)) => Err(corrupt(format!("version {version} is not known to this build"))),
+            None => Err(corrupt("no bytes".to_owned())),
+        }
+    }
+}
+
+/// The record at `key`, if there is one.
+pub(crate) fn find<T: Record>(txn: &(impl Read + ?Sized), key: &[u8]) -> Result<Option<T>> {
+    txn.get(key)?.map(|bytes| T::from_bytes(&bytes)).transpose()
+}
+
+pub(crate) fn put<T: Record>(txn: &mut impl WriteTxn, key: &[u8], record: &T) {
+    txn.put(key, record.to_bytes());
+}
+
+macro_rules! records {
+    ($($name:ident $kind:literal;)*) => {
+        $(impl Record for $name { const KIND: &'static str = $kind; })*
+    };
+}
+
+records! {
+    Superblock "superblock";
+    MgrTime "mgr time";
+    InodeNumbers "inode numbers";
+    Counter "counter";
+    Inode "inode";
+    Dentry "directory entry";
+    Session "session";
+    Client "client";
+    Reply "reply";
+    Writer "writer";
+    OrphanEntry "orphan";
+    Mark "mark";
+    Intent "truncation intent";
+    Target "target";
+    TargetNumber "target number";
+    IodtabEntry "iodtab";
+}
+
+/// Of the file system as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Superblock {
+    #[n(0)]
+    pub fs: FsId,
+    /// Of the key space: raised by a change that older builds must not touch.
+    #[n(1)]
+    pub format: u16,
+    #[n(2)]
+    pub created: Timestamp,
+}
+
+/// A time in milliseconds that no mgr has reached yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct MgrTime {
+    #[n(0)]
+    pub high_water_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct InodeNumbers {
+    /// The number of the next inode.
+    #[n(0)]
+    pub next: u64,
+    /// How many inodes there are.
+    #[n(1)]
+    pub in_use: u64,
+}
+
+/// The last number dealt out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Counter {
+    #[n(0)]
+    pub last: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Inode {
+    #[n(0)]
+    pub ino: Ino,
+    #[n(1)]
+    pub kind: FileKind,
+    /// The low 12 bits of `st_mode`.
+    #[n(2)]
+    pub mode: u32,
+    #[n(3)]
+    pub uid: u32,
+    #[n(4)]
+    pub gid: u32,
+    /// Names; of a directory 2 + its subdirectories; 0: an orphan.
+    #[n(5)]
+    pub nlink: u32,
+    #[n(6)]
+    pub size: u64,
+    #[n(7)]
+    pub size_epoch: u32,
+    #[n(8)]
+    pub atime: Timestamp,
+    #[n(9)]
+    pub mtime: Timestamp,
+    #[n(10)]
+    pub ctime: Timestamp,
+    #[n(11)]
+    pub btime: Timestamp,
+    #[n(12)]
+    pub rdev: (u32, u32),
+    #[n(13)]
+    pub change: u64,
+    /// Regular files.
+    #[n(14)]
+    pub dist: Option<Distribution>,
+    #[n(15)]
+    pub data_gen: DataGen,
+    /// Directories: what files made in it inherit.
+    #[n(16)]
+    pub layout: Option<LayoutHint>,
+    /// Directories: where `..` leads.
+    #[n(17)]
+    pub parent: Option<Ino>,
+    /// Symbolic links.
+    #[cbor(n(18), with = "minicbor::bytes")]
+    pub target: Option<Vec<u8>>,
+    /// Its place in the list of orphans, if it is one.
+    #[n(19)]
+    pub orphan_seq: Option<u64>,
+    /// The request whose truncation was finished last: run again, it finds nothing left to do.
+    #[n(20)]
+    pub truncated_by: Option<By>,
+}
+
+/// Which request: sent again, it is the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct By {
+    #[n(0)]
+    pub session: SessionId,
+    #[n(1)]
+    pub slot: u16,
+    #[n(2)]
+    pub seq: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Dentry {
+    #[n(0)]
+    pub ino: Ino,
+    #[n(1)]
+    pub kind: FileKind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Session {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub client: [u8; 16],
+    #[n(1)]
+    pub incarnation: u64,
+    #[n(2)]
+    pub label: String,
+    #[n(3)]
+    pub opened: Timestamp,
+}
+
+/// The session that stands for a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Client {
+    #[n(0)]
+    pub session: SessionId,
+}
+
+/// The last answer in a session's slot.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Reply {
+    #[n(0)]
+    pub seq: u64,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub reply: Vec<u8>,
+}
+
+/// A session that has a file open for writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Writer {
+    #[n(0)]
+    pub since: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct OrphanEntry {
+    #[n(0)]
+    pub ino: Ino,
+}
+
+/// Says by its key alone what there is to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Mark {}
+
+/// A truncation that the targets have not done yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Intent {
+    #[n(0)]
+    pub ino: Ino,
+    #[n(1)]
+    pub size: u64,
+    #[n(2)]
+    pub data_gen: DataGen,
+    #[n(3)]
+    pub dist: Distribution,
+    #[n(4)]
+    pub by: By,
+    #[n(5)]
+    pub since: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Target {
+    #[n(0)]
+    pub uuid: TargetUuid,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct TargetNumber {
+    #[n(0)]
+    pub id: TargetId,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct IodtabEntry {
+    #[n(0)]
+    pub targets: Vec<TargetId>,
+}
