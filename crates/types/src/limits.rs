@@ -26,6 +26,9 @@ pub const BODY_BYTES_MAX: u32 = 1 << 20;
 pub const PAYLOAD_BYTES_MAX: u32 = 4 << 20;
 /// Most pieces one list request to an iod may carry.
 pub const PIECES_MAX: usize = 16_384;
+/// Most runs a strided request may describe over all targets together, after runs that touch are taken as one. What
+/// falls to one slot is further held to [`PIECES_MAX`] and [`PAYLOAD_BYTES_MAX`].
+pub const PATTERN_RUNS_MAX: u64 = 1 << 20;
 
 /// Mutating requests a session may have in flight; each has a slot that keeps its last reply.
 pub const SESSION_SLOTS: u16 = 64;

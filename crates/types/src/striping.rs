@@ -129,6 +129,31 @@ impl Distribution {
         })
     }
 
+    /// The pieces of [`Distribution::split`] that lie in `slot`, without walking over the others. Start and end are at
+    /// most `limits::FILE_BYTES_MAX`.
+    pub fn split_slot(
+        &self,
+        start: LogicalOffset,
+        len: u64,
+        slot: Slot,
+    ) -> impl Iterator<Item = Piece> + use<> {
+        let (ssize, pcount) = (u64::from(self.ssize), u64::from(self.pcount));
+        let (start, end) = (start.0, start.0 + len);
+        let first = start / ssize;
+        let to_mine = (u64::from(slot.0) + pcount - first % pcount) % pcount;
+        let strips =
+            (0..).map(move |n| first + to_mine + n * pcount).take_while(move |strip| strip * ssize < end);
+        strips.map(move |strip| {
+            let (from, to) = (start.max(strip * ssize), end.min((strip + 1) * ssize));
+            Piece {
+                slot,
+                object: ObjectOffset(strip / pcount * ssize + from % ssize),
+                logical: LogicalOffset(from),
+                len: to - from,
+            }
+        })
+    }
+
     /// The position in the file of byte `offset` of the object in `slot`; `None` where that is past `u64`.
     pub fn logical(&self, slot: Slot, offset: ObjectOffset) -> Option<LogicalOffset> {
         let (ssize, pcount) = (u64::from(self.ssize), u64::from(self.pcount));
@@ -256,6 +281,16 @@ mod tests {
                 at += p.len;
             }
             prop_assert_eq!(at, start + len);
+        }
+
+        #[test]
+        fn a_slot_s_pieces_are_those_of_the_whole_split(
+            d in any_dist(), start in 0u64..=1 << 40, len in 0u64..=100 << 20,
+        ) {
+            for slot in d.slots() {
+                let of_all: Vec<_> = d.split(LogicalOffset(start), len).filter(|p| p.slot == slot).collect();
+                prop_assert_eq!(d.split_slot(LogicalOffset(start), len, slot).collect::<Vec<_>>(), of_all);
+            }
         }
 
         #[test]
