@@ -30,8 +30,15 @@ pub fn target_dir() -> PathBuf {
 /// `program args…`, at the root, without stdin. Words are split at spaces: no argument here holds one.
 pub fn command(line: &str) -> Command {
     let mut words = line.split_whitespace();
-    let mut command = Command::new(words.next().expect("a program"));
-    command.args(words).current_dir(root()).stdin(Stdio::null()).env(MARK, mark());
+    let mut command = program(words.next().expect("a program"));
+    command.args(words);
+    command
+}
+
+/// `program` without arguments, at the root, without stdin.
+pub fn program(program: impl AsRef<Path>) -> Command {
+    let mut command = Command::new(program.as_ref());
+    command.current_dir(root()).stdin(Stdio::null()).env(MARK, mark());
     command
 }
 
