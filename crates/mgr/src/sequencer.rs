@@ -1,0 +1,335 @@
+//! The one place where the metadata changes. Jobs run one after the other over (snapshot + the batch so far), their
+//! write sets are merged, the batch is committed once, and only then do the answers go. So nothing conflicts, and
+//! one sync serves many operations.
+//!
+//! [`run_batch`] is synchronous and knows no threads; [`Sequencer`] is the thread around it. Knows no messages.
+
+use pvfs_env::{Clock, Counter, Metrics};
+use pvfs_kv::{Engine, KvError, Overlay, Read};
+use pvfs_meta::{MetaError, OpEnv, Placement, slot};
+use pvfs_types::{Errno, Ino, SessionId, Timestamp};
+use pvfs_wire::{Refusal, Status, msg::session::Mutator};
+use std::{
+    convert::Infallible,
+    sync::{Arc, mpsc},
+    thread,
+    time::Instant,
+};
+use tokio::sync::oneshot;
+use tracing::error;
+
+/// Most jobs one commit serves.
+const BATCH_JOBS_MAX: usize = 1024;
+
+/// A batch's changes over the snapshot that it began with.
+pub type Batch<'a> = Overlay<'a, dyn Read + 'a>;
+/// One job's changes over its batch.
+pub type Txn<'a> = Overlay<'a, Batch<'a>>;
+
+/// A piece of work for the sequencer.
+pub trait Job: Send {
+    /// Does the work over `batch` and keeps the result for [`Job::finish`]. Runs again, over a new batch, when the
+    /// commit failed and the batch's jobs are tried one by one.
+    fn run(&mut self, batch: &mut Batch<'_>, env: &OpEnv<'_>);
+
+    /// Gives the result away: what [`Job::run`] kept, or the commit's error, after which nothing has changed.
+    fn finish(self: Box<Self>, committed: Result<(), &KvError>);
+}
+
+/// Why a job gave no result.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    #[error("the metadata store did not take the change, nothing has changed: {text}")]
+    Commit { text: String, errno: Errno },
+    #[error("the mgr is stopping")]
+    Stopping,
+}
+
+impl JobError {
+    fn commit(error: &KvError) -> JobError {
+        JobError::Commit { text: error.to_string(), errno: commit_errno(error) }
+    }
+}
+
+impl From<JobError> for Refusal {
+    fn from(error: JobError) -> Refusal {
+        match error {
+            JobError::Meta(error) => error.refusal(),
+            JobError::Commit { ref text, errno } => Refusal::new(Status::Errno(errno), text.clone()),
+            JobError::Stopping => Refusal::new(Status::NotNow, "the mgr is stopping"),
+        }
+    }
+}
+
+/// What an application is told when the store failed.
+fn commit_errno(error: &KvError) -> Errno {
+    if matches!(error, KvError::Full { .. }) { Errno::ENOSPC } else { Errno::EIO }
+}
+
+/// What came of a client's change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done, now or when it was first asked: the encoded reply.
+    Reply(Vec<u8>),
+    Refused(Refusal),
+    /// A truncation of this inode must be carried out on the targets first. Then ask again.
+    Pending(Ino),
+}
+
+/// What a change gives, before it is recorded.
+pub enum Answer {
+    /// The encoded reply.
+    Reply(Vec<u8>),
+    Pending(Ino),
+}
+
+/// A change of the name space.
+pub type Work<T> = Box<dyn Fn(&mut Txn<'_>, &OpEnv<'_>) -> Result<T, MetaError> + Send>;
+
+/// A client's change: done once, however often it is sent, and always answered the same.
+struct SlotJob {
+    session: SessionId,
+    slot: u16,
+    seq: u64,
+    work: Work<Answer>,
+    outcome: Option<Outcome>,
+    answer: oneshot::Sender<Result<Outcome, JobError>>,
+}
+
+impl Job for SlotJob {
+    fn run(&mut self, batch: &mut Batch<'_>, env: &OpEnv<'_>) {
+        self.outcome =
+            Some(self.run_once(batch, env).unwrap_or_else(|error| Outcome::Refused(error.refusal())));
+    }
+
+    fn finish(self: Box<Self>, committed: Result<(), &KvError>) {
+        let outcome = self.outcome.unwrap_or_else(|| Outcome::Refused(Errno::EIO.into()));
+        // Nobody waits any more: the client is gone, or will ask again and find the recorded answer.
+        let _ = self.answer.send(committed.map(|()| outcome).map_err(JobError::commit));
+    }
+}
+
+impl SlotJob {
+    /// An error is one of the store, or says that the session or the slot is not there: not recorded.
+    fn run_once(&self, batch: &mut Batch<'_>, env: &OpEnv<'_>) -> Result<Outcome, MetaError> {
+        match slot::check(batch, self.session, self.slot, self.seq)? {
+            slot::Check::New => {}
+            slot::Check::Repeat(recorded) => return Ok(read_record(&recorded)),
+            slot::Check::Stale => {
+                let text = format!("slot {} of {} is past number {}", self.slot, self.session, self.seq);
+                return Ok(Outcome::Refused(Refusal::new(Status::SlotStale, text)));
+            }
+        }
+        let mut txn = Txn::new(batch);
+        let outcome = match (self.work)(&mut txn, env) {
+            Ok(Answer::Pending(ino)) => {
+                let changes = txn.into_set();
+                batch.merge(changes);
+                return Ok(Outcome::Pending(ino));
+            }
+            Ok(Answer::Reply(body)) => {
+                let changes = txn.into_set();
+                batch.merge(changes);
+                Outcome::Reply(body)
+            }
+            Err(error) if is_an_answer(&error) => Outcome::Refused(error.refusal()),
+            Err(error) => return Err(error),
+        };
+        slot::record(batch, self.session, self.slot, self.seq, write_record(&outcome));
+        Ok(outcome)
+    }
+}
+
+/// Whether `error` is the name space's own answer, and not a failure to find one.
+fn is_an_answer(error: &MetaError) -> bool {
+    !matches!(error, MetaError::Kv(_) | MetaError::Corrupt { .. } | MetaError::SessionUnknown { .. })
+}
+
+const RECORD_REPLY: u8 = 0;
+const RECORD_REFUSAL: u8 = 1;
+
+/// A recorded answer: one byte that tells which, then the body as it went over the wire.
+fn write_record(outcome: &Outcome) -> Vec<u8> {
+    let (kind, body) = match outcome {
+        Outcome::Reply(body) => (RECORD_REPLY, body.clone()),
+        Outcome::Refused(refusal) => (RECORD_REFUSAL, pvfs_wire::encode(refusal)),
+        Outcome::Pending(ino) => unreachable!("a pending truncation of {ino} is no answer yet"),
+    };
+    let mut record = Vec::with_capacity(body.len() + 1);
+    record.push(kind);
+    record.extend(body);
+    record
+}
+
+fn read_record(record: &[u8]) -> Outcome {
+    match record.split_first() {
+        Some((&RECORD_REPLY, body)) => Outcome::Reply(body.to_vec()),
+        Some((&RECORD_REFUSAL, body)) => {
+            Outcome::Refused(pvfs_wire::decode(body).unwrap_or_else(|_| Errno::EIO.into()))
+        }
+        _ => {
+            Outcome::Refused(Refusal::new(Status::Errno(Errno::EIO), "the slot's recorded answer is damaged"))
+        }
+    }
+}
+
+/// The mgr's own change, with a typed result.
+struct OwnJob<T> {
+    work: Work<T>,
+    result: Option<Result<T, MetaError>>,
+    answer: oneshot::Sender<Result<T, JobError>>,
+}
+
+impl<T: Send> Job for OwnJob<T> {
+    fn run(&mut self, batch: &mut Batch<'_>, env: &OpEnv<'_>) {
+        let mut txn = Txn::new(batch);
+        let result = (self.work)(&mut txn, env);
+        if result.is_ok() {
+            let changes = txn.into_set();
+            batch.merge(changes);
+        }
+        self.result = Some(result);
+    }
+
+    fn finish(self: Box<Self>, committed: Result<(), &KvError>) {
+        let result = match (committed, self.result) {
+            (Ok(()), Some(result)) => result.map_err(JobError::Meta),
+            (Err(error), _) => Err(JobError::commit(error)),
+            (Ok(()), None) => Err(JobError::Stopping),
+        };
+        let _ = self.answer.send(result);
+    }
+}
+
+/// Runs `jobs` in order over one snapshot of `engine`, commits what they changed at once, and gives the answers.
+///
+/// Where the commit fails, the jobs are tried one by one, so that what still fits (an unlink in a full store) is
+/// done; a job whose own commit fails gets the error and has changed nothing.
+pub fn run_batch(engine: &dyn Engine, mut jobs: Vec<Box<dyn Job>>, env: &OpEnv<'_>) {
+    match attempt(engine, &mut jobs, env) {
+        Ok(()) => jobs.into_iter().for_each(|job| job.finish(Ok(()))),
+        Err(_) if jobs.len() > 1 => jobs.into_iter().for_each(|job| run_batch(engine, vec![job], env)),
+        Err(error) => {
+            error!(%error, "commit failed");
+            for job in jobs {
+                job.finish(Err(&error));
+            }
+        }
+    }
+}
+
+fn attempt(engine: &dyn Engine, jobs: &mut [Box<dyn Job>], env: &OpEnv<'_>) -> Result<(), KvError> {
+    let snapshot = engine.snapshot()?;
+    let mut batch = Batch::new(&*snapshot);
+    for job in jobs {
+        job.run(&mut batch, env);
+    }
+    let changes = batch.into_set();
+    if changes.is_empty() { Ok(()) } else { engine.commit(&changes) }
+}
+
+enum Message {
+    Job(Box<dyn Job>),
+    Stop,
+}
+
+/// The way to the sequencer's thread.
+#[derive(Clone)]
+pub struct Sequencer {
+    queue: mpsc::Sender<Message>,
+}
+
+/// What the sequencer's thread works with.
+pub struct Parts {
+    pub engine: Arc<dyn Engine>,
+    pub clock: Arc<dyn Clock>,
+    pub placement: Arc<dyn Placement + Send + Sync>,
+    pub metrics: Metrics,
+}
+
+impl Sequencer {
+    /// Starts the thread. It ends after [`Sequencer::stop`]; once it has let go of the engine, the receiver closes.
+    pub fn start(parts: Parts) -> std::io::Result<(Sequencer, oneshot::Receiver<Infallible>)> {
+        let (queue, jobs) = mpsc::channel();
+        let (running, ended) = oneshot::channel();
+        thread::Builder::new().name("sequencer".into()).spawn(move || {
+            work_off(&jobs, &parts);
+            drop((jobs, parts));
+            drop::<oneshot::Sender<Infallible>>(running);
+        })?;
+        Ok((Sequencer { queue }, ended))
+    }
+
+    /// Lets what is queued before it be done, and ends the thread.
+    pub fn stop(&self) {
+        let _ = self.queue.send(Message::Stop);
+    }
+
+    /// Does a client's change once and gives the same outcome as often as it is asked.
+    pub async fn change(&self, by: &Mutator, work: Work<Answer>) -> Result<Outcome, JobError> {
+        let (answer, answered) = oneshot::channel();
+        let (session, slot, seq) = (by.session, by.slot, by.seq);
+        self.submit(Box::new(SlotJob { session, slot, seq, work, outcome: None, answer }));
+        answered.await.unwrap_or(Err(JobError::Stopping))
+    }
+
+    /// Does a change of the mgr's own.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl Fn(&mut Txn<'_>, &OpEnv<'_>) -> Result<T, MetaError> + Send + 'static,
+    ) -> Result<T, JobError> {
+        let (answer, answered) = oneshot::channel();
+        self.submit(Box::new(OwnJob { work: Box::new(work), result: None, answer }));
+        answered.await.unwrap_or(Err(JobError::Stopping))
+    }
+
+    /// A job that finds the thread gone is dropped, and with it the channel its asker waits on.
+    fn submit(&self, job: Box<dyn Job>) {
+        let _ = self.queue.send(Message::Job(job));
+    }
+}
+
+fn work_off(queue: &mpsc::Receiver<Message>, parts: &Parts) {
+    let counters = Counters::new(&parts.metrics);
+    let mut stopping = false;
+    while !stopping {
+        let Ok(first) = queue.recv() else { return };
+        let mut jobs = Vec::new();
+        for message in std::iter::once(first).chain(queue.try_iter()) {
+            match message {
+                Message::Job(job) => jobs.push(job),
+                Message::Stop => stopping = true,
+            }
+            if stopping || jobs.len() == BATCH_JOBS_MAX {
+                break;
+            }
+        }
+        let env = OpEnv { now: Timestamp::from_system(parts.clock.wall()), placement: &*parts.placement };
+        let started = Instant::now();
+        counters.batches.inc();
+        counters.jobs.add(jobs.len() as u64);
+        run_batch(&*parts.engine, jobs, &env);
+        counters.microseconds.add(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
+    }
+}
+
+struct Counters {
+    batches: Counter,
+    jobs: Counter,
+    microseconds: Counter,
+}
+
+impl Counters {
+    fn new(metrics: &Metrics) -> Counters {
+        Counters {
+            batches: metrics.counter("pvfs_sequencer_batches_total", &[]),
+            jobs: metrics.counter("pvfs_sequencer_jobs_total", &[]),
+            microseconds: metrics.counter("pvfs_sequencer_busy_microseconds_total", &[]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,317 @@
+//! What each operation does: one arm per operation, which decodes the request, has the name space answer it (a
+//! change through the sequencer, a question on a snapshot), and signs what is given out.
+
+use crate::{
+    heartbeat,
+    mgr::Mgr,
+    sequencer::{Answer, Outcome, Txn},
+    session_ops, status,
+};
+use pvfs_kv::{Overlay, Read};
+use pvfs_meta::{MetaError, OpEnv, Outcome as Step, Stat, ops};
+use pvfs_net::{Incoming, PeerInfo, Replier, Service};
+use pvfs_types::SessionId;
+use pvfs_wire::{
+    Access, Capability, MacKey, Op, Refusal, Status,
+    cap::Grant,
+    encode,
+    msg::{
+        file::{Open, Opened, ReportSize},
+        hello::Role,
+        namespace::{
+            AttrSet, CheckAccess, Create, Created, Entry, GetAttr, Link, LinkTarget, Lookup, MkDir, MkNod,
+            ReadDir, ReadLink, Rename, RmDir, SetAttr, SetLayout, SymLink, Unlink, Unlinked,
+        },
+        session::{Caller, Done, Mutator},
+    },
+};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The mgr as its peers see it.
+pub struct MgrService {
+    pub mgr: Arc<Mgr>,
+    /// Turns true when the mgr stops; requests that still wait then are dropped, and asked again elsewhere.
+    pub stopping: watch::Receiver<bool>,
+}
+
+/// An encoded reply.
+type Reply = Result<Vec<u8>, Refusal>;
+
+impl Service for MgrService {
+    async fn serve(self: Arc<Self>, request: Incoming, reply: Replier) {
+        if is_quick(request.op) {
+            return send(reply, handle(&self.mgr, &request).await).await;
+        }
+        let mut stopping = self.stopping.clone();
+        let mgr = Arc::clone(&self.mgr);
+        drop(self);
+        tokio::spawn(async move {
+            let work = async { send(reply, handle(&mgr, &request).await).await };
+            tokio::select! {
+                biased;
+                _ = stopping.wait_for(|stopping| *stopping) => {}
+                () = work => {}
+            }
+        });
+    }
+
+    /// Changes are fenced by their slots. A claim that came late would hold an orphan for ever.
+    fn fences(&self, op: Op) -> bool {
+        op == Op::KeepAlive
+    }
+}
+
+async fn send(reply: Replier, answer: Reply) {
+    match answer {
+        Ok(body) => reply.ok_encoded(&body, &[]).await,
+        Err(refusal) => reply.refuse(refusal).await,
+    }
+}
+
+/// Answered in microseconds, without waiting: not worth a task.
+fn is_quick(op: Op) -> bool {
+    matches!(op, Op::Lookup | Op::GetAttr | Op::Access | Op::ReadLink | Op::StatFs | Op::GetTargets)
+}
+
+async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
+    check_role(request.op, &request.peer)?;
+    match request.op {
+        Op::Hello | Op::Prove | Op::Ping => Err(not_here(request.op)),
+        Op::Status => Ok(encode(&status::status(mgr))),
+        Op::Heartbeat => Ok(encode(&heartbeat::heartbeat(mgr, &request.decode()?).await?)),
+
+        Op::OpenSession => Ok(encode(&session_ops::open(mgr, request.decode()?).await?)),
+        Op::KeepAlive => Ok(encode(&session_ops::keep_alive(mgr, request.decode()?).await?)),
+        Op::CloseSession => Ok(encode(&session_ops::close(mgr, &request.decode()?).await?)),
+        Op::GetTargets => Ok(encode(&mgr.targets.map())),
+        Op::StatFs => Ok(encode(&status::usage(mgr)?)),
+
+        Op::Lookup => {
+            let req: Lookup = request.decode()?;
+            read(mgr, &req.caller, |txn| Ok(entry(ops::lookup(txn, &req)?)))
+        }
+        Op::GetAttr => {
+            let req: GetAttr = request.decode()?;
+            read(mgr, &req.caller, |txn| Ok(entry(ops::getattr(txn, &req)?)))
+        }
+        Op::Access => {
+            let req: CheckAccess = request.decode()?;
+            read(mgr, &req.caller, |txn| ops::check_access(txn, &req).map(|()| Done {}))
+        }
+        Op::ReadLink => {
+            let req: ReadLink = request.decode()?;
+            read(mgr, &req.caller, |txn| Ok(LinkTarget { target: ops::readlink(txn, &req)? }))
+        }
+        Op::ReadDir => {
+            let req: ReadDir = request.decode()?;
+            read(mgr, &req.caller, |txn| ops::readdir(txn, &req))
+        }
+
+        Op::SetAttr => set_attr(mgr, request.decode()?).await,
+        Op::Create => create(mgr, request.decode()?).await,
+        Op::Open => open(mgr, request.decode()?).await,
+        Op::MkDir => {
+            let req: MkDir = request.decode()?;
+            change(mgr, req.by.clone(), move |txn, env| Ok(entry(ops::mkdir(txn, &req, env)?))).await
+        }
+        Op::MkNod => {
+            let req: MkNod = request.decode()?;
+            change(mgr, req.by.clone(), move |txn, env| Ok(entry(ops::mknod(txn, &req, env)?))).await
+        }
+        Op::SymLink => {
+            let req: SymLink = request.decode()?;
+            change(mgr, req.by.clone(), move |txn, env| Ok(entry(ops::symlink(txn, &req, env)?))).await
+        }
+        Op::Link => {
+            let req: Link = request.decode()?;
+            change(mgr, req.by.clone(), move |txn, env| Ok(entry(ops::link(txn, &req, env)?))).await
+        }
+        Op::Unlink => {
+            let req: Unlink = request.decode()?;
+            let reply = change(mgr, req.by.clone(), move |txn, env| {
+                Ok(Unlinked { orphan: ops::unlink(txn, &req, env)? })
+            });
+            wake_reaper(mgr, reply.await)
+        }
+        Op::RmDir => {
+            let req: RmDir = request.decode()?;
+            change(mgr, req.by.clone(), move |txn, env| ops::rmdir(txn, &req, env).map(|()| Done {})).await
+        }
+        Op::Rename => {
+            let req: Rename = request.decode()?;
+            let reply = change(mgr, req.by.clone(), move |txn, env| {
+                Ok(Unlinked { orphan: ops::rename(txn, &req, env)? })
+            });
+            wake_reaper(mgr, reply.await)
+        }
+        Op::SetLayout => {
+            let req: SetLayout = request.decode()?;
+            change(mgr, req.by.clone(), move |txn, env| Ok(entry(ops::set_layout(txn, &req, env)?))).await
+        }
+        Op::ReportSize => {
+            let req: ReportSize = request.decode()?;
+            let by = req.by.clone();
+            let work = move |txn: &mut Txn<'_>, env: &OpEnv<'_>| {
+                Ok(match ops::report_size(txn, &req, env)? {
+                    Step::Done(stat) => Step::Done(entry(stat)),
+                    Step::Pending(intent) => Step::Pending(intent),
+                })
+            };
+            change_in_steps(mgr, by, Arc::new(work)).await
+        }
+
+        Op::Read | Op::Write | Op::Sync | Op::StatObjects | Op::RemoveObjects | Op::TruncateObjects => {
+            Err(not_here(request.op))
+        }
+    }
+}
+
+/// Whether a peer of that role may ask for it at all. Clients and daemons alike may use the file system.
+fn check_role(op: Op, peer: &PeerInfo) -> Result<(), Refusal> {
+    if op == Op::Heartbeat && peer.role != Role::Iod {
+        let text = format!("{} is for iods, {} is none", op.name(), peer.addr);
+        return Err(Refusal::new(Status::Unauthorized, text));
+    }
+    Ok(())
+}
+
+fn not_here(op: Op) -> Refusal {
+    Refusal::new(Status::BadRequest, format!("{} is not an operation of a mgr", op.name()))
+}
+
+fn entry(stat: Stat) -> Entry {
+    stat.into()
+}
+
+/// Answers a question on a snapshot.
+fn read<T: minicbor::Encode<()>>(
+    mgr: &Mgr,
+    caller: &Caller,
+    question: impl FnOnce(&dyn Read) -> Result<T, MetaError>,
+) -> Reply {
+    check_session(mgr, caller.session)?;
+    mgr.read(question).map(|reply| encode(&reply)).map_err(|error| error.refusal())
+}
+
+fn check_session(mgr: &Mgr, session: SessionId) -> Result<(), Refusal> {
+    if mgr.sessions.is_known(session) { Ok(()) } else { Err(session_ops::unknown(session)) }
+}
+
+/// Makes a change that waits for nothing but the store.
+async fn change<T: minicbor::Encode<()>>(
+    mgr: &Mgr,
+    by: Mutator,
+    change: impl Fn(&mut Txn<'_>, &OpEnv<'_>) -> Result<T, MetaError> + Send + Sync + 'static,
+) -> Reply {
+    let change = Arc::new(move |txn: &mut Txn<'_>, env: &OpEnv<'_>| change(txn, env).map(Step::Done));
+    change_in_steps(mgr, by, change).await
+}
+
+/// Makes a change that may have to wait for targets to be truncated: as often as it says so, waits for that and
+/// begins again.
+async fn change_in_steps<T, F>(mgr: &Mgr, by: Mutator, change: Arc<F>) -> Reply
+where
+    T: minicbor::Encode<()>,
+    F: Fn(&mut Txn<'_>, &OpEnv<'_>) -> Result<Step<T>, MetaError> + Send + Sync + 'static,
+{
+    check_session(mgr, by.session)?;
+    loop {
+        let change = Arc::clone(&change);
+        let work = move |txn: &mut Txn<'_>, env: &OpEnv<'_>| {
+            Ok(match change(txn, env)? {
+                Step::Done(reply) => Answer::Reply(encode(&reply)),
+                Step::Pending(intent) => Answer::Pending(intent.ino),
+            })
+        };
+        match mgr.sequencer.change(&by, Box::new(work)).await? {
+            Outcome::Reply(body) => return Ok(body),
+            Outcome::Refused(refusal) => return Err(refusal),
+            Outcome::Pending(ino) => {
+                let mut carried_out = mgr.wakes.truncater.carry_out(ino);
+                // It says nothing, it closes.
+                while carried_out.changed().await.is_ok() {}
+            }
+        }
+    }
+}
+
+/// A name went, maybe the last one of a file that no session has open.
+fn wake_reaper(mgr: &Mgr, reply: Reply) -> Reply {
+    mgr.wakes.reaper.notify_one();
+    reply
+}
+
+/// A truncation may have left objects behind.
+fn wake_garbage(mgr: &Mgr, reply: Reply) -> Reply {
+    mgr.wakes.garbage.all();
+    reply
+}
+
+/// Signs what `session` may do with the regular file of `stat`.
+fn grant(key: &MacKey, session: SessionId, stat: &Stat, access: Access) -> Option<Capability> {
+    let attr = &stat.attr;
+    let grant = Grant { session, ino: attr.ino, data_gen: attr.data_gen, dist: attr.dist?, access };
+    Some(Capability::sign(grant, key))
+}
+
+async fn set_attr(mgr: &Mgr, req: SetAttr) -> Reply {
+    let (by, key, truncates) = (req.by.clone(), mgr.key.clone(), req.changes.size.is_some());
+    let work = move |txn: &mut Txn<'_>, env: &OpEnv<'_>| {
+        Ok(match ops::setattr(txn, &req, env)? {
+            Step::Done(stat) => {
+                let capability = req.want.and_then(|access| grant(&key, req.by.session, &stat, access));
+                Step::Done(AttrSet { capability, entry: entry(stat) })
+            }
+            Step::Pending(intent) => Step::Pending(intent),
+        })
+    };
+    let reply = change_in_steps(mgr, by, Arc::new(work)).await;
+    if truncates { wake_garbage(mgr, reply) } else { reply }
+}
+
+async fn create(mgr: &Mgr, req: Create) -> Reply {
+    let (by, key, truncates) = (req.by.clone(), mgr.key.clone(), req.truncate);
+    let work = move |txn: &mut Txn<'_>, env: &OpEnv<'_>| {
+        Ok(match ops::create(txn, &req, env)? {
+            Step::Done(made) => {
+                let capability = req.open.and_then(|access| grant(&key, req.by.session, &made.stat, access));
+                Step::Done(Created { capability, entry: entry(made.stat), created: made.created })
+            }
+            Step::Pending(intent) => Step::Pending(intent),
+        })
+    };
+    let reply = change_in_steps(mgr, by, Arc::new(work)).await;
+    if truncates { wake_garbage(mgr, reply) } else { reply }
+}
+
+/// A reader's open changes nothing, and takes no slot.
+async fn open(mgr: &Mgr, req: Open) -> Reply {
+    let (by, key, truncates) = (req.by.clone(), mgr.key.clone(), req.truncate);
+    let opened = move |req: &Open, stat: Stat| {
+        let capability = grant(&key, req.by.session, &stat, req.access)
+            .ok_or(MetaError::WrongKind { ino: req.ino, wanted: "a regular file" })?;
+        Ok::<_, MetaError>(Opened { capability, entry: entry(stat) })
+    };
+    if !req.access.write && !truncates {
+        check_session(mgr, by.session)?;
+        let reply = mgr.read(|txn| {
+            let env = OpEnv { now: mgr.now(), placement: &*mgr.targets };
+            match ops::open(&mut Overlay::new(txn), &req, &env)? {
+                Step::Done(stat) => opened(&req, stat),
+                Step::Pending(intent) => {
+                    unreachable!("a reader's open truncates nothing, not {}", intent.ino)
+                }
+            }
+        });
+        return reply.map(|reply| encode(&reply)).map_err(|error| error.refusal());
+    }
+    let work = move |txn: &mut Txn<'_>, env: &OpEnv<'_>| {
+        Ok(match ops::open(txn, &req, env)? {
+            Step::Done(stat) => Step::Done(opened(&req, stat)?),
+            Step::Pending(intent) => Step::Pending(intent),
+        })
+    };
+    let reply = change_in_steps(mgr, by, Arc::new(work)).await;
+    if truncates { wake_garbage(mgr, reply) } else { reply }
+}

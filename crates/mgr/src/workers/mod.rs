@@ -1,0 +1,35 @@
+//! What the mgr does on its own: each a loop that waits to be woken, does what there is to do, and waits again.
+
+pub mod expel;
+pub mod garbage;
+pub mod reaper;
+pub mod settler;
+pub mod timekeeper;
+pub mod truncater;
+
+use crate::mgr::Mgr;
+use std::sync::Arc;
+use tokio::{sync::Notify, task::JoinSet};
+
+/// How the workers are woken. A wake while one works makes it look once more.
+pub struct Wakes {
+    /// A session checked in, released a claim, was closed or ran out; an orphan is new.
+    pub reaper: Notify,
+    /// A session ran out.
+    pub settler: Notify,
+    pub garbage: garbage::Wake,
+    pub truncater: truncater::Queue,
+}
+
+/// Starts all workers; they end when the set is dropped.
+pub fn start(mgr: &Arc<Mgr>, intents: truncater::Inbox) -> JoinSet<()> {
+    let mut workers = JoinSet::new();
+    workers.spawn(timekeeper::keep_high_water(Arc::clone(mgr)));
+    workers.spawn(timekeeper::watch_leases(Arc::clone(mgr)));
+    workers.spawn(timekeeper::watch_targets(Arc::clone(mgr)));
+    workers.spawn(reaper::work(Arc::clone(mgr)));
+    workers.spawn(garbage::work(Arc::clone(mgr)));
+    workers.spawn(settler::work(Arc::clone(mgr)));
+    workers.spawn(truncater::work(Arc::clone(mgr), intents));
+    workers
+}

@@ -1,0 +1,107 @@
+//! Carries out truncations on the targets: each an intent in the store, seen by all once every target has done its
+//! part. A target that is down is waited for.
+
+use crate::{mgr::Mgr, targets::Place};
+use pvfs_meta::intent::{self, Intent};
+use pvfs_types::{Ino, ObjectId};
+use pvfs_wire::msg::data::TruncateObjects;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::sleep,
+};
+use tracing::{info, warn};
+
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// The intents that are being carried out, for those who wait for them.
+pub struct Queue {
+    waited_for: Mutex<HashMap<Ino, watch::Sender<()>>>,
+    inbox: mpsc::UnboundedSender<Ino>,
+}
+
+pub type Inbox = mpsc::UnboundedReceiver<Ino>;
+
+impl Queue {
+    pub fn new() -> (Queue, Inbox) {
+        let (sender, inbox) = mpsc::unbounded_channel();
+        (Queue { waited_for: Mutex::default(), inbox: sender }, inbox)
+    }
+
+    /// Has the intent on `ino` carried out; the receiver closes once it is.
+    pub fn carry_out(&self, ino: Ino) -> watch::Receiver<()> {
+        let mut waited_for = self.waited_for.lock().unwrap_or_else(PoisonError::into_inner);
+        match waited_for.entry(ino) {
+            Entry::Occupied(entry) => entry.get().subscribe(),
+            Entry::Vacant(entry) => {
+                let done = entry.insert(watch::channel(()).0).subscribe();
+                // Without a worker the mgr is stopping, and so is whoever waits.
+                let _ = self.inbox.send(ino);
+                done
+            }
+        }
+    }
+
+    fn finished(&self, ino: Ino) {
+        self.waited_for.lock().unwrap_or_else(PoisonError::into_inner).remove(&ino);
+    }
+}
+
+/// Carries out what comes in, many at a time; the mgr sends what it found in the store at its start.
+pub async fn work(mgr: Arc<Mgr>, mut inbox: Inbox) {
+    let mut running = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some(_) = running.join_next(), if !running.is_empty() => {}
+            ino = inbox.recv() => match ino {
+                Some(ino) => {
+                    running.spawn(carry_out(Arc::clone(&mgr), ino));
+                }
+                None => return,
+            },
+        }
+    }
+}
+
+async fn carry_out(mgr: Arc<Mgr>, ino: Ino) {
+    while let Err(error) = try_to_carry_out(&mgr, ino).await {
+        warn!(%ino, error, "truncation waits");
+        sleep(RETRY_PAUSE).await;
+    }
+    mgr.wakes.truncater.finished(ino);
+}
+
+async fn try_to_carry_out(mgr: &Mgr, ino: Ino) -> Result<(), String> {
+    let Some(intent) = mgr.read(|txn| intent::find(txn, ino)).map_err(|e| e.to_string())? else {
+        return Ok(());
+    };
+    let places =
+        mgr.targets.places(&intent.dist).ok_or_else(|| format!("{} is not known", intent.dist.iodtab))?;
+    let mut cuts = JoinSet::new();
+    for place in places {
+        cuts.spawn(cut(place, ino, intent));
+    }
+    while let Some(cut) = cuts.join_next().await {
+        cut.map_err(|e| e.to_string())?;
+    }
+    mgr.sequencer.run(move |txn, env| intent::finish(txn, ino, env.now)).await.map_err(|e| e.to_string())?;
+    info!(%ino, size = intent.size, "truncation carried out");
+    Ok(())
+}
+
+/// Cuts one slot's object; insists until it is done.
+async fn cut(place: Place, ino: Ino, intent: Intent) {
+    let object = ObjectId { ino, data_gen: intent.data_gen, slot: place.slot };
+    let len = intent.dist.object_len(place.slot, intent.size);
+    let request = TruncateObjects { target: place.target, objects: vec![(object, len)] };
+    while let Err(refusal) = place.peer.call(&request).await {
+        warn!(target = %place.target, %object, %refusal, "object cannot be cut now");
+        sleep(RETRY_PAUSE).await;
+    }
+}
