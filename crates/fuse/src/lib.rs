@@ -1,1 +1,30 @@
-//! (to be written)
+//! The mount: the client core under the kernel's FUSE. A thin skin.
+//!
+//! Owns what the kernel asks ([`ops`], a trait of our own), how it is answered over the client ([`PvfsFs`]), how requests
+//! come in and answers go out ([`Adapter`], over the crate `fuser`), mounting and unmounting. Knows no wire message and no
+//! striping.
+//!
+//! [`run`] mounts and serves until told to stop; [`mount`] gives a handle instead. [`umount`](umount()) ends a mount from
+//! outside; [`daemon`] puts one into the background.
+
+mod adapter;
+mod control;
+mod creds;
+pub mod daemon;
+mod device;
+pub mod dirstream;
+mod error;
+mod handles;
+pub mod mountinfo;
+pub mod ops;
+mod options;
+mod session;
+mod told;
+mod umount;
+
+pub use adapter::Adapter;
+pub use error::{MountError, UmountError};
+pub use ops::Filesystem;
+pub use options::{MountOptions, OptionError};
+pub use session::{Mounted, mount};
+pub use umount::{Umounted, umount};

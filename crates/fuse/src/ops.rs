@@ -1,0 +1,403 @@
+//! What a file system under the kernel must answer: our own trait, so that the session layer under it can change.
+//!
+//! Owns the operations, their arguments and replies. Knows no FUSE library, no message and no server. Every
+//! argument is owned or outlives the call, every reply is a value: a session layer can run each call as a task
+//! of its own.
+
+use bytes::Bytes;
+use pvfs_types::{Errno, FileKind, SetAttr, Timestamp};
+use std::{future::Future, sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+/// What an operation answers.
+pub type Reply<T> = Result<T, Errno>;
+
+/// The number by which the kernel knows an inode. The root of the mount is [`NodeId::ROOT`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NodeId(pub u64);
+
+impl NodeId {
+    pub const ROOT: NodeId = NodeId(1);
+}
+
+/// The number by which the kernel knows an open file or directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Handle(pub u64);
+
+/// Who asks, and whether the answer is still wanted.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The caller's file system user and group, as `setfsuid(2)` has them.
+    pub uid: u32,
+    pub gid: u32,
+    /// The calling thread as the daemon sees it; 0 where the kernel itself asks or another pid name space hides it.
+    pub pid: u32,
+    pub cancel: Cancel,
+}
+
+/// Tells an operation that nobody wants its answer any more.
+#[derive(Clone, Debug)]
+pub struct Cancel(watch::Receiver<bool>);
+
+/// The other end of a [`Cancel`].
+#[derive(Debug)]
+pub struct CancelSource(watch::Sender<bool>);
+
+impl Cancel {
+    pub fn pair() -> (CancelSource, Cancel) {
+        let (source, cancel) = watch::channel(false);
+        (CancelSource(source), Cancel(cancel))
+    }
+
+    /// Returns once the operation is cancelled; never, when it cannot be any more.
+    pub async fn cancelled(&self) {
+        let mut receiver = self.0.clone();
+        if receiver.wait_for(|cancelled| *cancelled).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// What `work` answers, or `EINTR` when it is cancelled before. A cancelled `work` is dropped.
+    pub async fn or_eintr<T>(&self, work: impl Future<Output = Reply<T>>) -> Reply<T> {
+        tokio::select! {
+            biased;
+            reply = work => reply,
+            () = self.cancelled() => Err(Errno::EINTR),
+        }
+    }
+}
+
+impl CancelSource {
+    pub fn cancel(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// What the kernel keeps of an inode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeAttr {
+    /// What `st_ino` shows.
+    pub ino: u64,
+    pub kind: FileKind,
+    /// The low 12 bits of `st_mode`.
+    pub mode: u32,
+    pub nlink: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Units of 512 bytes.
+    pub blocks: u64,
+    pub atime: Timestamp,
+    pub mtime: Timestamp,
+    pub ctime: Timestamp,
+    /// As `(major, minor)`.
+    pub rdev: (u32, u32),
+    /// What `st_blksize` shows: a power of two, in bytes.
+    pub block_bytes: u32,
+}
+
+/// The attributes of an inode and for how long the kernel may go by them.
+#[derive(Clone, Debug)]
+pub struct Attributes {
+    pub attr: NodeAttr,
+    pub valid: Duration,
+}
+
+/// A name's inode and for how long the kernel may go by name and attributes.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub node: NodeId,
+    pub attr: NodeAttr,
+    pub valid: Duration,
+}
+
+/// An open file or directory.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened {
+    pub handle: Handle,
+    /// Reads and writes go past the page cache, and several may run at once.
+    pub direct: bool,
+    /// What the kernel holds of the inode's attributes is old: it is to ask for them before it uses them.
+    pub attributes_changed: bool,
+}
+
+/// One entry of a directory, to be shown in a `readdir`.
+#[derive(Clone, Debug)]
+pub struct DirEntry {
+    /// Where to go on after this entry; entries that share one are shown together.
+    pub cookie: u64,
+    pub ino: u64,
+    pub kind: FileKind,
+    pub name: Vec<u8>,
+    /// Always with `readdirplus`.
+    pub entry: Option<Entry>,
+}
+
+/// What `readdir` asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct DirRequest {
+    /// 0 from the start, else the cookie of the last entry seen.
+    pub cookie: u64,
+    /// With attributes (`readdirplus`).
+    pub plus: bool,
+}
+
+/// Entries of a directory, in order. The session layer takes as many from the front as its reply has room for, and
+/// asks again from there.
+#[derive(Clone, Debug)]
+pub struct DirPage {
+    entries: Arc<[DirEntry]>,
+    from: usize,
+}
+
+impl DirPage {
+    /// `entries` from index `from` on.
+    pub fn new(entries: Arc<[DirEntry]>, from: usize) -> DirPage {
+        DirPage { from: from.min(entries.len()), entries }
+    }
+
+    pub fn entries(&self) -> &[DirEntry] {
+        &self.entries[self.from..]
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StatFs {
+    /// The unit of the three next.
+    pub block_bytes: u32,
+    pub blocks: u64,
+    pub blocks_free: u64,
+    pub blocks_available: u64,
+    pub files: u64,
+    pub files_free: u64,
+    pub name_bytes_max: u32,
+}
+
+/// How `rename` treats a name that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RenameMode {
+    Replace,
+    NoReplace,
+    Exchange,
+}
+
+/// What `open` and `create` were given, as far as a file system cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of open(2)")]
+pub struct OpenFlags {
+    pub read: bool,
+    pub write: bool,
+    pub truncate: bool,
+    pub exclusive: bool,
+    pub direct: bool,
+}
+
+impl OpenFlags {
+    /// From the flags of `open(2)`.
+    pub fn from_bits(bits: i32) -> OpenFlags {
+        let access = bits & libc::O_ACCMODE;
+        OpenFlags {
+            read: access != libc::O_WRONLY,
+            write: access != libc::O_RDONLY,
+            truncate: bits & libc::O_TRUNC != 0,
+            exclusive: bits & libc::O_EXCL != 0,
+            direct: bits & libc::O_DIRECT != 0,
+        }
+    }
+}
+
+/// A file system as the kernel sees it through FUSE.
+///
+/// Methods with an answer of `ENOSYS` here are the ones the kernel does without: it falls back, and asks no more.
+pub trait Filesystem: Send + Sync + 'static {
+    /// `name` may be `.` and `..` too.
+    fn lookup(&self, ctx: &Context, dir: NodeId, name: &[u8]) -> impl Future<Output = Reply<Entry>> + Send;
+
+    /// The kernel holds the inode that many lookups less. Has no answer.
+    fn forget(&self, node: NodeId, lookups: u64);
+
+    fn getattr(
+        &self,
+        ctx: &Context,
+        node: NodeId,
+        handle: Option<Handle>,
+    ) -> impl Future<Output = Reply<Attributes>> + Send;
+
+    /// `handle`: the caller changes an open file (`ftruncate`).
+    fn setattr(
+        &self,
+        ctx: &Context,
+        node: NodeId,
+        handle: Option<Handle>,
+        changes: SetAttr,
+    ) -> impl Future<Output = Reply<Attributes>> + Send;
+
+    fn access(&self, ctx: &Context, node: NodeId, mask: u32) -> impl Future<Output = Reply<()>> + Send;
+
+    fn readlink(&self, ctx: &Context, node: NodeId) -> impl Future<Output = Reply<Vec<u8>>> + Send;
+
+    /// The umask is applied already, here and below.
+    fn mknod(
+        &self,
+        ctx: &Context,
+        dir: NodeId,
+        name: &[u8],
+        kind: FileKind,
+        mode: u32,
+        rdev: (u32, u32),
+    ) -> impl Future<Output = Reply<Entry>> + Send;
+
+    fn mkdir(
+        &self,
+        ctx: &Context,
+        dir: NodeId,
+        name: &[u8],
+        mode: u32,
+    ) -> impl Future<Output = Reply<Entry>> + Send;
+
+    fn symlink(
+        &self,
+        ctx: &Context,
+        dir: NodeId,
+        name: &[u8],
+        target: &[u8],
+    ) -> impl Future<Output = Reply<Entry>> + Send;
+
+    fn link(
+        &self,
+        ctx: &Context,
+        node: NodeId,
+        dir: NodeId,
+        name: &[u8],
+    ) -> impl Future<Output = Reply<Entry>> + Send;
+
+    fn unlink(&self, ctx: &Context, dir: NodeId, name: &[u8]) -> impl Future<Output = Reply<()>> + Send;
+
+    fn rmdir(&self, ctx: &Context, dir: NodeId, name: &[u8]) -> impl Future<Output = Reply<()>> + Send;
+
+    fn rename(
+        &self,
+        ctx: &Context,
+        from: (NodeId, &[u8]),
+        to: (NodeId, &[u8]),
+        mode: RenameMode,
+    ) -> impl Future<Output = Reply<()>> + Send;
+
+    /// Creates a regular file where the name is free, and opens it.
+    fn create(
+        &self,
+        ctx: &Context,
+        dir: NodeId,
+        name: &[u8],
+        mode: u32,
+        flags: OpenFlags,
+    ) -> impl Future<Output = Reply<(Entry, Opened)>> + Send;
+
+    fn open(
+        &self,
+        ctx: &Context,
+        node: NodeId,
+        flags: OpenFlags,
+    ) -> impl Future<Output = Reply<Opened>> + Send;
+
+    /// Fewer than `len` bytes mean the end of the file.
+    fn read(
+        &self,
+        ctx: &Context,
+        handle: Handle,
+        offset: u64,
+        len: u32,
+    ) -> impl Future<Output = Reply<Bytes>> + Send;
+
+    /// All of `data` or an error.
+    fn write(
+        &self,
+        ctx: &Context,
+        handle: Handle,
+        offset: u64,
+        data: Bytes,
+    ) -> impl Future<Output = Reply<()>> + Send;
+
+    /// One descriptor of the open file is closed; there may be others.
+    fn flush(&self, ctx: &Context, handle: Handle) -> impl Future<Output = Reply<()>> + Send;
+
+    /// The last descriptor of the open file is closed.
+    fn release(&self, ctx: &Context, handle: Handle) -> impl Future<Output = Reply<()>> + Send;
+
+    fn fsync(&self, ctx: &Context, handle: Handle, data_only: bool)
+    -> impl Future<Output = Reply<()>> + Send;
+
+    fn opendir(&self, ctx: &Context, node: NodeId) -> impl Future<Output = Reply<Opened>> + Send;
+
+    /// Entries after `request.cookie`; none: the end.
+    fn readdir(
+        &self,
+        ctx: &Context,
+        node: NodeId,
+        handle: Handle,
+        request: DirRequest,
+    ) -> impl Future<Output = Reply<DirPage>> + Send;
+
+    fn releasedir(&self, ctx: &Context, handle: Handle) -> impl Future<Output = Reply<()>> + Send;
+
+    fn fsyncdir(&self, ctx: &Context, handle: Handle) -> impl Future<Output = Reply<()>> + Send;
+
+    fn statfs(&self, ctx: &Context, node: NodeId) -> impl Future<Output = Reply<StatFs>> + Send;
+
+    /// `SEEK_DATA` and `SEEK_HOLE`.
+    fn lseek(
+        &self,
+        _ctx: &Context,
+        _handle: Handle,
+        _offset: u64,
+        _whence: i32,
+    ) -> impl Future<Output = Reply<u64>> + Send {
+        async { Err(Errno::ENOSYS) }
+    }
+
+    fn fallocate(
+        &self,
+        _ctx: &Context,
+        _handle: Handle,
+        _offset: u64,
+        _len: u64,
+        _mode: i32,
+    ) -> impl Future<Output = Reply<()>> + Send {
+        async { Err(Errno::ENOSYS) }
+    }
+
+    fn getxattr(
+        &self,
+        _ctx: &Context,
+        _node: NodeId,
+        _name: &[u8],
+    ) -> impl Future<Output = Reply<Bytes>> + Send {
+        async { Err(Errno::ENOSYS) }
+    }
+
+    fn setxattr(
+        &self,
+        _ctx: &Context,
+        _node: NodeId,
+        _name: &[u8],
+        _value: Bytes,
+        _flags: i32,
+    ) -> impl Future<Output = Reply<()>> + Send {
+        async { Err(Errno::ENOSYS) }
+    }
+
+    /// The names, each closed by a NUL.
+    fn listxattr(&self, _ctx: &Context, _node: NodeId) -> impl Future<Output = Reply<Bytes>> + Send {
+        async { Err(Errno::ENOSYS) }
+    }
+
+    fn removexattr(
+        &self,
+        _ctx: &Context,
+        _node: NodeId,
+        _name: &[u8],
+    ) -> impl Future<Output = Reply<()>> + Send {
+        async { Err(Errno::ENOSYS) }
+    }
+}

@@ -1,0 +1,209 @@
+//! Mount options, as `mount -o` and fstab write them. Pure.
+
+use std::path::PathBuf;
+
+/// What `-o` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of mount(2)")]
+pub struct MountOptions {
+    pub read_only: bool,
+    pub suid: bool,
+    pub dev: bool,
+    pub exec: bool,
+    pub atime: bool,
+    /// Every write waits for the disk, as `mount -o sync` has it.
+    pub sync: bool,
+    pub dirsync: bool,
+    /// Users other than the one who mounts may enter. Root's mounts are always so.
+    pub allow_other: bool,
+    /// The cluster's `cluster.toml`.
+    pub cluster: Option<PathBuf>,
+    /// The file with the cluster's secret.
+    pub secret: Option<PathBuf>,
+    /// Where the mount's daemon logs to.
+    pub log: Option<PathBuf>,
+    /// Where the mount's daemon shows its counters (`/metrics`), as `host:port`.
+    pub metrics: Option<String>,
+}
+
+impl Default for MountOptions {
+    fn default() -> MountOptions {
+        MountOptions {
+            read_only: false,
+            suid: true,
+            dev: true,
+            exec: true,
+            atime: true,
+            sync: false,
+            dirsync: false,
+            allow_other: false,
+            cluster: None,
+            secret: None,
+            log: None,
+            metrics: None,
+        }
+    }
+}
+
+/// Why text is not a list of mount options.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OptionError {
+    #[error(
+        "unknown mount option `{option}`; known are ro, rw, suid, nosuid, dev, nodev, exec, noexec, atime, noatime, \
+         sync, async, dirsync, allow_other, cluster=FILE, secret=FILE, log=FILE, metrics=HOST:PORT"
+    )]
+    Unknown { option: String },
+    #[error("the mount option `{option}` needs a value: {option}=…")]
+    NoValue { option: String },
+    #[error("the mount option `{option}` takes no value")]
+    Value { option: String },
+    #[error("a mounted pvfs cannot be changed (remount): unmount it, then mount it with the new options")]
+    Remount,
+}
+
+impl MountOptions {
+    /// Parses a comma separated list; later ones win.
+    pub fn parse(text: &str) -> Result<MountOptions, OptionError> {
+        let mut options = MountOptions::default();
+        options.add(text)?;
+        Ok(options)
+    }
+
+    /// Adds a comma separated list; later ones win. (`-o` may be given several times.)
+    pub fn add(&mut self, text: &str) -> Result<(), OptionError> {
+        text.split(',').map(str::trim).filter(|option| !option.is_empty()).try_for_each(|o| self.set(o))
+    }
+
+    fn set(&mut self, option: &str) -> Result<(), OptionError> {
+        let (name, value) = match option.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (option, None),
+        };
+        if is_for_others(name) {
+            return Ok(());
+        }
+        if let Some(slot) = self.valued(name) {
+            let text = value.filter(|v| !v.is_empty());
+            *slot = Some(text.ok_or_else(|| OptionError::NoValue { option: name.to_owned() })?.into());
+            return Ok(());
+        }
+        if name == "metrics" {
+            let text = value.filter(|v| !v.is_empty());
+            self.metrics =
+                Some(text.ok_or_else(|| OptionError::NoValue { option: name.to_owned() })?.to_owned());
+            return Ok(());
+        }
+        self.set_flag(name)?;
+        if value.is_some() {
+            return Err(OptionError::Value { option: name.to_owned() });
+        }
+        Ok(())
+    }
+
+    fn valued(&mut self, name: &str) -> Option<&mut Option<PathBuf>> {
+        match name {
+            "cluster" => Some(&mut self.cluster),
+            "secret" => Some(&mut self.secret),
+            "log" => Some(&mut self.log),
+            _ => None,
+        }
+    }
+
+    fn set_flag(&mut self, name: &str) -> Result<(), OptionError> {
+        match name {
+            "ro" => self.read_only = true,
+            "rw" => self.read_only = false,
+            "suid" => self.suid = true,
+            "nosuid" => self.suid = false,
+            "dev" => self.dev = true,
+            "nodev" => self.dev = false,
+            "exec" => self.exec = true,
+            "noexec" => self.exec = false,
+            "atime" => self.atime = true,
+            "noatime" => self.atime = false,
+            "sync" => self.sync = true,
+            "async" => self.sync = false,
+            "dirsync" => self.dirsync = true,
+            "allow_other" => self.allow_other = true,
+            "defaults" => {
+                (self.read_only, self.suid, self.dev, self.exec) = (false, true, true, true);
+            }
+            // Always so, and harmless to say.
+            "default_permissions"
+            | "relatime"
+            | "norelatime"
+            | "diratime"
+            | "nodiratime"
+            | "strictatime"
+            | "lazytime"
+            | "nolazytime"
+            | "silent"
+            | "loud" => {}
+            "remount" => return Err(OptionError::Remount),
+            _ => return Err(OptionError::Unknown { option: name.to_owned() }),
+        }
+        Ok(())
+    }
+}
+
+/// Options that fstab carries for mount(8), systemd and whoever else reads it.
+fn is_for_others(name: &str) -> bool {
+    matches!(
+        name,
+        "_netdev"
+            | "auto"
+            | "noauto"
+            | "user"
+            | "nouser"
+            | "users"
+            | "owner"
+            | "group"
+            | "nofail"
+            | "comment"
+    ) || name.starts_with("x-")
+        || name.starts_with("X-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> MountOptions {
+        MountOptions::parse(text).unwrap_or_else(|e| panic!("{text}: {e}"))
+    }
+
+    #[test]
+    fn options_are_taken_and_later_ones_win() {
+        assert_eq!(parsed(""), MountOptions::default());
+        assert!(parsed("ro").read_only);
+        assert!(!parsed("ro,rw").read_only);
+        let strict = parsed("ro,nosuid,nodev,noexec,noatime,allow_other");
+        assert!(strict.read_only && strict.allow_other);
+        assert!(!strict.suid && !strict.dev && !strict.exec && !strict.atime);
+        assert!(parsed("noexec,defaults").exec);
+        assert_eq!(parsed("cluster=/etc/c.toml").cluster, Some("/etc/c.toml".into()));
+        assert_eq!(parsed("secret=a=b").secret, Some("a=b".into()));
+        assert_eq!(parsed("metrics=127.0.0.1:9").metrics.as_deref(), Some("127.0.0.1:9"));
+    }
+
+    #[test]
+    fn options_of_fstab_for_others_are_ignored() {
+        let fstab =
+            "_netdev,noauto,user,nofail,x-systemd.automount,x-foo=bar,comment=hello,defaults,relatime";
+        assert_eq!(parsed(fstab), MountOptions::default());
+    }
+
+    #[test]
+    fn what_is_no_option_is_refused_with_the_reason() {
+        let refused = |text: &str, says: &str| {
+            let error = MountOptions::parse(text).expect_err(text).to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        };
+        refused("ro,frobnicate", "unknown mount option `frobnicate`; known are ro, rw");
+        refused("max_read=4096", "`max_read`");
+        refused("cluster", "`cluster` needs a value");
+        refused("secret=", "`secret` needs a value");
+        refused("ro=1", "`ro` takes no value");
+        refused("remount,ro", "unmount it");
+    }
+}

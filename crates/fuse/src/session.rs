@@ -1,0 +1,201 @@
+//! A live mount: the kernel's session, the jobs in it, and its end.
+
+use crate::{
+    Adapter, MountError, MountOptions,
+    adapter::{REQUEST_BYTES_MAX, SESSION_THREADS},
+    control::Control,
+    device::{self, Refused, Unmount},
+    mountinfo,
+    ops::{Cancel, CancelSource, Filesystem},
+};
+use std::{
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, timeout},
+};
+use tracing::{debug, info, warn};
+
+/// How long requests may still work after the mount is gone, before they are given up.
+const JOBS_GRACE: Duration = Duration::from_secs(10);
+/// How long the kernel may take to end a session whose mount was taken away.
+const ABORT_GRACE: Duration = Duration::from_secs(2);
+/// How often to look whether a busy mount is free.
+const BUSY_POLL: Duration = Duration::from_millis(100);
+
+/// A mount that is served. Dropped while live, it is taken away from whoever uses it.
+#[derive(Debug)]
+pub struct Mounted {
+    dir: PathBuf,
+    ended: watch::Receiver<Option<Result<(), Arc<io::Error>>>>,
+    /// Whoever unmounts waits for the end of this.
+    _control: Option<Control>,
+}
+
+/// Mounts `fs` on `dir` and serves it until it is unmounted. `source` is what mount tables show. Live on return.
+pub async fn mount<F: Filesystem>(
+    fs: Arc<F>,
+    source: &str,
+    dir: &Path,
+    options: &MountOptions,
+) -> Result<Mounted, MountError> {
+    let (cancel_source, cancel) = Cancel::pair();
+    let (alive, jobs) = mpsc::channel(1);
+    let notifier = Arc::new(OnceLock::new());
+    let runtime = tokio::runtime::Handle::current();
+    let adapter = Adapter::new(fs, runtime, cancel, alive, notifier.clone());
+    let start = Start { source: source.to_owned(), dir: dir.to_owned(), options: options.clone() };
+    let started = tokio::task::spawn_blocking(move || start.run(adapter)).await;
+    let started = started.map_err(|e| MountError::Start { source: io::Error::other(e) })??;
+    let _ = notifier.set(started.session.notifier());
+
+    let control = Control::listen(&started.device)
+        .inspect_err(|error| debug!(%error, "no control socket: umount will not wait for this daemon"))
+        .ok();
+    let (tell, ended) = watch::channel(None);
+    let session = started.session;
+    let (over, session_over) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name("fuse-session".to_owned())
+        .spawn(move || over.send(session.run()))
+        .map_err(|source| MountError::Start { source })?;
+    tokio::spawn(async move {
+        let end = session_over.await.unwrap_or_else(|_| Err(io::Error::other("the session died")));
+        finish_jobs(jobs, cancel_source).await;
+        tell.send_replace(Some(end.map_err(Arc::new)));
+    });
+    info!(dir = %started.dir.display(), source, "mounted");
+    Ok(Mounted { dir: started.dir, ended, _control: control })
+}
+
+/// Waits for the last jobs; gives them up after a while.
+async fn finish_jobs(mut jobs: mpsc::Receiver<()>, cancel: CancelSource) {
+    if timeout(JOBS_GRACE, jobs.recv()).await.is_err() {
+        warn!(waited_s = JOBS_GRACE.as_secs(), "requests given up: their servers do not answer");
+        cancel.cancel();
+        jobs.recv().await;
+    }
+}
+
+/// The part of mounting that blocks.
+struct Start {
+    source: String,
+    dir: PathBuf,
+    options: MountOptions,
+}
+
+struct Started<F: Filesystem> {
+    session: fuser::Session<Adapter<F>>,
+    dir: PathBuf,
+    /// `major:minor`.
+    device: String,
+}
+
+impl Start {
+    fn run<F: Filesystem>(self, adapter: Adapter<F>) -> Result<Started<F>, MountError> {
+        let dir = device::check_dir(&self.dir)?;
+        let fd = device::mount(&self.source, &dir, &self.options)?;
+        match Self::shake_hands(adapter, fd, &dir) {
+            Ok((session, device)) => Ok(Started { session, dir, device }),
+            Err(source) => {
+                // Nobody serves it: it must not stay.
+                let _ = device::unmount(&dir, Unmount::Abort);
+                Err(MountError::Handshake { dir, source })
+            }
+        }
+    }
+
+    fn shake_hands<F: Filesystem>(
+        adapter: Adapter<F>,
+        fd: OwnedFd,
+        dir: &Path,
+    ) -> io::Result<(fuser::Session<Adapter<F>>, String)> {
+        let mut config = fuser::Config::default();
+        config.n_threads = Some(SESSION_THREADS);
+        config.acl = fuser::SessionACL::All;
+        let session = fuser::Session::from_fd(adapter, fd, fuser::SessionACL::All, config)?;
+        let mount = mountinfo::find_mount(dir)?
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it was unmounted at once"))?;
+        if let Err(error) = device::set_read_ahead(&mount.device, REQUEST_BYTES_MAX / 1024) {
+            debug!(%error, "the kernel's own read-ahead stays");
+        }
+        Ok((session, mount.device))
+    }
+}
+
+impl Mounted {
+    /// The directory, absolute and without links.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn is_live(&self) -> bool {
+        self.ended.borrow().is_none()
+    }
+
+    /// Waits until the mount is gone, whoever unmounted it, and its last request is answered.
+    pub async fn ended(&self) -> Result<(), MountError> {
+        let mut ended = self.ended.clone();
+        let end = ended.wait_for(Option::is_some).await.map(|end| end.clone());
+        match end {
+            Ok(Some(Err(source))) => Err(MountError::Session {
+                dir: self.dir.clone(),
+                source: io::Error::new(source.kind(), source.to_string()),
+            }),
+            // An error here: the runtime is going down.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Unmounts, waiting up to `grace` for those who use it; then takes it away from them.
+    pub async fn unmount(&self, grace: Duration) -> Result<(), MountError> {
+        let started = Instant::now();
+        let mut told = false;
+        while self.is_live() {
+            match self.try_unmount(Unmount::Idle).await {
+                Ok(()) | Err(Refused::NotMounted) => return self.ended().await,
+                Err(refused) => {
+                    if !told {
+                        told = true;
+                        let holders = mountinfo::holders(&self.dir).join(", ");
+                        warn!(dir = %self.dir.display(), holders, ?refused, "still in use");
+                    }
+                }
+            }
+            if started.elapsed() >= grace {
+                return self.abort().await;
+            }
+            let _ = timeout(BUSY_POLL, self.ended()).await;
+        }
+        self.ended().await
+    }
+
+    async fn abort(&self) -> Result<(), MountError> {
+        warn!(dir = %self.dir.display(), "taken away from those who use it");
+        if let Err(refused) = self.try_unmount(Unmount::Abort).await {
+            debug!(?refused, "not detached");
+        }
+        // Where only root may abort a session, it ends with this process.
+        timeout(JOBS_GRACE + ABORT_GRACE, self.ended()).await.unwrap_or(Ok(()))
+    }
+
+    /// On another thread: the unmount waits for answers of this very mount.
+    async fn try_unmount(&self, how: Unmount) -> Result<(), Refused> {
+        let dir = self.dir.clone();
+        let done = tokio::task::spawn_blocking(move || device::unmount(&dir, how)).await;
+        done.unwrap_or_else(|e| Err(Refused::Error(io::Error::other(e))))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if self.is_live() {
+            let _ = device::unmount(&self.dir, Unmount::Abort);
+        }
+    }
+}

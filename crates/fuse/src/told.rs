@@ -1,0 +1,117 @@
+//! What the kernel was told of inodes while it may still go by it, so that an open can see that this is old.
+//!
+//! Close-to-open: what one client wrote and closed, another that opens the file afterwards must see, also where its
+//! kernel has attributes from shortly before. The open brings fresh attributes; where they differ, the kernel is to
+//! forget the old ones.
+
+use crate::ops::NodeId;
+use pvfs_types::Attr;
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// Remembers for as long as the kernel may.
+#[derive(Debug)]
+pub struct Told {
+    valid: Duration,
+    nodes: Mutex<Nodes>,
+}
+
+#[derive(Debug)]
+struct Nodes {
+    told: HashMap<u64, Told1>,
+    sweep_at: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Told1 {
+    size: u64,
+    change: u64,
+    until: Instant,
+}
+
+const SWEEP_MIN: usize = 1024;
+
+impl Told {
+    /// For a kernel that holds attributes for `valid`.
+    pub fn new(valid: Duration) -> Told {
+        let nodes = Nodes { told: HashMap::new(), sweep_at: SWEEP_MIN };
+        Told { valid, nodes: Mutex::new(nodes) }
+    }
+
+    /// The kernel is told `attr` now.
+    pub fn tell(&self, node: NodeId, attr: &Attr) {
+        let now = Instant::now();
+        let told = Told1 { size: attr.size, change: attr.change, until: now + self.valid };
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.told.insert(node.0, told);
+        if nodes.told.len() >= nodes.sweep_at {
+            nodes.told.retain(|_, told| told.until > now);
+            nodes.sweep_at = (nodes.told.len() * 2).max(SWEEP_MIN);
+        }
+    }
+
+    /// The kernel may hold attributes that `attr` proves old.
+    pub fn is_old(&self, node: NodeId, attr: &Attr) -> bool {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.told.get(&node.0).is_some_and(|told| {
+            told.until > Instant::now() && (told.size, told.change) != (attr.size, attr.change)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pvfs_types::{DataGen, FileKind, Ino, Timestamp};
+
+    fn attr(size: u64, change: u64) -> Attr {
+        let t = Timestamp::default();
+        Attr {
+            ino: Ino(5),
+            kind: FileKind::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            nlink: 1,
+            size,
+            size_epoch: 0,
+            atime: t,
+            mtime: t,
+            ctime: t,
+            btime: t,
+            rdev: (0, 0),
+            change,
+            dist: None,
+            data_gen: DataGen(0),
+            layout: None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_the_kernel_may_still_hold_and_that_differs_is_old() {
+        let told = Told::new(Duration::from_secs(1));
+        assert!(!told.is_old(NodeId(5), &attr(1, 1)), "never told");
+        told.tell(NodeId(5), &attr(1, 1));
+        assert!(!told.is_old(NodeId(5), &attr(1, 1)));
+        assert!(told.is_old(NodeId(5), &attr(2, 1)));
+        assert!(told.is_old(NodeId(5), &attr(1, 2)));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(!told.is_old(NodeId(5), &attr(2, 2)), "timed out there too");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn memory_is_bounded_by_what_was_told_lately() {
+        let told = Told::new(Duration::from_secs(1));
+        for n in 0..100_000 {
+            told.tell(NodeId(n), &attr(0, 0));
+            if n % 1000 == 0 {
+                tokio::time::advance(Duration::from_secs(1)).await;
+            }
+        }
+        assert!(told.nodes.lock().expect("not poisoned").told.len() <= 4 * SWEEP_MIN);
+    }
+}

@@ -1,0 +1,285 @@
+//! The session layer with a toy file system under a real mount (as root): no request waits for another, unmounting
+//! waits for the daemon, a dropped mount is gone.
+
+use bytes::Bytes;
+use pvfs_fuse::{
+    Filesystem, MountOptions, Mounted, UmountError, Umounted,
+    dirstream::start,
+    mount,
+    ops::{
+        Attributes, Context, DirEntry, DirPage, DirRequest, Entry, Handle, NodeAttr, NodeId, OpenFlags,
+        Opened, RenameMode, Reply, StatFs,
+    },
+    umount,
+};
+use pvfs_types::{Errno, FileKind, SetAttr, Timestamp};
+use std::{fs, io, path::Path, sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
+
+const VALID: Duration = Duration::from_secs(1);
+const FILES: [&str; 2] = ["free", "stuck"];
+
+/// Two files. Reads of `free` give `free`; reads of `stuck` wait for a permit.
+struct Toy {
+    permits: Semaphore,
+    /// Files whose release waits for a permit too.
+    slow_release: bool,
+}
+
+fn attr(node: NodeId) -> NodeAttr {
+    let is_root = node == NodeId::ROOT;
+    let t = Timestamp::default();
+    NodeAttr {
+        ino: node.0,
+        kind: if is_root { FileKind::Dir } else { FileKind::File },
+        mode: 0o755,
+        nlink: 1,
+        uid: 0,
+        gid: 0,
+        size: 5,
+        blocks: 1,
+        atime: t,
+        mtime: t,
+        ctime: t,
+        rdev: (0, 0),
+        block_bytes: 4096,
+    }
+}
+
+fn node_of(name: &[u8]) -> Reply<NodeId> {
+    let at = FILES.iter().position(|file| file.as_bytes() == name).ok_or(Errno::ENOENT)?;
+    Ok(NodeId(at as u64 + 2))
+}
+
+fn entry(node: NodeId) -> Entry {
+    Entry { node, attr: attr(node), valid: VALID }
+}
+
+impl Filesystem for Toy {
+    async fn lookup(&self, _: &Context, _: NodeId, name: &[u8]) -> Reply<Entry> {
+        node_of(name).map(entry)
+    }
+    fn forget(&self, _: NodeId, _: u64) {}
+    async fn getattr(&self, _: &Context, node: NodeId, _: Option<Handle>) -> Reply<Attributes> {
+        Ok(Attributes { attr: attr(node), valid: VALID })
+    }
+    async fn setattr(&self, _: &Context, _: NodeId, _: Option<Handle>, _: SetAttr) -> Reply<Attributes> {
+        Err(Errno::EROFS)
+    }
+    async fn access(&self, _: &Context, _: NodeId, _: u32) -> Reply<()> {
+        Ok(())
+    }
+    async fn readlink(&self, _: &Context, _: NodeId) -> Reply<Vec<u8>> {
+        Err(Errno::EINVAL)
+    }
+    async fn mknod(
+        &self,
+        _: &Context,
+        _: NodeId,
+        _: &[u8],
+        _: FileKind,
+        _: u32,
+        _: (u32, u32),
+    ) -> Reply<Entry> {
+        Err(Errno::EROFS)
+    }
+    async fn mkdir(&self, _: &Context, _: NodeId, _: &[u8], _: u32) -> Reply<Entry> {
+        Err(Errno::EROFS)
+    }
+    async fn symlink(&self, _: &Context, _: NodeId, _: &[u8], _: &[u8]) -> Reply<Entry> {
+        Err(Errno::EROFS)
+    }
+    async fn link(&self, _: &Context, _: NodeId, _: NodeId, _: &[u8]) -> Reply<Entry> {
+        Err(Errno::EROFS)
+    }
+    async fn unlink(&self, _: &Context, _: NodeId, _: &[u8]) -> Reply<()> {
+        Err(Errno::EROFS)
+    }
+    async fn rmdir(&self, _: &Context, _: NodeId, _: &[u8]) -> Reply<()> {
+        Err(Errno::EROFS)
+    }
+    async fn rename(&self, _: &Context, _: (NodeId, &[u8]), _: (NodeId, &[u8]), _: RenameMode) -> Reply<()> {
+        Err(Errno::EROFS)
+    }
+    async fn create(&self, _: &Context, _: NodeId, _: &[u8], _: u32, _: OpenFlags) -> Reply<(Entry, Opened)> {
+        Err(Errno::EROFS)
+    }
+    async fn open(&self, _: &Context, node: NodeId, _: OpenFlags) -> Reply<Opened> {
+        Ok(Opened { handle: Handle(node.0), direct: false, attributes_changed: true })
+    }
+    async fn read(&self, _: &Context, handle: Handle, offset: u64, _: u32) -> Reply<Bytes> {
+        let name = FILES[usize::try_from(handle.0 - 2).expect("small")];
+        if name == "stuck" {
+            self.permits.acquire().await.map_err(|_| Errno::EIO)?.forget();
+        }
+        let text = Bytes::from_static(name.as_bytes());
+        Ok(text.slice(usize::try_from(offset).expect("small").min(text.len())..))
+    }
+    async fn write(&self, _: &Context, _: Handle, _: u64, _: Bytes) -> Reply<()> {
+        Err(Errno::EROFS)
+    }
+    async fn flush(&self, _: &Context, _: Handle) -> Reply<()> {
+        Ok(())
+    }
+    async fn release(&self, _: &Context, _: Handle) -> Reply<()> {
+        if self.slow_release {
+            self.permits.acquire().await.map_err(|_| Errno::EIO)?.forget();
+        }
+        Ok(())
+    }
+    async fn fsync(&self, _: &Context, _: Handle, _: bool) -> Reply<()> {
+        Ok(())
+    }
+    async fn opendir(&self, _: &Context, _: NodeId) -> Reply<Opened> {
+        Ok(Opened { handle: Handle(0), direct: false, attributes_changed: false })
+    }
+    async fn readdir(&self, _: &Context, node: NodeId, _: Handle, req: DirRequest) -> Reply<DirPage> {
+        let (dots, after) = start(req.cookie);
+        let dot = |&cookie: &u64| DirEntry {
+            cookie,
+            ino: node.0,
+            kind: FileKind::Dir,
+            name: vec![b'.'; usize::try_from(cookie).expect("1 or 2")],
+            entry: None,
+        };
+        let file = |(at, name): (usize, &&str)| {
+            let node = NodeId(at as u64 + 2);
+            let name = name.as_bytes().to_vec();
+            DirEntry {
+                cookie: at as u64 + 3,
+                ino: node.0,
+                kind: FileKind::File,
+                name,
+                entry: Some(entry(node)),
+            }
+        };
+        let files = FILES.iter().enumerate().map(file).filter(|e| e.cookie > after);
+        Ok(DirPage::new(dots.iter().map(dot).chain(files).collect(), 0))
+    }
+    async fn releasedir(&self, _: &Context, _: Handle) -> Reply<()> {
+        Ok(())
+    }
+    async fn fsyncdir(&self, _: &Context, _: Handle) -> Reply<()> {
+        Ok(())
+    }
+    async fn statfs(&self, _: &Context, _: NodeId) -> Reply<StatFs> {
+        Ok(StatFs { block_bytes: 4096, blocks: 7, name_bytes_max: 255, ..StatFs::default() })
+    }
+}
+
+/// `false`, and says so, where this machine lets nobody mount.
+fn can_mount() -> bool {
+    let can = rustix::process::geteuid().is_root() && Path::new("/dev/fuse").exists();
+    if !can {
+        eprintln!("skipped: mounting needs root and /dev/fuse");
+    }
+    can
+}
+
+async fn mounted(slow_release: bool) -> (tempfile::TempDir, Arc<Toy>, Mounted) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let toy = Arc::new(Toy { permits: Semaphore::new(0), slow_release });
+    let options = MountOptions::parse("nosuid,nodev").expect("options");
+    let mounted = mount(toy.clone(), "toy,with\\comma", dir.path(), &options).await.expect("mounts");
+    (dir, toy, mounted)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("no panic")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_waits_holds_up_no_other() {
+    if !can_mount() {
+        return;
+    }
+    let (dir, toy, mounted) = mounted(false).await;
+    assert!(mounted.is_live());
+    let root = mounted.dir().to_owned();
+    // More stuck reads than there are threads of any kind.
+    let stuck: Vec<_> = (0..20)
+        .map(|_| {
+            let path = root.join("stuck");
+            std::thread::spawn(move || {
+                let file = fs::File::open(path).expect("opens");
+                let mut buf = [0; 10];
+                std::os::unix::fs::FileExt::read_at(&file, &mut buf, 0).map(|len| buf[..len].to_vec())
+            })
+        })
+        .collect();
+    let free = root.join("free");
+    assert_eq!(blocking(move || fs::read(free)).await.expect("reads"), b"free");
+    let listed = root.clone();
+    let names = blocking(move || {
+        let names = fs::read_dir(listed).expect("lists").map(|e| e.expect("entry").file_name());
+        names.collect::<Vec<_>>()
+    });
+    assert_eq!(names.await, FILES);
+    toy.permits.add_permits(100);
+    for read in stuck {
+        assert_eq!(blocking(move || read.join().expect("no panic")).await.expect("reads"), b"stuck");
+    }
+    mounted.unmount(Duration::from_secs(10)).await.expect("unmounts");
+    assert!(!mounted.is_live());
+    assert_eq!(fs::read_dir(dir.path()).expect("lists").count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn umount_waits_for_the_daemon_and_the_daemon_notices() {
+    if !can_mount() {
+        return;
+    }
+    let (dir, toy, mounted) = mounted(true).await;
+    let path = dir.path().to_owned();
+    let free = path.join("free");
+    assert_eq!(blocking(move || fs::read(free)).await.expect("reads"), b"free");
+    let umounted = tokio::task::spawn_blocking(move || umount(&path, false));
+    // The release of `free` still works: the mount is away, the daemon is not done.
+    let about_20_ms = tokio::time::timeout(Duration::from_millis(20), mounted.ended());
+    assert!(about_20_ms.await.is_err());
+    assert!(!umounted.is_finished());
+    toy.permits.add_permits(1);
+    mounted.ended().await.expect("ends well");
+    drop(mounted);
+    assert_eq!(umounted.await.expect("no panic").expect("unmounts"), Umounted::Done);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_mount_says_who_holds_it_and_is_taken_away_in_the_end() {
+    if !can_mount() {
+        return;
+    }
+    let (dir, _toy, mounted) = mounted(false).await;
+    let path = dir.path().to_owned();
+    let held = blocking({
+        let free = path.join("free");
+        move || fs::File::open(free).expect("opens")
+    });
+    let held = held.await;
+    let refused = blocking(move || umount(&path, false)).await.expect_err("busy");
+    let me = format!("(pid {})", std::process::id());
+    assert!(matches!(&refused, UmountError::Busy { .. }), "{refused}");
+    assert!(refused.to_string().contains(&me), "{refused}");
+    mounted.unmount(Duration::ZERO).await.expect("taken away");
+    assert!(!mounted.is_live());
+    let gone = blocking(move || held.metadata().expect_err("the session is over")).await;
+    assert_eq!(gone.kind(), io::ErrorKind::NotConnected, "{gone}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_mount_is_refused_and_a_dropped_one_is_gone() {
+    if !can_mount() {
+        return;
+    }
+    let (dir, toy, mounted) = mounted(false).await;
+    let options = MountOptions::default();
+    let refused = mount(toy, "toy", dir.path(), &options).await.expect_err("mounted already");
+    assert!(refused.to_string().contains("mounted already (toy,with\\comma)"), "{refused}");
+    let info = fs::read_to_string("/proc/self/mountinfo").expect("reads");
+    let line = info.lines().find(|line| line.contains(&*dir.path().to_string_lossy()));
+    let line = line.expect("it is listed");
+    assert!(line.contains("nosuid,nodev") && line.contains("- fuse.pvfs "), "{line}");
+    drop(mounted);
+    let left = fs::read_to_string("/proc/self/mountinfo").expect("reads");
+    assert!(!left.contains(&*dir.path().to_string_lossy()));
+}
