@@ -1,0 +1,149 @@
+//! The client as a whole: how it begins and ends.
+
+use crate::{
+    ClientConfig, ClientError, error::Result, inode::Inodes, open::Closes, session::Session,
+    targets::TargetMap,
+};
+use pvfs_env::{Counter, Metrics};
+use pvfs_net::{Dialer, Identity, Peer};
+use pvfs_types::Timestamp;
+use pvfs_wire::msg::hello::Role;
+use std::{future::Future, sync::Arc, time::Duration};
+use tokio::{sync::watch, time::Instant};
+use tracing::{info, warn};
+
+/// A client of one file system: its session with the mgr, its connections, its open files.
+///
+/// Every call waits for the daemons it needs, for ever; to give up, drop the future. What such a call was about to
+/// change is then done, or not: a name operation is brought to its end in the background, a write may have been done
+/// in part.
+pub struct Client {
+    pub(crate) core: Arc<Core>,
+    pub(crate) tasks: Arc<Tasks>,
+}
+
+/// What handles and background tasks share.
+pub(crate) struct Core {
+    pub mgr: Arc<Peer>,
+    pub session: Session,
+    pub targets: TargetMap,
+    pub inodes: Inodes,
+    pub closes: Closes,
+    pub metrics: Metrics,
+    pub counters: Counters,
+    /// The client was shut down.
+    pub closed: watch::Sender<bool>,
+    pub started: Instant,
+    pub label: String,
+}
+
+/// What this client counts itself; messages are counted by `pvfs-net`.
+pub(crate) struct Counters {
+    pub bytes_read: Counter,
+    pub bytes_written: Counter,
+    pub resent: Counter,
+}
+
+/// Ends the background tasks with the last user of the client.
+pub(crate) struct Tasks {
+    core: Arc<Core>,
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.core.closed.send_replace(true);
+    }
+}
+
+impl Client {
+    /// Finds the mgr, proves knowledge of the secret, opens a session.
+    ///
+    /// # Errors
+    /// [`ClientError::NotLetIn`] wrong secret, wrong file system, no common protocol version;
+    /// [`ClientError::Unreachable`] nobody answered within `config.connect_deadline`.
+    pub async fn connect(config: ClientConfig) -> Result<Arc<Client>> {
+        let begin = Instant::now();
+        let client_id: [u8; 16] = pvfs_env::random::bytes();
+        let identity = Identity {
+            role: Role::Client,
+            fs: config.fs,
+            client: client_id,
+            label: config.label.clone(),
+            cluster_secret: Some(config.cluster_secret),
+            daemon_secret: None,
+        };
+        let dialer = Dialer::new(Arc::clone(&config.transport), identity, config.metrics.clone());
+        let mgr = dialer.peer(Role::Mgr, config.mgr.clone());
+        let session = Session::open(&mgr, client_id, &config.label, config.connect_deadline).await?;
+        let core = Arc::new(Core {
+            session,
+            targets: TargetMap::new(dialer),
+            inodes: Inodes::default(),
+            closes: Closes::default(),
+            counters: Counters::new(&config.metrics),
+            metrics: config.metrics,
+            closed: watch::channel(false).0,
+            started: Instant::now(),
+            label: config.label,
+            mgr,
+        });
+        within(begin, config.connect_deadline, &core.mgr, core.load_targets()).await?;
+        tokio::spawn(Arc::clone(&core).keep_alive_task());
+        tokio::spawn(Arc::clone(&core).refresh_task());
+        info!(session = %core.session.standing().id, mgr = core.mgr.name(), "connected to the file system");
+        Ok(Arc::new(Client { tasks: Arc::new(Tasks { core: Arc::clone(&core) }), core }))
+    }
+
+    /// Counters and gauges of this client, messages sent and received among them.
+    pub fn metrics(&self) -> Metrics {
+        self.core.metrics.clone()
+    }
+
+    /// The mgr's wall clock: the one authority for file times.
+    pub fn now(&self) -> Timestamp {
+        self.core.session.now()
+    }
+
+    /// Tells the mgr of everything written and ends the session. Calls still running, and later ones that need a
+    /// daemon, may fail with [`ClientError::ShutDown`].
+    ///
+    /// Waits for the daemons it needs; dropped, it leaves the session to end with its lease, and the mgr to learn
+    /// sizes from the targets.
+    pub async fn shutdown(&self) -> Result<()> {
+        let mut result = Ok(());
+        for inode in self.core.inodes.all() {
+            if let Err(error) = self.core.report(&inode, None).await {
+                warn!(ino = %inode.ino, %error, "the size of an open file could not be told");
+                result = Err(error);
+            }
+        }
+        let closed = self.core.close_session().await;
+        self.core.closed.send_replace(true);
+        info!(after = ?self.core.started.elapsed(), "session closed");
+        result.and(closed)
+    }
+}
+
+impl Counters {
+    fn new(metrics: &Metrics) -> Counters {
+        Counters {
+            bytes_read: metrics.counter("pvfs_client_read_bytes_total", &[]),
+            bytes_written: metrics.counter("pvfs_client_written_bytes_total", &[]),
+            resent: metrics.counter("pvfs_client_resent_total", &[]),
+        }
+    }
+}
+
+/// Ends `work` when `deadline` after `begin` is reached.
+async fn within<T>(
+    begin: Instant,
+    deadline: Option<Duration>,
+    mgr: &Peer,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let Some(deadline) = deadline else { return work.await };
+    tokio::time::timeout_at(begin + deadline, work).await.unwrap_or_else(|_| {
+        let text = mgr.waiting().map(|waiting| waiting.error).unwrap_or_default();
+        Err(ClientError::Unreachable { servers: mgr.addrs().join(", "), after: deadline, text })
+    })
+}

@@ -1,0 +1,49 @@
+//! What a client must know to find its file system and prove that it may use it.
+
+use pvfs_env::{Metrics, TcpTransport, Transport};
+use pvfs_types::FsId;
+use pvfs_wire::msg::hello::Secret;
+use std::{sync::Arc, time::Duration};
+
+/// How to reach a file system.
+#[derive(Clone)]
+pub struct ClientConfig {
+    /// `host:port` of each mgr.
+    pub mgr: Vec<String>,
+    /// The file system wanted; `None` takes the one that the mgr serves.
+    pub fs: Option<FsId>,
+    pub cluster_secret: Secret,
+    /// For people: program, host, mount point. Shown by `pvfs status`.
+    pub label: String,
+    /// How long [`crate::Client::connect`] tries; `None`: for ever. What comes later waits for ever anyway; drop the
+    /// future to give up.
+    pub connect_deadline: Option<Duration>,
+    pub metrics: Metrics,
+    pub transport: Arc<dyn Transport>,
+}
+
+impl ClientConfig {
+    /// A client over TCP that waits for ever.
+    pub fn new(mgr: Vec<String>, cluster_secret: Secret) -> ClientConfig {
+        ClientConfig {
+            mgr,
+            fs: None,
+            cluster_secret,
+            label: format!("pid {}", std::process::id()),
+            connect_deadline: None,
+            metrics: Metrics::new(),
+            transport: Arc::new(TcpTransport),
+        }
+    }
+}
+
+impl std::fmt::Debug for ClientConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientConfig")
+            .field("mgr", &self.mgr)
+            .field("fs", &self.fs)
+            .field("label", &self.label)
+            .field("connect_deadline", &self.connect_deadline)
+            .finish_non_exhaustive()
+    }
+}

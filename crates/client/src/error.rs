@@ -1,0 +1,101 @@
+//! What can go wrong, and which errno an application sees of it.
+
+use pvfs_types::{Errno, NameError, PatternError, limits};
+use pvfs_wire::{Op, Status};
+use std::time::Duration;
+
+/// The crate's results.
+pub type Result<T, E = ClientError> = std::result::Result<T, E>;
+
+/// Why a call was not done. A server that is away is no error: calls wait for it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The file system's own answer.
+    #[error("{}: {errno}{}", .op.name(), colon(.text))]
+    Refused { op: Op, errno: Errno, text: String },
+    /// A daemon refuses in a way that no retry mends.
+    #[error("{} cannot be done: {status:?}{}", .op.name(), colon(.text))]
+    Rejected { op: Op, status: Status, text: String },
+    #[error("not let in by {server}: {text}")]
+    NotLetIn { server: String, text: String },
+    #[error("no mgr answered at {servers} within {after:?}: {text}")]
+    Unreachable { servers: String, after: Duration, text: String },
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error("a path has at most {} bytes, this one has {bytes}", limits::PATH_BYTES_MAX)]
+    PathTooLong { bytes: usize },
+    #[error("a path must not be empty")]
+    PathEmpty,
+    #[error("{path} is not a directory")]
+    NotDirectory { path: String },
+    #[error("{path} is a directory")]
+    IsDirectory { path: String },
+    #[error("{path} exists")]
+    Exists { path: String },
+    #[error("{path} leads over too many symbolic links")]
+    SymlinkLoop { path: String },
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    #[error("{len} bytes at offset {offset} end past the largest file size")]
+    TooBig { offset: u64, len: u64 },
+    #[error("offset {offset} is past the largest file size")]
+    BadOffset { offset: u64 },
+    #[error("the ranges have {ranges} bytes in all, the data {data}")]
+    LengthMismatch { ranges: u64, data: u64 },
+    #[error("no memory for {bytes} bytes")]
+    NoMemory { bytes: u64 },
+    #[error("the file is not open for {wanted}")]
+    NotOpenFor { wanted: &'static str },
+    #[error("opening for neither reading nor writing makes no sense")]
+    NoAccess,
+    /// The file's last name went and its bytes with it, while this client was cut off for long.
+    #[error("the open file {ino} is gone")]
+    Gone { ino: pvfs_types::Ino },
+    #[error("the client was shut down")]
+    ShutDown,
+}
+
+impl ClientError {
+    /// What `errno` shall be for the application.
+    pub fn errno(&self) -> Errno {
+        match self {
+            ClientError::Refused { errno, .. } => *errno,
+            ClientError::Rejected { status, .. } => match status {
+                Status::Unauthorized | Status::WrongFs => Errno::EACCES,
+                Status::CapabilityRights => Errno::EPERM,
+                Status::UnknownOp | Status::Version => Errno::EOPNOTSUPP,
+                Status::Errno(errno) => *errno,
+                Status::SessionUnknown
+                | Status::SlotStale
+                | Status::LeaseExpired
+                | Status::CapabilityForged
+                | Status::WrongTarget
+                | Status::NotNow
+                | Status::PayloadDamaged
+                | Status::BadRequest => Errno::EIO,
+            },
+            ClientError::NotLetIn { .. } => Errno::EACCES,
+            ClientError::Unreachable { .. } => Errno::ETIMEDOUT,
+            ClientError::Name(error) => error.errno(),
+            ClientError::PathTooLong { .. } => Errno::ENAMETOOLONG,
+            ClientError::PathEmpty => Errno::ENOENT,
+            ClientError::NotDirectory { .. } => Errno::ENOTDIR,
+            ClientError::IsDirectory { .. } => Errno::EISDIR,
+            ClientError::Exists { .. } => Errno::EEXIST,
+            ClientError::SymlinkLoop { .. } => Errno::ELOOP,
+            ClientError::TooBig { .. } => Errno::EFBIG,
+            ClientError::Pattern(_)
+            | ClientError::BadOffset { .. }
+            | ClientError::LengthMismatch { .. }
+            | ClientError::NoAccess => Errno::EINVAL,
+            ClientError::NoMemory { .. } => Errno::ENOMEM,
+            ClientError::NotOpenFor { .. } => Errno::EBADF,
+            ClientError::Gone { .. } => Errno::ESTALE,
+            ClientError::ShutDown => Errno::EIO,
+        }
+    }
+}
+
+fn colon(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(": {text}") }
+}

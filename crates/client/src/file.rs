@@ -1,0 +1,433 @@
+//! An open file: reads and writes at offsets, lists and strided patterns, sync, close.
+
+use crate::{
+    ClientError,
+    client::{Core, Tasks},
+    error::Result,
+    inode::{Inode, OpenCount},
+    io,
+    plan::{self, Gap, SlotRequest},
+};
+use bytes::Bytes;
+use pvfs_types::{Attr, Cred, DataGen, Distribution, Ino, LogicalOffset, Pattern, SetAttr, Slot, limits};
+use pvfs_wire::{Access, Op};
+use std::sync::{Arc, Mutex, PoisonError};
+use tracing::warn;
+
+/// Reads longer than this are held against the file's size before memory is taken for them.
+const UNCHECKED_READ_BYTES_MAX: u64 = 64 << 20;
+
+/// An open file. All methods take `&self`; share it by `Arc`.
+///
+/// Reads and writes go to the targets at once and in parallel, and to nobody else. A call waits for targets that are
+/// away; dropped, it gives up: a read leaves nothing behind, a write may have been done in part.
+///
+/// A write that was answered is seen by every later read of any client. Sizes and times are told to the mgr by
+/// [`File::flush`], [`File::sync`] and [`File::close`]; other clients see them before that by asking the targets.
+///
+/// Dropping the handle closes it in the background, where errors can only be logged: call [`File::close`].
+pub struct File {
+    core: Arc<Core>,
+    tasks: Arc<Tasks>,
+    inode: Arc<Inode>,
+    access: Access,
+    /// `None`: closed.
+    count: Mutex<Option<OpenCount>>,
+}
+
+/// What a read brought.
+struct Gathered {
+    /// All bytes asked for, zeros where none came; or, of a read of one run, those that came.
+    buffer: Bytes,
+    gaps: Vec<Gap>,
+    /// What the answers prove the file's size to be at least.
+    size_min: u64,
+}
+
+/// A finished read: where the file ended, if it ended within what was asked for.
+struct Found {
+    buffer: Bytes,
+    end_of_file: Option<u64>,
+}
+
+impl File {
+    pub(crate) fn new(core: Arc<Core>, tasks: Arc<Tasks>, count: OpenCount, access: Access) -> File {
+        let inode = Arc::clone(&count.inode);
+        File { core, tasks, inode, access, count: Mutex::new(Some(count)) }
+    }
+
+    pub fn ino(&self) -> Ino {
+        self.inode.ino
+    }
+
+    /// What the file was opened for.
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// How the file's bytes are dealt to targets.
+    pub fn distribution(&self) -> Result<Distribution> {
+        self.inode.with(|state| state.dist).ok_or(ClientError::Gone { ino: self.inode.ino })
+    }
+
+    /// Reads `len` bytes from `offset` on; fewer only at the end of the file.
+    ///
+    /// # Errors
+    /// `EINVAL` the offset is past the largest file size; `EBADF` not open for reading.
+    pub async fn read_at(&self, offset: u64, len: u64) -> Result<Bytes> {
+        self.need(Access::READ, "reading")?;
+        if offset > limits::FILE_BYTES_MAX {
+            return Err(ClientError::BadOffset { offset });
+        }
+        let len = self.bounded(offset, len.min(limits::FILE_BYTES_MAX - offset)).await?;
+        if len == 0 {
+            return Ok(Bytes::new());
+        }
+        let plan = plan::list(&self.distribution()?, [(LogicalOffset(offset), len)]);
+        let Found { buffer, end_of_file } = self.read_plan(&plan, len).await?;
+        let wanted = end_of_file.map_or(len, |size| size.saturating_sub(offset).min(len));
+        Ok(cut(buffer, wanted))
+    }
+
+    /// Writes `data` at `offset`; the file grows where it ends before. Done whole or, after an error, in part.
+    ///
+    /// # Errors
+    /// `EFBIG` it would end past the largest file size; `ENOSPC` a target is full; `EBADF` not open for writing.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(file: &pvfs_client::File) -> Result<(), pvfs_client::ClientError> {
+    /// file.write_at(1 << 20, "behind the first strip".into()).await?;
+    /// assert_eq!(file.read_at(0, 4).await?, [0; 4].as_slice(), "a hole reads as zeros");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
+        self.need(Access::WRITE, "writing")?;
+        let len = data.len() as u64;
+        check_end(offset, len)?;
+        let plan = plan::list(&self.distribution()?, [(LogicalOffset(offset), len)]);
+        self.write_plan(&plan, &data, offset + len).await
+    }
+
+    /// Writes `data` at the end of the file; gives the offset where it went. Appends of this client's handles do not
+    /// mix; another client's at the same time can land on the same bytes.
+    pub async fn append(&self, data: Bytes) -> Result<u64> {
+        self.need(Access::WRITE, "writing")?;
+        let _turn = self.inode.appending.lock().await;
+        let end = self.core.refresh_attr(self.inode.ino).await?.size;
+        self.write_at(end, data).await?;
+        Ok(end)
+    }
+
+    /// Reads several ranges, `(offset, length)` each, in one request per target touched. Gives the bytes of each
+    /// range, fewer only at the end of the file.
+    ///
+    /// # Errors
+    /// `EINVAL` a range ends past the largest file size; `ENOMEM` they are too much for memory.
+    pub async fn read_list(&self, ranges: &[(u64, u64)]) -> Result<Vec<Bytes>> {
+        self.need(Access::READ, "reading")?;
+        let total = total(ranges)?;
+        if total == 0 {
+            return Ok(vec![Bytes::new(); ranges.len()]);
+        }
+        let plan =
+            plan::list(&self.distribution()?, ranges.iter().map(|&(at, len)| (LogicalOffset(at), len)));
+        let Found { buffer, end_of_file } = self.read_plan(&plan, total).await?;
+        let buffer = extended(buffer, total);
+        let mut rest = buffer;
+        let cut = ranges.iter().map(|&(offset, len)| {
+            let mut bytes = rest.split_to(plan::size(len));
+            let present = end_of_file.map_or(len, |size| size.saturating_sub(offset).min(len));
+            bytes.truncate(plan::size(present));
+            bytes
+        });
+        Ok(cut.collect())
+    }
+
+    /// Writes `data` to several ranges, `(offset, length)` each, in their order, in one request per target touched.
+    /// What ranges that overlap leave is not defined.
+    ///
+    /// # Errors
+    /// `EINVAL` the lengths do not sum to that of `data`; else as [`File::write_at`].
+    pub async fn write_list(&self, ranges: &[(u64, u64)], data: Bytes) -> Result<()> {
+        self.need(Access::WRITE, "writing")?;
+        let total = total(ranges)?;
+        check_length(total, &data)?;
+        let end = ranges.iter().filter(|(_, len)| *len > 0).map(|(at, len)| at + len).max().unwrap_or(0);
+        let plan =
+            plan::list(&self.distribution()?, ranges.iter().map(|&(at, len)| (LogicalOffset(at), len)));
+        self.write_plan(&plan, &data, end).await
+    }
+
+    /// Reads the runs of `pattern`, packed, in one request per target touched. The pattern travels as it is, not as a
+    /// list. Fewer bytes come only where the pattern reaches past the end of the file.
+    ///
+    /// # Examples
+    /// The third column of a matrix of 1,000 rows and 100 columns of doubles:
+    /// ```no_run
+    /// # async fn example(file: &pvfs_client::File) -> Result<(), pvfs_client::ClientError> {
+    /// use pvfs_types::{Level, LogicalOffset, Pattern};
+    /// let levels = vec![Level { count: 1_000, stride: 100 * 8 }];
+    /// let column = Pattern { start: LogicalOffset(2 * 8), len: 8, levels };
+    /// let bytes = file.read_strided(&column).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn read_strided(&self, pattern: &Pattern) -> Result<Bytes> {
+        self.need(Access::READ, "reading")?;
+        pattern.check()?;
+        let total = pattern.byte_count();
+        let plan = plan::strided(&self.distribution()?, pattern);
+        let Found { buffer, end_of_file } = self.read_plan(&plan, total).await?;
+        let wanted = end_of_file.map_or(total, |size| bytes_below(pattern, size));
+        Ok(cut(buffer, wanted))
+    }
+
+    /// Writes `data` to the runs of `pattern`, in one request per target touched.
+    pub async fn write_strided(&self, pattern: &Pattern, data: Bytes) -> Result<()> {
+        self.need(Access::WRITE, "writing")?;
+        let end = pattern.start.0 + pattern.check()?;
+        check_length(pattern.byte_count(), &data)?;
+        let plan = plan::strided(&self.distribution()?, pattern);
+        self.write_plan(&plan, &data, end).await
+    }
+
+    /// Makes durable, on all targets, what anybody wrote to the file, and tells the mgr of this client's writes.
+    pub async fn sync(&self) -> Result<()> {
+        self.need(Access::default(), "syncing")?;
+        let slots = self.written_slots()?;
+        let access = if self.access.write { Access::WRITE } else { Access::READ };
+        io::sync(&self.core, &self.inode, access, slots).await?;
+        self.core.report(&self.inode, None).await
+    }
+
+    /// Tells the mgr what this client wrote, as each `close(2)` of a duplicated descriptor must. If no other handle of
+    /// this client is open for writing, also ends its standing as a writer; a later write takes it up again.
+    pub async fn flush(&self) -> Result<()> {
+        if !self.access.write {
+            return Ok(());
+        }
+        self.need(Access::default(), "flushing")?;
+        self.core.report(&self.inode, Some(1)).await
+    }
+
+    /// Sets the file's size.
+    pub async fn truncate(&self, size: u64) -> Result<Attr> {
+        self.need(Access::WRITE, "writing")?;
+        check_end(size, 0)?;
+        let changes = SetAttr { size: Some(size), ..SetAttr::default() };
+        let ino = self.inode.ino;
+        self.core.set_attributes(&Cred::root(), ino, changes, true, Some(self.access)).await
+    }
+
+    /// The file's attributes, its true size and time of the last write included.
+    pub async fn attr(&self) -> Result<Attr> {
+        self.core.refresh_attr(self.inode.ino).await
+    }
+
+    /// Tells the mgr what was written and gives the handle up; later calls get `EBADF`. After reading only, nothing is
+    /// sent. Dropped, it is brought to its end in the background. A second close does nothing.
+    pub async fn close(&self) -> Result<()> {
+        let Some(count) = self.take_count() else { return Ok(()) };
+        if !self.access.write {
+            return Ok(());
+        }
+        let (core, tasks) = (Arc::clone(&self.core), Arc::clone(&self.tasks));
+        self.core.finish(close_writer(core, tasks, count)).await
+    }
+
+    fn take_count(&self) -> Option<OpenCount> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn need(&self, access: Access, wanted: &'static str) -> Result<()> {
+        let open = self.count.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        if open && self.access.covers(access) { Ok(()) } else { Err(ClientError::NotOpenFor { wanted }) }
+    }
+
+    /// The slots that can hold data of the file.
+    fn written_slots(&self) -> Result<Vec<Slot>> {
+        let dist = self.distribution()?;
+        let (size, doubt) = self.inode.with(|state| (state.size, state.doubts().is_some()));
+        Ok(dist.slots().filter(|&slot| doubt || dist.object_len(slot, size) > 0).collect())
+    }
+
+    /// `len`, cut at the end of the file where it is so large that it must not be trusted.
+    async fn bounded(&self, offset: u64, len: u64) -> Result<u64> {
+        if len <= UNCHECKED_READ_BYTES_MAX || offset + len <= self.inode.with(|state| state.size) {
+            return Ok(len);
+        }
+        let size = self.core.refresh_attr(self.inode.ino).await?.size;
+        Ok(len.min(size.saturating_sub(offset)))
+    }
+
+    async fn write_plan(&self, plan: &[SlotRequest], data: &Bytes, end: u64) -> Result<()> {
+        if plan.is_empty() {
+            return Ok(());
+        }
+        let in_flight = io::write(&self.core, &self.inode, plan, data).await?;
+        in_flight.done(LogicalOffset(end), self.core.session.now());
+        Ok(())
+    }
+
+    /// Reads by `plan` until what came is sure to be the file's bytes: all that was asked for, or the file's size
+    /// tells the holes from the end.
+    async fn read_plan(&self, plan: &[SlotRequest], total: u64) -> Result<Found> {
+        loop {
+            let size_before = self.inode.with(|state| state.size);
+            let (data_gen, answers) = io::read(&self.core, &self.inode, plan).await?;
+            let Gathered { buffer, gaps, size_min } = self.gather(plan, &answers, total)?;
+            self.inode.with(|state| state.found(data_gen, size_min));
+            if gaps.is_empty() {
+                return Ok(Found { buffer, end_of_file: None });
+            }
+            let size_known = size_before.max(size_min);
+            if let Some(size) = self.judge(data_gen, &gaps, size_known).await? {
+                return Ok(Found { buffer, end_of_file: Some(size) });
+            }
+        }
+    }
+
+    fn gather(&self, plan: &[SlotRequest], answers: &[io::ReadAnswer], total: u64) -> Result<Gathered> {
+        let dist = self.distribution()?;
+        let mut gaps = Vec::new();
+        let ends = plan.iter().zip(answers);
+        let ends = ends.map(|(request, answer)| dist.size_from_object(request.slot, answer.done.object_len));
+        let size_min = ends.max().unwrap_or(0);
+        let deal = |request: &SlotRequest,
+                    answer: &io::ReadAnswer,
+                    found: &mut dyn FnMut(u64, &[u8]),
+                    gaps: &mut _| {
+            let gaps: &mut Vec<Gap> = gaps;
+            request
+                .deal(answer.done.object_len, &answer.payload, found, |gap| gaps.push(gap))
+                .map_err(|misfit| io::misfit(Op::Read, misfit))
+        };
+        if let ([request], [answer]) = (plan, answers)
+            && request.parts.len() == 1
+        {
+            deal(request, answer, &mut |_, _| {}, &mut gaps)?;
+            return Ok(Gathered { buffer: answer.payload.clone(), gaps, size_min });
+        }
+        let mut buffer = zeros(total)?;
+        for (request, answer) in plan.iter().zip(answers) {
+            let mut found = |at: u64, bytes: &[u8]| {
+                let at = plan::size(at);
+                buffer[at..at + bytes.len()].copy_from_slice(bytes);
+            };
+            deal(request, answer, &mut found, &mut gaps)?;
+        }
+        Ok(Gathered { buffer: buffer.into(), gaps, size_min })
+    }
+
+    /// Fewer bytes came than were asked for, in data generation `data_gen`, when the file was known to reach to
+    /// `size_known`. Gives the size that makes the missing bytes zeros below it and nothing past it; `None`: the file
+    /// has changed, read again.
+    async fn judge(&self, data_gen: DataGen, gaps: &[Gap], size_known: u64) -> Result<Option<u64>> {
+        let holes = gaps.iter().any(|gap| gap.logical.0 < size_known);
+        let is_fresh =
+            || self.inode.with(|state| if holes { state.holes_are_fresh() } else { state.attr_is_fresh() });
+        if !is_fresh() {
+            let _turn = self.inode.validating.lock().await;
+            if !is_fresh() {
+                self.core.refresh_attr(self.inode.ino).await?;
+                self.inode.with(crate::inode::State::holes_checked);
+            }
+        }
+        let (now_gen, size) = self.inode.with(|state| (state.data_gen, state.size));
+        let grown =
+            gaps.iter().any(|gap| gap.logical.0.max(size_known) < (gap.logical.0 + gap.len).min(size));
+        Ok((now_gen == data_gen && !grown).then_some(size))
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let Some(count) = self.take_count() else { return };
+        if !self.access.write {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return warn!(ino = %self.inode.ino, "dropped outside of the runtime: the mgr learns the size from the targets");
+        };
+        let (core, tasks, ino) = (Arc::clone(&self.core), Arc::clone(&self.tasks), self.inode.ino);
+        runtime.spawn(async move {
+            if let Err(error) = close_writer(core, tasks, count).await {
+                warn!(%ino, %error, "the size of a dropped file could not be told");
+            }
+        });
+    }
+}
+
+impl std::fmt::Debug for File {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("File")
+            .field("ino", &self.inode.ino)
+            .field("access", &self.access)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Tells what was written. The file counts as open until that is done.
+async fn close_writer(core: Arc<Core>, tasks: Arc<Tasks>, mut count: OpenCount) -> Result<()> {
+    count.stop_access();
+    let told = core.report(&count.inode, Some(0)).await;
+    drop((count, tasks));
+    told
+}
+
+fn check_end(offset: u64, len: u64) -> Result<()> {
+    match offset.checked_add(len) {
+        Some(end) if end <= limits::FILE_BYTES_MAX => Ok(()),
+        _ => Err(ClientError::TooBig { offset, len }),
+    }
+}
+
+fn check_length(ranges: u64, data: &Bytes) -> Result<()> {
+    let data = data.len() as u64;
+    if ranges == data { Ok(()) } else { Err(ClientError::LengthMismatch { ranges, data }) }
+}
+
+/// The sum of the ranges' lengths, each checked.
+fn total(ranges: &[(u64, u64)]) -> Result<u64> {
+    ranges.iter().try_fold(0u64, |sum, &(offset, len)| {
+        check_end(offset, len)?;
+        sum.checked_add(len).ok_or(ClientError::NoMemory { bytes: u64::MAX })
+    })
+}
+
+/// How many bytes of the pattern's runs lie below `size`.
+fn bytes_below(pattern: &Pattern, size: u64) -> u64 {
+    let below = pattern.runs().take_while(|(start, _)| start.0 < size);
+    below.map(|(start, len)| len.min(size - start.0)).sum()
+}
+
+fn zeros(len: u64) -> Result<Vec<u8>> {
+    let no_memory = || ClientError::NoMemory { bytes: len };
+    let size = usize::try_from(len).map_err(|_| no_memory())?;
+    if len <= UNCHECKED_READ_BYTES_MAX {
+        return Ok(vec![0; size]);
+    }
+    let mut zeros = Vec::new();
+    zeros.try_reserve_exact(size).map_err(|_| no_memory())?;
+    zeros.resize(size, 0);
+    Ok(zeros)
+}
+
+/// `buffer` with exactly `len` bytes, zeros where it has none.
+fn cut(mut buffer: Bytes, len: u64) -> Bytes {
+    buffer.truncate(plan::size(len));
+    extended(buffer, len)
+}
+
+fn extended(buffer: Bytes, len: u64) -> Bytes {
+    let len = plan::size(len);
+    if buffer.len() >= len {
+        return buffer;
+    }
+    let mut longer = Vec::with_capacity(len);
+    longer.extend_from_slice(&buffer);
+    longer.resize(len, 0);
+    longer.into()
+}

@@ -1,0 +1,339 @@
+//! What all handles of one open file share, and the table of open files.
+//!
+//! An inode counts as open from before its open request leaves until its last handle is closed and its size is told,
+//! so that no orphan is given up too early.
+
+use crate::client::Core;
+use pvfs_types::{Attr, DataGen, Distribution, Ino, LogicalOffset, SessionId, Timestamp};
+use pvfs_wire::{Access, Capability, msg::namespace::Entry};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// How long an answer about attributes counts as fresh when a read finds fewer bytes than it asked for.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// All open files of a client, by number.
+#[derive(Default)]
+pub(crate) struct Inodes(Mutex<HashMap<Ino, Arc<Inode>>>);
+
+/// An open file.
+pub(crate) struct Inode {
+    pub ino: Ino,
+    state: Mutex<State>,
+    /// Held while the mgr is told or asked who writes (open for writing, size reports), so that the record and
+    /// `State::recorded` agree.
+    pub record: tokio::sync::Mutex<()>,
+    /// Held while the attributes are asked for anew, so that many short reads ask once.
+    pub validating: tokio::sync::Mutex<()>,
+    /// Held by one append at a time.
+    pub appending: tokio::sync::Mutex<()>,
+}
+
+/// What is known of an open file. Sizes and flags are in the mgr's terms.
+#[derive(Default)]
+pub(crate) struct State {
+    opens: u32,
+    reads_open: u32,
+    pub writes_open: u32,
+    pub writes_in_flight: u32,
+    pub dist: Option<Distribution>,
+    pub data_gen: DataGen,
+    read_cap: Option<Capability>,
+    write_cap: Option<Capability>,
+    /// The end of the last byte known to be in the file: never more than its size as long as `size_epoch` holds.
+    pub size: u64,
+    pub size_epoch: u32,
+    /// Counts events after which `size` may be too small, though this client could know better: a write whose outcome
+    /// is unknown, a truncation by somebody else over own writes.
+    doubts: u64,
+    doubts_settled: u64,
+    /// There were writes that the mgr was not told of.
+    pub dirty: bool,
+    /// When this client wrote last, where the mgr was not told.
+    pub mtime: Option<Timestamp>,
+    /// The mgr knows this session as a writer of the file.
+    pub recorded: Option<SessionId>,
+    attr_at: Option<Instant>,
+    holes_checked_at: Option<Instant>,
+}
+
+/// One reason for a file to count as open.
+pub(crate) struct OpenCount {
+    pub inode: Arc<Inode>,
+    core: Arc<Core>,
+    access: Access,
+}
+
+/// A write on its way. Dropped before [`WriteInFlight::done`], it leaves a doubt about the size.
+pub(crate) struct WriteInFlight {
+    inode: Arc<Inode>,
+    pub epoch: u32,
+    done: bool,
+}
+
+impl Inodes {
+    fn with<T>(&self, act: impl FnOnce(&mut HashMap<Ino, Arc<Inode>>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn find(&self, ino: Ino) -> Option<Arc<Inode>> {
+        self.with(|inodes| inodes.get(&ino).cloned())
+    }
+
+    pub fn is_open(&self, ino: Ino) -> bool {
+        self.with(|inodes| inodes.contains_key(&ino))
+    }
+
+    pub fn all(&self) -> Vec<Arc<Inode>> {
+        self.with(|inodes| inodes.values().cloned().collect())
+    }
+}
+
+impl OpenCount {
+    /// Counts `ino` as open for `access`.
+    pub fn new(core: &Arc<Core>, ino: Ino, access: Access) -> OpenCount {
+        let inode = core.inodes.with(|inodes| {
+            let inode = inodes.entry(ino).or_insert_with(|| Arc::new(Inode::new(ino)));
+            inode.with(|state| {
+                state.opens += 1;
+                state.reads_open += u32::from(access.read);
+                state.writes_open += u32::from(access.write);
+            });
+            Arc::clone(inode)
+        });
+        OpenCount { inode, core: Arc::clone(core), access }
+    }
+
+    /// The handle is closed for the application; what is left to do runs under this count.
+    pub fn stop_access(&mut self) {
+        let access = std::mem::take(&mut self.access);
+        self.inode.with(|state| {
+            state.reads_open -= u32::from(access.read);
+            state.writes_open -= u32::from(access.write);
+        });
+    }
+}
+
+impl Drop for OpenCount {
+    fn drop(&mut self) {
+        self.stop_access();
+        let ino = self.inode.ino;
+        let last = self.core.inodes.with(|inodes| {
+            let last = self.inode.with(|state| {
+                state.opens -= 1;
+                state.opens == 0
+            });
+            if last {
+                inodes.remove(&ino);
+            }
+            last
+        });
+        if last && self.core.session.orphans(|orphans| orphans.is_claimed(ino)) {
+            self.core.session.check_in_soon();
+        }
+    }
+}
+
+impl Inode {
+    fn new(ino: Ino) -> Inode {
+        Inode {
+            ino,
+            state: Mutex::default(),
+            record: tokio::sync::Mutex::default(),
+            validating: tokio::sync::Mutex::default(),
+            appending: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn absorb(&self, attr: &Attr) {
+        self.with(|state| state.absorb(attr));
+    }
+
+    /// The answer to an open: attributes and capability belong together.
+    pub fn opened(&self, entry: &Entry, capability: Option<Capability>) {
+        self.with(|state| {
+            state.absorb(&entry.attr);
+            if let Some(capability) = capability {
+                state.put_capability(capability);
+                if capability.grant.access.write {
+                    state.recorded = Some(capability.grant.session);
+                }
+            }
+        });
+    }
+
+    /// The answer to this client's own change of attributes; with `resized`, of the size too.
+    pub fn truncated(&self, attr: &Attr, resized: bool) {
+        self.with(|state| {
+            let certain = state.doubts().is_none() || attr.size_epoch > state.size_epoch;
+            state.absorb(attr);
+            if resized && certain && state.writes_in_flight == 0 {
+                state.doubts_settled = state.doubts;
+            }
+        });
+    }
+
+    /// The capability for `access`, where one is at hand.
+    pub fn capability(&self, access: Access) -> Option<Capability> {
+        self.with(|state| state.capability(access))
+    }
+
+    /// A write begins, if the mgr knows this session as a writer and a capability is at hand.
+    pub fn begin_write(self: &Arc<Self>) -> Option<(WriteInFlight, Capability)> {
+        self.with(|state| {
+            let capability = state.capability(Access::WRITE)?;
+            state.recorded.filter(|&session| session == capability.grant.session)?;
+            state.writes_in_flight += 1;
+            let in_flight = WriteInFlight { inode: Arc::clone(self), epoch: state.size_epoch, done: false };
+            Some((in_flight, capability))
+        })
+    }
+
+    /// The session is gone, and with it every capability and the writer record.
+    pub fn session_lost(&self) {
+        self.with(|state| {
+            state.read_cap = None;
+            state.write_cap = None;
+            state.recorded = None;
+        });
+    }
+
+    pub fn has_unreported(&self) -> bool {
+        self.with(|state| state.dirty || state.writes_in_flight > 0)
+    }
+
+    /// What open handles of this file want to do; `None` without any.
+    pub fn wanted_access(&self) -> Option<Access> {
+        let access = self.with(|state| Access { read: state.reads_open > 0, write: state.writes_open > 0 });
+        (access.read || access.write).then_some(access)
+    }
+}
+
+impl State {
+    fn capability(&self, access: Access) -> Option<Capability> {
+        let capability = if access.write { self.write_cap } else { self.read_cap };
+        capability.filter(|capability| capability.grant.access.covers(access))
+    }
+
+    pub fn put_capability(&mut self, capability: Capability) {
+        let grant = capability.grant;
+        if grant.data_gen < self.data_gen {
+            return;
+        }
+        if grant.access.read {
+            self.read_cap = Some(capability);
+        }
+        if grant.access.write {
+            self.write_cap = Some(capability);
+        }
+    }
+
+    /// Learns from an answer of the mgr. Answers may overtake each other; older ones change nothing.
+    pub fn absorb(&mut self, attr: &Attr) {
+        if self.dist.is_none() || attr.data_gen > self.data_gen {
+            self.data_gen = attr.data_gen;
+            self.read_cap = None;
+            self.write_cap = None;
+            self.holes_checked_at = None;
+        }
+        if self.dist.is_none() {
+            self.size_epoch = attr.size_epoch;
+            self.size = attr.size;
+        } else if attr.size_epoch > self.size_epoch {
+            self.size_epoch = attr.size_epoch;
+            self.size = attr.size;
+            if self.dirty || self.writes_in_flight > 0 {
+                self.doubt();
+            }
+        } else if attr.size_epoch == self.size_epoch {
+            self.size = self.size.max(attr.size);
+        }
+        self.dist = attr.dist;
+        self.attr_at = Some(Instant::now());
+    }
+
+    /// Bytes were found that prove the file of `data_gen` to reach to `size` at least.
+    pub fn found(&mut self, data_gen: DataGen, size: u64) {
+        if data_gen == self.data_gen {
+            self.size = self.size.max(size);
+        }
+    }
+
+    pub fn doubt(&mut self) {
+        self.doubts += 1;
+    }
+
+    /// The doubt about the size, if there is one, to be given back to [`State::settle`].
+    pub fn doubts(&self) -> Option<u64> {
+        (self.doubts != self.doubts_settled).then_some(self.doubts)
+    }
+
+    /// The targets were asked, after `doubts` was read.
+    pub fn settle(&mut self, doubts: u64) {
+        self.doubts_settled = self.doubts_settled.max(doubts);
+    }
+
+    /// The attributes were asked for, for the sake of a hole.
+    pub fn holes_checked(&mut self) {
+        self.holes_checked_at = Some(Instant::now());
+    }
+
+    pub fn attr_is_fresh(&self) -> bool {
+        self.attr_at.is_some_and(|at| at.elapsed() < FRESH)
+    }
+
+    pub fn holes_are_fresh(&self) -> bool {
+        self.holes_checked_at.is_some_and(|at| at.elapsed() < FRESH)
+    }
+
+    /// `attr` of the mgr, with what only this client knows.
+    pub fn overlay(&self, attr: &mut Attr) {
+        if self.size_epoch > attr.size_epoch {
+            attr.size = self.size;
+        } else if self.size_epoch == attr.size_epoch {
+            attr.size = attr.size.max(self.size);
+        }
+        if let Some(mtime) = self.mtime {
+            attr.mtime = mtime;
+            attr.ctime = attr.ctime.max(mtime);
+        }
+    }
+}
+
+impl WriteInFlight {
+    /// The write to `..end` was acknowledged by all targets, at `now`.
+    pub fn done(mut self, end: LogicalOffset, now: Timestamp) {
+        self.done = true;
+        let epoch = self.epoch;
+        self.inode.with(|state| {
+            state.dirty = true;
+            state.mtime = Some(now);
+            if state.size_epoch == epoch {
+                state.size = state.size.max(end.0);
+            } else {
+                state.doubt();
+            }
+        });
+    }
+}
+
+impl Drop for WriteInFlight {
+    fn drop(&mut self) {
+        let done = self.done;
+        self.inode.with(|state| {
+            state.writes_in_flight -= 1;
+            if !done {
+                state.dirty = true;
+                state.doubt();
+            }
+        });
+    }
+}

@@ -1,0 +1,267 @@
+//! Operations on names and inodes: one method per operation, each one message to the mgr.
+//!
+//! Attributes come back complete: while somebody else writes a file, its targets are asked too.
+
+use crate::{Client, ClientError, File, error::Result};
+use pvfs_types::{Attr, Cred, FileKind, Ino, LayoutHint, Name, SetAttr as Changes, limits};
+use pvfs_wire::{
+    Access,
+    msg::namespace::{
+        CheckAccess, FsUsage, GetAttr, Link, Lookup, MkDir, MkNod, ReadDir, ReadLink, Rename, RenameMode,
+        RmDir, SetAttr, SetLayout, StatFs, SymLink, Unlink, Unlinked,
+    },
+};
+use std::sync::Arc;
+
+/// A part of a directory's listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirPage {
+    /// Without `.` and `..`.
+    pub entries: Vec<DirItem>,
+    /// Nothing comes after these.
+    pub end: bool,
+}
+
+/// One entry of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirItem {
+    pub name: Name,
+    pub ino: Ino,
+    pub kind: FileKind,
+    /// Where to go on after this entry. At least 3; at most `i64::MAX`.
+    pub cookie: u64,
+    /// Where asked for. `None` all the same for a file that another client is writing: whoever needs its attributes
+    /// asks by [`Client::getattr`], so that a listing waits for no iod.
+    pub attr: Option<Attr>,
+}
+
+impl Client {
+    /// The inode that `name` in `dir` names.
+    pub async fn lookup(&self, cred: &Cred, dir: Ino, name: &Name) -> Result<Attr> {
+        let entry = self.core.ask(cred, |caller| Lookup { caller, dir, name: Some(name.clone()) }).await?;
+        self.core.complete(entry).await
+    }
+
+    /// `..` of `dir`.
+    pub async fn lookup_parent(&self, cred: &Cred, dir: Ino) -> Result<Attr> {
+        let entry = self.core.ask(cred, |caller| Lookup { caller, dir, name: None }).await?;
+        Ok(entry.attr)
+    }
+
+    /// Attributes of an inode.
+    pub async fn getattr(&self, cred: &Cred, ino: Ino) -> Result<Attr> {
+        let entry = self.core.ask(cred, |caller| GetAttr { caller, ino }).await?;
+        self.core.complete(entry).await
+    }
+
+    /// Changes attributes. With `handle`, a change of size needs only that the handle is open for writing.
+    pub async fn setattr(
+        &self,
+        cred: &Cred,
+        ino: Ino,
+        changes: Changes,
+        handle: Option<&File>,
+    ) -> Result<Attr> {
+        if let Some(size) = changes.size.filter(|&size| size > limits::FILE_BYTES_MAX) {
+            return Err(ClientError::TooBig { offset: 0, len: size });
+        }
+        if changes.size.is_some() && handle.is_some_and(|handle| !handle.access().write) {
+            return Err(ClientError::NotOpenFor { wanted: "writing" });
+        }
+        let (by_handle, want) =
+            (handle.is_some(), handle.map(File::access).filter(|_| changes.size.is_some()));
+        self.core.set_attributes(cred, ino, changes, by_handle, want).await
+    }
+
+    /// The target of a symbolic link.
+    pub async fn readlink(&self, cred: &Cred, ino: Ino) -> Result<Vec<u8>> {
+        Ok(self.core.ask(cred, |caller| ReadLink { caller, ino }).await?.target)
+    }
+
+    /// Lists at most `entries_max` entries of `dir` after `cookie` (0: from the start); `plus` with attributes.
+    pub async fn readdir(
+        &self,
+        cred: &Cred,
+        dir: Ino,
+        cookie: u64,
+        entries_max: u32,
+        plus: bool,
+    ) -> Result<DirPage> {
+        let entries_max = entries_max.clamp(1, limits::READDIR_ENTRIES_MAX);
+        let page = self.core.ask(cred, |caller| ReadDir { caller, dir, cookie, entries_max, plus }).await?;
+        let entries = page.entries.into_iter().map(|entry| DirItem {
+            attr: entry
+                .entry
+                .filter(|entry| !entry.has_writers)
+                .and_then(|entry| self.core.known(entry.attr)),
+            name: entry.name,
+            ino: entry.ino,
+            kind: entry.kind,
+            cookie: entry.cookie,
+        });
+        Ok(DirPage { entries: entries.collect(), end: page.end })
+    }
+
+    /// The whole listing of `dir`, in no particular order.
+    pub async fn readdir_all(&self, cred: &Cred, dir: Ino, plus: bool) -> Result<Vec<DirItem>> {
+        let (mut all, mut cookie) = (Vec::new(), 0);
+        loop {
+            let page = self.readdir(cred, dir, cookie, limits::READDIR_ENTRIES_MAX, plus).await?;
+            let last = page.entries.last().map(|entry| entry.cookie);
+            all.extend(page.entries);
+            match last {
+                Some(last) if !page.end => cookie = last,
+                _ => return Ok(all),
+            }
+        }
+    }
+
+    /// Space and inodes of the whole file system.
+    pub async fn statfs(&self) -> Result<FsUsage> {
+        self.core.mgr.call(&StatFs {}).await.map_err(crate::session::refused::<StatFs>)
+    }
+
+    /// `access(2)`: may `cred` do all of `mask` (bits of [`pvfs_types::mode`])?
+    pub async fn access(&self, cred: &Cred, ino: Ino, mask: u32) -> Result<()> {
+        self.core.ask(cred, |caller| CheckAccess { caller, ino, mask }).await?;
+        Ok(())
+    }
+
+    /// Makes a directory. The umask is applied already, here and below.
+    pub async fn mkdir(&self, cred: &Cred, dir: Ino, name: &Name, mode: u32) -> Result<Attr> {
+        let name = name.clone();
+        let made = self.core.mutate(cred, move |by| MkDir { by, dir, name: name.clone(), mode }).await?;
+        Ok(made.attr)
+    }
+
+    /// Makes a FIFO, socket, device node or an empty regular file that is not opened.
+    pub async fn mknod(
+        &self,
+        cred: &Cred,
+        dir: Ino,
+        name: &Name,
+        kind: FileKind,
+        mode: u32,
+        rdev: (u32, u32),
+    ) -> Result<Attr> {
+        let name = name.clone();
+        let made =
+            self.core.mutate(cred, move |by| MkNod { by, dir, name: name.clone(), mode, kind, rdev }).await?;
+        Ok(made.attr)
+    }
+
+    /// Makes a symbolic link to `target`.
+    pub async fn symlink(&self, cred: &Cred, dir: Ino, name: &Name, target: &[u8]) -> Result<Attr> {
+        if target.is_empty() {
+            return Err(ClientError::PathEmpty);
+        }
+        if target.len() > limits::PATH_BYTES_MAX {
+            return Err(ClientError::PathTooLong { bytes: target.len() });
+        }
+        let (name, target) = (name.clone(), target.to_vec());
+        let make = move |by| SymLink { by, dir, name: name.clone(), target: target.clone() };
+        Ok(self.core.mutate(cred, make).await?.attr)
+    }
+
+    /// Gives `ino` one more name.
+    pub async fn link(&self, cred: &Cred, ino: Ino, dir: Ino, name: &Name) -> Result<Attr> {
+        let name = name.clone();
+        let entry = self.core.mutate(cred, move |by| Link { by, ino, dir, name: name.clone() }).await?;
+        self.core.complete(entry).await
+    }
+
+    /// Removes a name that is not a directory's.
+    pub async fn unlink(&self, cred: &Cred, dir: Ino, name: &Name) -> Result<()> {
+        let name = name.clone();
+        let unlinked = self.core.mutate(cred, move |by| Unlink { by, dir, name: name.clone() }).await?;
+        self.orphaned(&unlinked);
+        Ok(())
+    }
+
+    /// Removes an empty directory.
+    pub async fn rmdir(&self, cred: &Cred, dir: Ino, name: &Name) -> Result<()> {
+        let name = name.clone();
+        self.core.mutate(cred, move |by| RmDir { by, dir, name: name.clone() }).await?;
+        Ok(())
+    }
+
+    /// Moves a name, as `renameat2(2)`.
+    pub async fn rename(
+        &self,
+        cred: &Cred,
+        (dir, name): (Ino, &Name),
+        (new_dir, new_name): (Ino, &Name),
+        mode: RenameMode,
+    ) -> Result<()> {
+        let (name, new_name) = (name.clone(), new_name.clone());
+        let make =
+            move |by| Rename { by, dir, name: name.clone(), new_dir, new_name: new_name.clone(), mode };
+        let unlinked = self.core.mutate(cred, make).await?;
+        self.orphaned(&unlinked);
+        Ok(())
+    }
+
+    /// Sets what files made in directory `ino` inherit; open fields go back to the system's choice.
+    pub async fn set_layout(&self, cred: &Cred, ino: Ino, layout: LayoutHint) -> Result<Attr> {
+        Ok(self.core.mutate(cred, move |by| SetLayout { by, ino, layout }).await?.attr)
+    }
+
+    fn orphaned(&self, unlinked: &Unlinked) {
+        if unlinked.orphan.is_some() {
+            self.core.session.check_in_soon();
+        }
+    }
+}
+
+impl crate::client::Core {
+    /// `attr` with what this client knows, if that needs no question to the targets.
+    fn known(&self, mut attr: Attr) -> Option<Attr> {
+        let Some(inode) = self.inodes.find(attr.ino) else { return Some(attr) };
+        inode.with(|state| {
+            state.absorb(&attr);
+            state.overlay(&mut attr);
+            state.doubts().is_none().then_some(attr)
+        })
+    }
+
+    /// `setattr`, brought to its end also when dropped.
+    pub async fn set_attributes(
+        self: &Arc<Self>,
+        cred: &Cred,
+        ino: Ino,
+        changes: Changes,
+        by_handle: bool,
+        want: Option<Access>,
+    ) -> Result<Attr> {
+        let (core, cred) = (Arc::clone(self), cred.clone());
+        self.finish(async move {
+            let inode = core.inodes.find(ino);
+            // A time that is set by hand is not to be overridden by the report of an earlier write, and none may be
+            // under way.
+            let (_record, unreported) = match &inode {
+                Some(inode) if changes.mtime.is_some() => {
+                    (Some(inode.record.lock().await), inode.with(|state| state.mtime.take()))
+                }
+                _ => (None, None),
+            };
+            let make = |by| SetAttr { by, ino, changes: changes.clone(), by_handle, want };
+            match core.mutate_here(&cred, make).await {
+                Ok(set) => {
+                    if let Some(inode) = &inode {
+                        inode.truncated(&set.entry.attr, changes.size.is_some());
+                        set.capability
+                            .inspect(|&capability| inode.with(|state| state.put_capability(capability)));
+                    }
+                    core.complete(set.entry).await
+                }
+                Err(error) => {
+                    if let Some(inode) = &inode {
+                        inode.with(|state| state.mtime = state.mtime.or(unreported));
+                    }
+                    Err(error)
+                }
+            }
+        })
+        .await
+    }
+}

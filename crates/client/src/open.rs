@@ -1,0 +1,265 @@
+//! Opening and creating files: one message to the mgr, none to any iod, and a signed capability comes back.
+
+use crate::{
+    Client, ClientError, File,
+    client::{Core, Tasks},
+    error::Result,
+    inode::{Inode, OpenCount},
+};
+use pvfs_types::{Attr, Cred, Errno, Ino, LayoutHint, Name};
+use pvfs_wire::{
+    Access, Capability,
+    msg::{file::Open, namespace::Create},
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// How to open a file that is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenOptions {
+    pub access: Access,
+    /// `O_TRUNC`.
+    pub truncate: bool,
+}
+
+impl OpenOptions {
+    pub const READ: OpenOptions = OpenOptions { access: Access::READ, truncate: false };
+    pub const WRITE: OpenOptions = OpenOptions { access: Access::WRITE, truncate: false };
+    pub const READ_WRITE: OpenOptions = OpenOptions { access: Access::READ_WRITE, truncate: false };
+
+    #[must_use]
+    pub fn truncate(self) -> OpenOptions {
+        OpenOptions { truncate: true, ..self }
+    }
+}
+
+/// How to create a file, or open it where it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CreateOptions {
+    pub access: Access,
+    /// The umask is applied already.
+    pub mode: u32,
+    /// `O_EXCL`: a name that is there is an error.
+    pub exclusive: bool,
+    /// `O_TRUNC`, where the file was there.
+    pub truncate: bool,
+    /// Where it shall lie; what this leaves open comes from the directory, then from the system.
+    pub layout: LayoutHint,
+}
+
+impl Default for CreateOptions {
+    /// As `creat` with mode 0644, for reading too.
+    fn default() -> CreateOptions {
+        CreateOptions {
+            access: Access::READ_WRITE,
+            mode: 0o644,
+            exclusive: false,
+            truncate: true,
+            layout: LayoutHint::default(),
+        }
+    }
+}
+
+/// What a create gives.
+#[derive(Debug)]
+pub struct Created {
+    pub file: File,
+    pub attr: Attr,
+    /// False: the file was there.
+    pub created: bool,
+}
+
+/// Closes under way and begun, to tell whether one could have crossed a create.
+#[derive(Debug, Default)]
+pub(crate) struct Closes {
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+impl Closes {
+    pub fn begin(&self) {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub fn end(&self) {
+        self.ended.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How many ended; equal to a later [`Closes::begun`] if none ran since.
+    fn ended(&self) -> u64 {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    fn begun(&self) -> u64 {
+        self.begun.load(Ordering::SeqCst)
+    }
+}
+
+impl Client {
+    /// Opens a regular file. The open is brought to its end also when dropped, and the file then closed.
+    ///
+    /// # Errors
+    /// `EACCES` as POSIX has it; `EISDIR` it is a directory; `EINVAL` for neither reading nor writing.
+    pub async fn open(&self, cred: &Cred, ino: Ino, options: OpenOptions) -> Result<File> {
+        if options.access == Access::default() {
+            return Err(ClientError::NoAccess);
+        }
+        let (core, tasks, cred) = (Arc::clone(&self.core), Arc::clone(&self.tasks), cred.clone());
+        if !options.access.write && !options.truncate {
+            // Nothing is recorded, so nothing is left behind by giving up.
+            return core.open_here(tasks, &cred, ino, options).await;
+        }
+        let work = Arc::clone(&core);
+        core.finish(async move { work.open_here(tasks, &cred, ino, options).await }).await
+    }
+
+    /// Creates the regular file `name` in `dir` and opens it, in one message.
+    ///
+    /// # Errors
+    /// `EEXIST` with `exclusive`; `EACCES`, `ENOENT`, `ENOTDIR`, `ENOSPC` as POSIX has them; `EINVAL` for a layout
+    /// that cannot be had.
+    pub async fn create(
+        &self,
+        cred: &Cred,
+        dir: Ino,
+        name: &Name,
+        options: CreateOptions,
+    ) -> Result<Created> {
+        if options.access == Access::default() {
+            return Err(ClientError::NoAccess);
+        }
+        let (core, tasks, cred, name) =
+            (Arc::clone(&self.core), Arc::clone(&self.tasks), cred.clone(), name.clone());
+        let work = Arc::clone(&core);
+        core.finish(async move { work.create_here(tasks, &cred, dir, name, options).await }).await
+    }
+}
+
+/// A create under way, for the orphans' sake.
+struct CreateUnderWay<'a> {
+    core: &'a Core,
+    number: u64,
+}
+
+impl Drop for CreateUnderWay<'_> {
+    fn drop(&mut self) {
+        self.core.session.orphans(|orphans| orphans.create_ended(self.number));
+    }
+}
+
+impl Core {
+    async fn open_here(
+        self: &Arc<Self>,
+        tasks: Arc<Tasks>,
+        cred: &Cred,
+        ino: Ino,
+        OpenOptions { access, truncate }: OpenOptions,
+    ) -> Result<File> {
+        let count = OpenCount::new(self, ino, access);
+        let inode = Arc::clone(&count.inode);
+        let make = |by| Open { by, ino, access, truncate, again: false };
+        if access.write || truncate {
+            let _record = inode.record.lock().await;
+            let opened = self.mutate_here(cred, make).await?;
+            inode.opened(&opened.entry, Some(opened.capability));
+        } else {
+            let opened = self.ask_without_slot(cred, make).await?;
+            inode.opened(&opened.entry, Some(opened.capability));
+        }
+        Ok(File::new(Arc::clone(self), tasks, count, access))
+    }
+
+    async fn create_here(
+        self: &Arc<Self>,
+        tasks: Arc<Tasks>,
+        cred: &Cred,
+        dir: Ino,
+        name: Name,
+        options: CreateOptions,
+    ) -> Result<Created> {
+        let CreateOptions { access, mode, exclusive, truncate, layout } = options;
+        let number = self.session.orphans(crate::orphans::Orphans::create_begins);
+        let under_way = CreateUnderWay { core: self, number };
+        let closes = self.closes.ended();
+        let make = |by| Create {
+            by,
+            dir,
+            name: name.clone(),
+            mode,
+            exclusive,
+            open: Some(access),
+            truncate,
+            layout,
+        };
+        let made = self.mutate_here(cred, make).await?;
+        let count = OpenCount::new(self, made.entry.attr.ino, access);
+        drop(under_way);
+        let inode = Arc::clone(&count.inode);
+        inode.opened(&made.entry, made.capability);
+        if !made.created && self.closes.begun() != closes {
+            // A close of the same file may have taken back the record that this open made: the first write makes sure.
+            inode.with(|state| state.recorded = None);
+        }
+        let attr = self.complete(made.entry).await?;
+        Ok(Created { file: File::new(Arc::clone(self), tasks, count, access), attr, created: made.created })
+    }
+
+    /// A capability for `access` other than the refused one: opens the file again. With write access this client is
+    /// recorded as a writer too.
+    pub async fn fresh_capability(
+        self: &Arc<Self>,
+        inode: &Arc<Inode>,
+        access: Access,
+        refused: Option<Capability>,
+    ) -> Result<Capability> {
+        if let Some(capability) =
+            inode.capability(access).filter(|&capability| self.serves(inode, capability, refused))
+        {
+            return Ok(capability);
+        }
+        if !access.write {
+            return self.open_again(inode, access, refused).await;
+        }
+        let (core, inode) = (Arc::clone(self), Arc::clone(inode));
+        self.finish(async move { core.open_again(&inode, access, refused).await }).await
+    }
+
+    async fn open_again(
+        self: &Arc<Self>,
+        inode: &Arc<Inode>,
+        access: Access,
+        refused: Option<Capability>,
+    ) -> Result<Capability> {
+        let ino = inode.ino;
+        let _record = inode.record.lock().await;
+        if let Some(capability) =
+            inode.capability(access).filter(|&capability| self.serves(inode, capability, refused))
+        {
+            return Ok(capability);
+        }
+        let make = |by| Open { by, ino, access, truncate: false, again: true };
+        let opened = if access.write {
+            self.mutate_here(&Cred::root(), make).await
+        } else {
+            self.ask_without_slot(&Cred::root(), make).await
+        };
+        let opened = opened.map_err(|error| match error {
+            ClientError::Refused { errno: Errno::ENOENT | Errno::ESTALE, .. } => ClientError::Gone { ino },
+            error => error,
+        })?;
+        if opened.entry.attr.nlink == 0 {
+            self.session.orphans(|orphans| orphans.claim(ino));
+        }
+        inode.opened(&opened.entry, Some(opened.capability));
+        Ok(opened.capability)
+    }
+
+    /// Whether `capability` is good to be used, as far as this client knows.
+    fn serves(&self, inode: &Inode, capability: Capability, refused: Option<Capability>) -> bool {
+        let recorded = !capability.grant.access.write
+            || inode.with(|state| state.recorded) == Some(capability.grant.session);
+        recorded && refused != Some(capability) && capability.grant.session == self.session.standing().id
+    }
+}

@@ -1,0 +1,1 @@
+//! Holds plans against a naive model.

@@ -1,0 +1,470 @@
+//! The client's standing with the mgr: the session, its lease, keep-alives, the mgr's clock, and how requests to the
+//! mgr are sent until they are answered, exactly once where they change something.
+//!
+//! A session that the mgr gave up is opened anew; then every open file fetches a fresh capability before its next
+//! bytes, files with unreported writes are recorded as written again at once, and claims on unlinked files are told
+//! again. Nobody's open file dies of it.
+
+use crate::{
+    ClientError,
+    client::Core,
+    error::Result,
+    inode::Inode,
+    orphans::Orphans,
+    retry::{Action, Tries},
+    slots::Slots,
+};
+use pvfs_env::BoxFuture;
+use pvfs_net::{CallError, NetError, Peer};
+use pvfs_types::{Cred, SessionId, Timestamp, limits};
+use pvfs_wire::{
+    Lease, Refusal, Request, Status,
+    msg::session::{Caller, CloseSession, KeepAlive, KeptAlive, Mutator, OpenSession, SessionOpened},
+};
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+use tracing::{info, warn};
+
+/// How long after an unlink the client checks in early, so that the space comes free soon and many unlinks share a
+/// message.
+const EARLY_CHECK_IN: Duration = Duration::from_millis(50);
+/// How long one try to open the first session may take.
+const FIRST_TRY: Duration = Duration::from_secs(5);
+/// Keep-alives come no closer than this, whatever the mgr says.
+const KEEP_ALIVE_MS_MIN: u64 = 10;
+
+/// One opened session.
+pub(crate) struct Standing {
+    pub id: SessionId,
+    incarnation: u64,
+    pub slots: Arc<Slots>,
+}
+
+/// The current session and what hangs on it.
+pub(crate) struct Session {
+    client: [u8; 16],
+    label: String,
+    standing: Mutex<Arc<Standing>>,
+    lease: watch::Sender<Lease>,
+    clock: Mutex<MgrClock>,
+    keep_alive: Mutex<Duration>,
+    /// Held by whoever opens a new session.
+    renewing: tokio::sync::Mutex<()>,
+    orphans: Mutex<Orphans>,
+    check_in_soon: Notify,
+    check_in_now: Notify,
+}
+
+/// The mgr's wall clock, as of the last time it told.
+#[derive(Clone, Copy)]
+struct MgrClock {
+    told_at: Instant,
+    told: Timestamp,
+}
+
+impl MgrClock {
+    fn told(told: Timestamp) -> MgrClock {
+        MgrClock { told_at: Instant::now(), told }
+    }
+
+    fn now(self) -> Timestamp {
+        let told = self.told.to_system();
+        Timestamp::from_system(told.checked_add(self.told_at.elapsed()).unwrap_or(told))
+    }
+}
+
+fn locked<T, R>(mutex: &Mutex<T>, act: impl FnOnce(&mut T) -> R) -> R {
+    act(&mut mutex.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl Session {
+    /// Opens the first session. Refusals that no waiting mends end it; so does `deadline`.
+    pub async fn open(
+        mgr: &Peer,
+        client: [u8; 16],
+        label: &str,
+        deadline: Option<Duration>,
+    ) -> Result<Session> {
+        let request = OpenSession { client, incarnation: 1, label: label.to_owned() };
+        let begin = Instant::now();
+        let mut pause = Duration::from_millis(2);
+        loop {
+            let left = deadline.map_or(FIRST_TRY, |deadline| deadline.saturating_sub(begin.elapsed()));
+            let error = match mgr.call_once(&request, left.min(FIRST_TRY)).await {
+                Ok(opened) => return Ok(Session::new(client, label, &opened)),
+                Err(error) => error,
+            };
+            if let Some(error) = final_error(mgr, &error) {
+                return Err(error);
+            }
+            if deadline.is_some_and(|deadline| begin.elapsed() + pause >= deadline) {
+                let servers = mgr.addrs().join(", ");
+                return Err(ClientError::Unreachable {
+                    servers,
+                    after: begin.elapsed(),
+                    text: error.to_string(),
+                });
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
+    }
+
+    fn new(client: [u8; 16], label: &str, opened: &SessionOpened) -> Session {
+        let mut orphans = Orphans::default();
+        orphans.renewed(opened.orphans_seen);
+        Session {
+            client,
+            label: label.to_owned(),
+            lease: watch::channel(opened.lease).0,
+            clock: Mutex::new(MgrClock::told(opened.now)),
+            keep_alive: Mutex::new(keep_alive_interval(opened)),
+            standing: Mutex::new(Arc::new(Standing::new(opened, 1))),
+            renewing: tokio::sync::Mutex::default(),
+            orphans: Mutex::new(orphans),
+            check_in_soon: Notify::new(),
+            check_in_now: Notify::new(),
+        }
+    }
+
+    pub fn standing(&self) -> Arc<Standing> {
+        locked(&self.standing, |standing| Arc::clone(standing))
+    }
+
+    pub fn lease(&self) -> Lease {
+        *self.lease.borrow()
+    }
+
+    /// The mgr's wall clock now: the one authority for file times.
+    pub fn now(&self) -> Timestamp {
+        locked(&self.clock, |clock| *clock).now()
+    }
+
+    pub fn orphans<R>(&self, act: impl FnOnce(&mut Orphans) -> R) -> R {
+        locked(&self.orphans, act)
+    }
+
+    /// An inode lost its last name, or an unlinked one was closed: tell the mgr soon.
+    pub fn check_in_soon(&self) {
+        self.check_in_soon.notify_one();
+    }
+
+    /// Waits for a lease other than the refused one.
+    pub async fn renew_lease(&self, refused: Lease) {
+        let mut lease = self.lease.subscribe();
+        if *lease.borrow_and_update() == refused {
+            self.check_in_now.notify_one();
+            // The sender lives as long as `self`.
+            let _ = lease.wait_for(|lease| *lease != refused).await;
+        }
+    }
+}
+
+impl Standing {
+    fn new(opened: &SessionOpened, incarnation: u64) -> Standing {
+        let slots = Slots::new(opened.slots.clamp(1, limits::SESSION_SLOTS));
+        Standing { id: opened.session, incarnation, slots }
+    }
+}
+
+fn keep_alive_interval(opened: &SessionOpened) -> Duration {
+    Duration::from_millis(opened.keep_alive_ms.max(KEEP_ALIVE_MS_MIN))
+}
+
+/// Why a client that was never let in need not try on.
+fn final_error(mgr: &Peer, error: &CallError) -> Option<ClientError> {
+    let text = match error {
+        CallError::Refused(refusal) => return Some(refused::<OpenSession>(refusal.clone())),
+        CallError::Unreachable(NetError::Refused { refusal, .. })
+            if matches!(refusal.status, Status::Unauthorized | Status::WrongFs | Status::Version) =>
+        {
+            refusal.text.clone()
+        }
+        CallError::Unreachable(error @ (NetError::Impostor { .. } | NetError::NoSecret { .. })) => {
+            error.to_string()
+        }
+        CallError::Unreachable(_) | CallError::TimedOut { .. } => return None,
+    };
+    Some(ClientError::NotLetIn { server: mgr.name(), text })
+}
+
+/// The error of a request that was refused for good.
+pub(crate) fn refused<R: Request>(refusal: Refusal) -> ClientError {
+    match refusal.status {
+        Status::Errno(errno) => ClientError::Refused { op: R::OP, errno, text: refusal.text },
+        status => ClientError::Rejected { op: R::OP, status, text: refusal.text },
+    }
+}
+
+/// `cred` as it is sent: with as many groups as a message may hold.
+fn sendable(cred: &Cred) -> Cred {
+    let groups = cred.groups.iter().copied().take(limits::GROUPS_SENT_MAX).collect();
+    Cred { uid: cred.uid, gid: cred.gid, groups }
+}
+
+/// The pause after the `n`th refusal in a row that only waiting mends.
+pub(crate) fn pause_after(n: u32) -> Duration {
+    Duration::from_millis(5).saturating_mul(1 << n.min(8)).min(Duration::from_secs(1))
+}
+
+/// Waits until the client is shut down.
+pub(crate) async fn shut_down(closed: &mut watch::Receiver<bool>) {
+    // A vanished sender means that nobody is left to work for.
+    let _ = closed.wait_for(|closed| *closed).await;
+}
+
+impl Core {
+    /// Asks the mgr something that changes nothing.
+    pub async fn ask<R: Request>(
+        self: &Arc<Self>,
+        cred: &Cred,
+        make: impl Fn(Caller) -> R,
+    ) -> Result<R::Reply> {
+        let mut tries = Tries::default();
+        loop {
+            let session = self.session.standing().id;
+            match self.mgr.call(&make(Caller { session, cred: sendable(cred) })).await {
+                Ok(reply) => return Ok(reply),
+                Err(refusal) => self.mend(session, &mut tries, refused::<R>, refusal).await?,
+            }
+        }
+    }
+
+    /// As [`Core::ask`], for an open of a reader: it names a mutator but needs no slot.
+    pub async fn ask_without_slot<R: Request>(
+        self: &Arc<Self>,
+        cred: &Cred,
+        make: impl Fn(Mutator) -> R,
+    ) -> Result<R::Reply> {
+        self.ask(cred, |caller| make(Mutator { session: caller.session, slot: 0, seq: 0, cred: caller.cred }))
+            .await
+    }
+
+    /// Has the mgr change something, once. Dropped, the request is brought to its end in the background: only its
+    /// answer is lost.
+    pub async fn mutate<R: Request>(
+        self: &Arc<Self>,
+        cred: &Cred,
+        make: impl Fn(Mutator) -> R + Send + Sync + 'static,
+    ) -> Result<R::Reply> {
+        let (core, cred) = (Arc::clone(self), cred.clone());
+        self.finish(async move { core.mutate_here(&cred, make).await }).await
+    }
+
+    /// As [`Core::mutate`], but must not be dropped before its end (that would cost a slot).
+    pub async fn mutate_here<R: Request>(
+        self: &Arc<Self>,
+        cred: &Cred,
+        make: impl Fn(Mutator) -> R,
+    ) -> Result<R::Reply> {
+        let mut tries = Tries::default();
+        loop {
+            let standing = self.session.standing();
+            // Else the session ended while this waited: the next round finds its successor.
+            let Ok(mut slot) = standing.slots.acquire().await else { continue };
+            let by =
+                Mutator { session: standing.id, slot: slot.number(), seq: slot.seq(), cred: sendable(cred) };
+            let request = make(by);
+            slot.sent();
+            match self.mgr.call(&request).await {
+                Ok(reply) => {
+                    slot.answered();
+                    return Ok(reply);
+                }
+                Err(refusal) => {
+                    slot.answered();
+                    self.mend(standing.id, &mut tries, refused::<R>, refusal).await?;
+                }
+            }
+        }
+    }
+
+    /// Runs `work` to its end, also when the caller gives up waiting; only [`crate::Client::shutdown`] ends it early.
+    pub async fn finish<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let mut closed = self.closed.subscribe();
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                result = work => result,
+                () = shut_down(&mut closed) => Err(ClientError::ShutDown),
+            }
+        });
+        match task.await {
+            Ok(result) => result,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(ClientError::ShutDown),
+            },
+        }
+    }
+
+    /// Does what a refusal by the mgr asks for before the request is sent again; or gives the error.
+    async fn mend(
+        self: &Arc<Self>,
+        session: SessionId,
+        tries: &mut Tries,
+        error: impl FnOnce(Refusal) -> ClientError,
+        refusal: Refusal,
+    ) -> Result<()> {
+        match tries.refused(refusal.status) {
+            Action::NewSession => self.renew_session(session).await,
+            Action::Later => {
+                tokio::time::sleep(pause_after(tries.waits)).await;
+                Ok(())
+            }
+            // The others are an iod's words.
+            Action::RenewLease | Action::FreshCapability | Action::RefreshTargets | Action::GiveUp => {
+                Err(error(refusal))
+            }
+        }
+    }
+
+    /// Opens a new session in place of `stale`, unless somebody did already.
+    pub fn renew_session(self: &Arc<Self>, stale: SessionId) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.open_session_anew(stale))
+    }
+
+    async fn open_session_anew(self: &Arc<Self>, stale: SessionId) -> Result<()> {
+        let session = &self.session;
+        let _turn = session.renewing.lock().await;
+        let old = session.standing();
+        if old.id != stale {
+            return Ok(());
+        }
+        if *self.closed.borrow() {
+            return Err(ClientError::ShutDown);
+        }
+        let incarnation = old.incarnation + 1;
+        let request = OpenSession { client: session.client, incarnation, label: session.label.clone() };
+        let opened = self.mgr.call(&request).await.map_err(refused::<OpenSession>)?;
+        warn!(old = %stale, new = %opened.session, "the mgr gave up this client's session; opened a new one");
+        self.adopt_session(&old, &opened, incarnation);
+        tokio::spawn(Arc::clone(self).reassert());
+        Ok(())
+    }
+
+    fn adopt_session(&self, old: &Standing, opened: &SessionOpened, incarnation: u64) {
+        let session = &self.session;
+        let new = Arc::new(Standing::new(opened, incarnation));
+        locked(&session.clock, |clock| *clock = MgrClock::told(opened.now));
+        locked(&session.keep_alive, |interval| *interval = keep_alive_interval(opened));
+        session.orphans(|orphans| orphans.renewed(opened.orphans_seen));
+        locked(&session.standing, |standing| *standing = new);
+        for inode in self.inodes.all() {
+            inode.session_lost();
+        }
+        session.lease.send_replace(opened.lease);
+        old.slots.close();
+    }
+
+    /// Tells a new session what this client has open: claims first, then every file, writers above all.
+    async fn reassert(self: Arc<Self>) {
+        self.session.check_in_now.notify_one();
+        let mut inodes: Vec<Arc<Inode>> = self.inodes.all();
+        inodes.sort_by_key(|inode| !inode.has_unreported());
+        for inode in inodes {
+            let Some(access) = inode.wanted_access() else { continue };
+            if let Err(error) = self.fresh_capability(&inode, access, None).await {
+                warn!(ino = %inode.ino, %error, "an open file could not be opened again in the new session");
+            }
+        }
+    }
+
+    /// Keeps the session alive until the client is closed.
+    pub async fn keep_alive_task(self: Arc<Self>) {
+        let mut closed = self.closed.subscribe();
+        let session = &self.session;
+        loop {
+            let interval = locked(&session.keep_alive, |interval| *interval);
+            let round = async {
+                let early = tokio::select! {
+                    biased;
+                    () = session.check_in_now.notified() => false,
+                    () = session.check_in_soon.notified() => true,
+                    () = tokio::time::sleep(interval) => false,
+                };
+                if early {
+                    tokio::time::sleep(EARLY_CHECK_IN).await;
+                }
+                self.check_in(early).await;
+            };
+            tokio::select! {
+                biased;
+                () = shut_down(&mut closed) => return,
+                () = round => {}
+            }
+        }
+    }
+
+    /// Sends keep-alives until the mgr has no more to tell; an early one also brings this client's answer about the
+    /// orphans it has just learnt of.
+    async fn check_in(self: &Arc<Self>, early: bool) {
+        let mut again = early;
+        loop {
+            let more = match self.keep_alive_once().await {
+                Ok(more) => more,
+                Err(error) => return warn!(%error, "keep-alive refused"),
+            };
+            let pending = again && self.session.orphans(|orphans| orphans.is_pending());
+            again = false;
+            if !more && !pending {
+                return;
+            }
+        }
+    }
+
+    /// One keep-alive. True: the mgr has more orphans to name.
+    async fn keep_alive_once(self: &Arc<Self>) -> Result<bool> {
+        let session = self.session.standing().id;
+        let answer = self.session.orphans(|orphans| orphans.answer(|ino| self.inodes.is_open(ino)));
+        let request = KeepAlive {
+            session,
+            orphans_seen: answer.seen,
+            claims: answer.claims.clone(),
+            releases: answer.releases.clone(),
+        };
+        match self.mgr.call(&request).await {
+            Ok(kept) => {
+                let more = kept.more;
+                if self.session.standing().id == session {
+                    self.session.orphans(|orphans| orphans.taken(&answer));
+                    self.take_kept_alive(&kept);
+                }
+                Ok(more)
+            }
+            Err(Refusal { status: Status::SessionUnknown, .. }) => {
+                self.renew_session(session).await?;
+                Ok(false)
+            }
+            Err(refusal) => Err(refused::<KeepAlive>(refusal)),
+        }
+    }
+
+    fn take_kept_alive(&self, kept: &KeptAlive) {
+        locked(&self.session.clock, |clock| *clock = MgrClock::told(kept.now));
+        self.session.orphans(|orphans| orphans.named(&kept.orphans));
+        self.session.lease.send_replace(kept.lease);
+        self.targets.version_is(kept.targets_version);
+    }
+
+    /// Ends the session cleanly.
+    pub async fn close_session(self: &Arc<Self>) -> Result<()> {
+        let session = self.session.standing().id;
+        match self.mgr.call(&CloseSession { session }).await {
+            Ok(_) => {}
+            Err(Refusal { status: Status::SessionUnknown, .. }) => info!("the session was gone already"),
+            Err(refusal) => return Err(refused::<CloseSession>(refusal)),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,200 @@
+//! How large a file is while it is written: the mgr's record, what the targets hold, what this client wrote itself.
+//! And how the mgr is told.
+
+use crate::{
+    ClientError,
+    client::Core,
+    error::Result,
+    inode::Inode,
+    retry::{Action, Tries},
+    session::{pause_after, refused},
+};
+use futures_util::future::join_all;
+use pvfs_types::{Attr, Cred, DataGen, Distribution, FileKind, Ino, ObjectId, Slot, Timestamp};
+use pvfs_wire::msg::{
+    data::{ObjectStat, StatObjects},
+    file::ReportSize,
+    namespace::Entry,
+};
+use std::sync::Arc;
+
+/// What the targets tell of a file.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extent {
+    pub size: u64,
+    pub mtime: Option<Timestamp>,
+}
+
+/// What a report tells.
+struct Report {
+    size: u64,
+    epoch: u32,
+    mtime: Option<Timestamp>,
+    close: bool,
+}
+
+impl Core {
+    /// The whole truth about an inode: the mgr's answer, completed by the targets where somebody else writes the file,
+    /// and by what this client wrote.
+    pub async fn complete(self: &Arc<Self>, entry: Entry) -> Result<Attr> {
+        let mut attr = entry.attr;
+        if attr.kind != FileKind::File {
+            return Ok(attr);
+        }
+        let inode = self.inodes.find(attr.ino);
+        let doubts = inode.as_ref().and_then(|inode| {
+            inode.with(|state| {
+                state.absorb(&attr);
+                state.doubts()
+            })
+        });
+        if let Some(dist) = attr.dist.filter(|_| entry.has_writers || doubts.is_some()) {
+            let extent = self.extent(attr.ino, attr.data_gen, dist).await?;
+            attr.size = attr.size.max(extent.size);
+            attr.mtime = extent.mtime.filter(|_| entry.has_writers).unwrap_or_default().max(attr.mtime);
+            if let Some(inode) = &inode {
+                inode.with(|state| {
+                    state.absorb(&attr);
+                    doubts.inspect(|&doubts| state.settle(doubts));
+                });
+            }
+        }
+        if let Some(inode) = &inode {
+            inode.with(|state| state.overlay(&mut attr));
+        }
+        Ok(attr)
+    }
+
+    /// Asks all targets of a file how far it reaches.
+    pub async fn extent(&self, ino: Ino, data_gen: DataGen, dist: Distribution) -> Result<Extent> {
+        let asked = dist.slots().map(|slot| self.object(dist, ObjectId { ino, data_gen, slot }));
+        let mut extent = Extent::default();
+        for answer in join_all(asked).await {
+            let (slot, Some(object)) = answer? else { continue };
+            extent.size = extent.size.max(dist.size_from_object(slot, object.len));
+            extent.mtime = extent.mtime.max(Some(object.mtime));
+        }
+        Ok(extent)
+    }
+
+    async fn object(&self, dist: Distribution, object: ObjectId) -> Result<(Slot, Option<ObjectStat>)> {
+        let mut tries = Tries::default();
+        loop {
+            let target = self.targets.locate(&dist, object.slot).await;
+            let request = StatObjects { target, objects: vec![object] };
+            match self.targets.call(target, &request, &[]).await {
+                Ok((reply, _)) => return Ok((object.slot, reply.objects.first().copied().flatten())),
+                Err(refusal) => match tries.refused(refusal.status) {
+                    Action::RefreshTargets => {
+                        tokio::time::sleep(pause_after(tries.waits)).await;
+                        self.targets.refresh().await;
+                    }
+                    Action::Later => tokio::time::sleep(pause_after(tries.waits)).await,
+                    Action::NewSession | Action::RenewLease | Action::FreshCapability | Action::GiveUp => {
+                        return Err(refused::<StatObjects>(refusal));
+                    }
+                },
+            }
+        }
+    }
+
+    /// Tells the mgr what was written, if it does not know. With `closing`, also ends this client's standing as a
+    /// writer, unless other handles than that many are open for writing. Runs to its end, also when dropped.
+    pub async fn report(self: &Arc<Self>, inode: &Arc<Inode>, closing: Option<u32>) -> Result<()> {
+        if !inode.with(|state| state.dirty || closing.is_some_and(|mine| state.closes(mine))) {
+            return Ok(());
+        }
+        let (core, inode) = (Arc::clone(self), Arc::clone(inode));
+        self.finish(async move { core.report_here(&inode, closing).await }).await
+    }
+
+    async fn report_here(self: &Arc<Self>, inode: &Inode, closing: Option<u32>) -> Result<()> {
+        let _record = inode.record.lock().await;
+        let mut must_close = false;
+        loop {
+            self.settle_doubts(inode).await?;
+            let Some(report) = inode.with(|state| state.take_report(closing, must_close)) else {
+                return Ok(());
+            };
+            let (ino, Report { size, epoch: size_epoch, mtime, close }) = (inode.ino, report);
+            let make = |by| ReportSize { by, ino, size, size_epoch, mtime, close };
+            if close {
+                self.closes.begin();
+            }
+            let told = self.mutate_here(&Cred::root(), make).await;
+            if close {
+                self.closes.end();
+            }
+            match told {
+                Ok(entry) if entry.attr.size_epoch == size_epoch => {
+                    inode.absorb(&entry.attr);
+                    return Ok(());
+                }
+                // A truncation came between: the size was not taken.
+                Ok(entry) => {
+                    must_close |= close;
+                    inode.with(|state| {
+                        state.dirty = true;
+                        state.absorb(&entry.attr);
+                        state.doubt();
+                    });
+                }
+                Err(error) => {
+                    inode.with(|state| state.untold(mtime));
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Asks the targets how far the file reaches, if this client cannot know.
+    async fn settle_doubts(&self, inode: &Inode) -> Result<()> {
+        let (doubts, dist, data_gen) = inode.with(|state| (state.doubts(), state.dist, state.data_gen));
+        if let (Some(doubts), Some(dist)) = (doubts, dist) {
+            let extent = self.extent(inode.ino, data_gen, dist).await?;
+            inode.with(|state| {
+                state.found(data_gen, extent.size);
+                state.settle(doubts);
+            });
+        }
+        Ok(())
+    }
+
+    /// Asks the mgr (and the targets, where they know better) for the attributes of an open file.
+    pub async fn refresh_attr(self: &Arc<Self>, ino: Ino) -> Result<Attr> {
+        let asked =
+            self.ask(&Cred::root(), |caller| pvfs_wire::msg::namespace::GetAttr { caller, ino }).await;
+        match asked {
+            Ok(entry) => self.complete(entry).await,
+            Err(ClientError::Refused { errno: pvfs_types::Errno::ENOENT, .. }) => {
+                Err(ClientError::Gone { ino })
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl crate::inode::State {
+    /// Whether a close of `mine` write handles ends this client's standing as a writer.
+    fn closes(&self, mine: u32) -> bool {
+        self.recorded.is_some() && self.writes_open <= mine && self.writes_in_flight == 0
+    }
+
+    fn take_report(&mut self, closing: Option<u32>, must_close: bool) -> Option<Report> {
+        let close = must_close || closing.is_some_and(|mine| self.closes(mine));
+        if !self.dirty && !close {
+            return None;
+        }
+        if close {
+            self.recorded = None;
+        }
+        self.dirty = false;
+        Some(Report { size: self.size, epoch: self.size_epoch, mtime: self.mtime.take(), close })
+    }
+
+    /// The mgr did not take the report.
+    fn untold(&mut self, mtime: Option<Timestamp>) {
+        self.dirty = true;
+        self.mtime = self.mtime.or(mtime);
+    }
+}

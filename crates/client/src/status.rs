@@ -1,0 +1,85 @@
+//! What `pvfs status` shows of a client: whom it waits for and since when, and its counters.
+
+use crate::{Client, client::Core};
+use pvfs_net::Peer;
+use pvfs_types::{SessionId, TargetId};
+use pvfs_wire::msg::{hello::Role, session::TargetInfo};
+use std::{sync::Arc, time::Duration};
+
+/// A client, as of now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientStatus {
+    pub session: SessionId,
+    pub label: String,
+    pub up_for: Duration,
+    /// The mgr first.
+    pub servers: Vec<ServerStatus>,
+    /// All targets, as the mgr last told.
+    pub targets: Vec<TargetInfo>,
+    pub open_files: usize,
+    /// Open files with writes that the mgr was not told of.
+    pub unreported_files: usize,
+    /// Changes that wait for the mgr's answer.
+    pub changes_in_flight: usize,
+    pub counters: Vec<(String, u64)>,
+}
+
+/// A daemon, as this client sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerStatus {
+    pub role: Role,
+    pub addrs: Vec<String>,
+    /// Iods: the targets it serves.
+    pub targets: Vec<TargetId>,
+    pub connected: bool,
+    /// Set: requests wait for it.
+    pub waiting: Option<WaitingFor>,
+}
+
+/// How long a daemon has been waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitingFor {
+    pub since: Duration,
+    pub tries: u32,
+    /// Why the last try failed.
+    pub error: String,
+}
+
+impl Client {
+    /// Asks nobody.
+    pub fn status(&self) -> ClientStatus {
+        let core = &self.core;
+        let inodes = core.inodes.all();
+        let standing = core.session.standing();
+        ClientStatus {
+            session: standing.id,
+            label: core.label.clone(),
+            up_for: core.started.elapsed(),
+            servers: servers(core),
+            targets: core.targets.view().targets.clone(),
+            open_files: inodes.len(),
+            unreported_files: inodes.iter().filter(|inode| inode.has_unreported()).count(),
+            changes_in_flight: standing.slots.in_flight(),
+            counters: core.metrics.snapshot(),
+        }
+    }
+}
+
+fn servers(core: &Core) -> Vec<ServerStatus> {
+    let view = core.targets.view();
+    let served_by = |peer: &Arc<Peer>| {
+        let targets = view.targets.iter().map(|target| target.id);
+        targets.filter(|&id| view.peer(id).is_some_and(|of| Arc::ptr_eq(of, peer))).collect()
+    };
+    let iods = core.targets.peers().into_iter().map(|(_, peer)| server(Role::Iod, &peer, served_by(&peer)));
+    std::iter::once(server(Role::Mgr, &core.mgr, Vec::new())).chain(iods).collect()
+}
+
+fn server(role: Role, peer: &Peer, targets: Vec<TargetId>) -> ServerStatus {
+    let waiting = peer.waiting().map(|waiting| WaitingFor {
+        since: waiting.since.elapsed(),
+        tries: waiting.tries,
+        error: waiting.error,
+    });
+    ServerStatus { role, addrs: peer.addrs(), targets, connected: peer.welcome().is_some(), waiting }
+}
