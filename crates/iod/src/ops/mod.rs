@@ -1,0 +1,54 @@
+//! The operations, one file each: check the request, do it on the store, say how it went.
+
+pub mod read;
+pub mod remove_objects;
+pub mod stat_objects;
+pub mod sync;
+pub mod truncate_objects;
+pub mod write;
+
+use pvfs_net::Replier;
+use pvfs_types::limits::PIECES_MAX;
+use pvfs_wire::{
+    Refusal, Status,
+    msg::{
+        admin::DaemonStatus,
+        data::{ObjectStats, Written},
+        session::Done,
+    },
+};
+
+/// What an operation answers when it is done.
+pub trait Answer: Send {
+    fn send(self, reply: Replier) -> impl Future<Output = ()> + Send;
+}
+
+macro_rules! plain_answers {
+    ($($reply:ty),*) => {
+        $(impl Answer for $reply {
+            async fn send(self, reply: Replier) {
+                reply.ok(&self).await;
+            }
+        })*
+    };
+}
+
+plain_answers!(Written, ObjectStats, Done, DaemonStatus);
+
+/// The answer of what is always refused.
+pub enum Never {}
+
+impl Answer for Never {
+    async fn send(self, _: Replier) {
+        match self {}
+    }
+}
+
+/// Requests about many objects name at most `PIECES_MAX` of them.
+fn check_count(count: usize) -> Result<(), Refusal> {
+    if count <= PIECES_MAX {
+        return Ok(());
+    }
+    let text = format!("a request is about at most {PIECES_MAX} objects, this one names {count}: split it");
+    Err(Refusal::new(Status::BadRequest, text))
+}

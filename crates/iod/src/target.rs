@@ -1,0 +1,61 @@
+//! One target of this iod: its store, and whether its mgr lets it serve.
+
+use pvfs_store::{Store, StoreError};
+use pvfs_types::{Errno, TargetId};
+use pvfs_wire::{Refusal, Status, msg::data::Generations};
+use std::sync::atomic::{AtomicBool, Ordering};
+use tracing::{error, info, warn};
+
+pub struct Target {
+    pub store: Store,
+    /// The process generation of this iod.
+    process: u64,
+    /// The mgr refuses this target, or calls it by another number than it was told before.
+    suspended: AtomicBool,
+}
+
+impl Target {
+    pub fn new(store: Store, process: u64) -> Target {
+        Target { store, process, suspended: AtomicBool::new(false) }
+    }
+
+    /// Whether this is the target `id`, and may serve.
+    pub fn serves(&self, id: TargetId) -> bool {
+        self.store.target_id() == Some(id) && !self.suspended.load(Ordering::Acquire)
+    }
+
+    /// What answers bear, with the store generation `store`.
+    pub fn generations(&self, store: u64) -> Generations {
+        Generations { process: self.process, boot: self.store.boot(), store }
+    }
+
+    /// The mgr answered a heartbeat: what number this target has, or that it is refused.
+    pub fn told(&self, id: Option<TargetId>) {
+        let dir = self.store.dir().display();
+        let known = self.store.target_id();
+        let trouble = match id.map(|id| self.store.join(id)) {
+            Some(Ok(())) => None,
+            Some(Err(error)) => Some(error.to_string()),
+            None => Some("the mgr refuses this target; its log says why".to_owned()),
+        };
+        let was_suspended = self.suspended.swap(trouble.is_some(), Ordering::AcqRel);
+        match trouble {
+            Some(trouble) if !was_suspended => warn!(%dir, trouble, "target does not serve"),
+            None if was_suspended => info!(%dir, "target serves again"),
+            None if known.is_none() => {
+                info!(%dir, id = ?self.store.target_id(), uuid = %self.store.uuid(), "target joined the file system");
+            }
+            Some(_) | None => {}
+        }
+    }
+}
+
+/// What a client gets to see of an error of the store. What points at a sick disk is logged.
+pub fn refusal(error: &StoreError) -> Refusal {
+    let errno = error.errno();
+    match errno {
+        Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG | Errno::ESTALE => {}
+        _ => error!(%error, "the store failed"),
+    }
+    Refusal::new(Status::Errno(errno), error.to_string())
+}
