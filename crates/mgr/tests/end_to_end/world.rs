@@ -10,7 +10,7 @@ use pvfs_wire::{
     msg::{
         admin::{Heartbeat, HeartbeatAnswer, TargetReport},
         data::{Generations, ObjectStat, ObjectStats, RemoveObjects, StatObjects, TruncateObjects},
-        file::{Open, Opened},
+        file::{Open, Opened, ReportSize},
         hello::{Role, Secret},
         namespace::{Create, Created, Entry, GetAttr, Unlink, Unlinked},
         session::{Caller, Done, KeepAlive, KeptAlive, Mutator, OpenSession, SessionOpened},
@@ -40,7 +40,9 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), patience).await.unwrap_or_else(|_| panic!("{what}: never came"))
+    tokio::time::timeout(Duration::from_secs(20), patience)
+        .await
+        .unwrap_or_else(|_| panic!("{what}: never came"))
 }
 
 /// The file system: what outlives a mgr.
@@ -109,7 +111,8 @@ impl World {
     pub async fn client(&self, mgr: &TestMgr) -> TestClient {
         let client = pvfs_env::random::bytes();
         let peer = self.dialer(Role::Client, client).peer(Role::Mgr, vec![mgr.addr.clone()]);
-        let opened = peer.call(&OpenSession { client, incarnation: 1, label: "test".into() }).await.expect("opens");
+        let opened =
+            peer.call(&OpenSession { client, incarnation: 1, label: "test".into() }).await.expect("opens");
         TestClient { client, peer, opened, next: AtomicU64::new(1) }
     }
 
@@ -123,8 +126,9 @@ impl World {
             cluster_secret: Some(CLUSTER),
             daemon_secret: Some(DAEMONS),
         };
-        let server =
-            Server::bind(Arc::new(TcpTransport), "127.0.0.1:0", identity, Metrics::new()).await.expect("binds");
+        let server = Server::bind(Arc::new(TcpTransport), "127.0.0.1:0", identity, Metrics::new())
+            .await
+            .expect("binds");
         let addr = server.local_addr();
         let objects = Arc::new(Objects::default());
         let task = tokio::spawn(server.run(Arc::clone(&objects), std::future::pending()));
@@ -140,6 +144,12 @@ pub struct TestMgr {
 }
 
 impl TestMgr {
+    /// How many requests of that kind it sent to iods.
+    pub fn sent(&self, op: &str) -> u64 {
+        let labels = [("dir", "sent"), ("kind", "request"), ("op", op), ("peer", "iod")];
+        self.metrics.counter("pvfs_messages_total", &labels).get()
+    }
+
     pub async fn stop(self) {
         let _ = self.stop.send(());
         self.task.await.expect("no panic").expect("no error");
@@ -161,6 +171,22 @@ impl TestClient {
     /// Goes on with another mgr.
     pub fn follow(&self, mgr: &TestMgr) {
         self.peer.set_addrs(vec![mgr.addr.clone()]);
+    }
+
+    /// Has no mgr to go to until it is told one.
+    pub fn follow_later(&self) {
+        self.peer.set_addrs(Vec::new());
+    }
+
+    /// Opens the session again, or a new one under a higher incarnation.
+    pub async fn reopen(&self, incarnation: u64) -> Result<SessionOpened, Refusal> {
+        self.peer.call(&OpenSession { client: self.client, incarnation, label: "test".into() }).await
+    }
+
+    pub async fn reports_size(&self, attr: &Attr, size: u64, close: bool) {
+        let (by, ino, size_epoch) = (self.by(), attr.ino, attr.size_epoch);
+        let report = ReportSize { by, ino, size, size_epoch, mtime: None, close };
+        self.peer.call(&report).await.expect("is taken");
     }
 
     pub fn caller(&self) -> Caller {
@@ -208,7 +234,12 @@ impl TestClient {
     }
 
     /// Has seen the orphans up to `orphans_seen`, claims and releases.
-    pub async fn keep_alive(&self, orphans_seen: u64, claims: &[Ino], releases: &[Ino]) -> Result<KeptAlive, Refusal> {
+    pub async fn keep_alive(
+        &self,
+        orphans_seen: u64,
+        claims: &[Ino],
+        releases: &[Ino],
+    ) -> Result<KeptAlive, Refusal> {
         let (claims, releases) = (claims.to_vec(), releases.to_vec());
         self.peer.call(&KeepAlive { session: self.session(), orphans_seen, claims, releases }).await
     }
@@ -231,8 +262,7 @@ impl Drop for TestIod {
 impl TestIod {
     /// One heartbeat as it is.
     pub async fn report(&self, mgr: &Peer, generations: Generations, stopping: bool) -> HeartbeatAnswer {
-        let report =
-            TargetReport { uuid: self.uuid, generations, bytes_total: 1 << 40, bytes_free: 1 << 39 };
+        let report = TargetReport { uuid: self.uuid, generations, bytes_total: 1 << 40, bytes_free: 1 << 39 };
         let mgr_time_ms = self.mgr_time_ms.load(Ordering::Relaxed);
         let heartbeat = Heartbeat { addr: self.addr.clone(), targets: vec![report], mgr_time_ms, stopping };
         let answer = mgr.call(&heartbeat).await.expect("is taken");
@@ -277,7 +307,7 @@ impl Objects {
         Ok(match request.op {
             Op::RemoveObjects => {
                 let req: RemoveObjects = request.decode()?;
-                req.objects.iter().for_each(|object| drop(lengths.remove(object)));
+                lengths.retain(|object, _| !req.objects.contains(object));
                 reply(&req, &Done {})
             }
             Op::TruncateObjects => {
@@ -293,7 +323,11 @@ impl Objects {
                 let req: StatObjects = request.decode()?;
                 let stat = |object| {
                     let len = *lengths.get(object)?;
-                    Some(ObjectStat { len, allocated: len, mtime: pvfs_types::Timestamp { secs: 77, nanos: 0 } })
+                    Some(ObjectStat {
+                        len,
+                        allocated: len,
+                        mtime: pvfs_types::Timestamp { secs: 77, nanos: 0 },
+                    })
                 };
                 let objects = req.objects.iter().map(stat).collect();
                 reply(&req, &ObjectStats { generations: GENERATIONS, objects })
