@@ -1,0 +1,166 @@
+//! When the store generation is raised, and that it is never read too new.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use pvfs_store::StoreError;
+use pvfs_types::{Errno, TargetId};
+use std::sync::atomic::Ordering;
+use support::{TempTarget, id, run};
+
+#[test]
+fn a_process_that_died_loses_nothing() {
+    let target = TempTarget::new();
+    let (store, faults) = target.open_faulty();
+    let before = store.write(id(1), &[run(0, 3)], b"abc").unwrap();
+    drop(store);
+    let store = target.open_with(&faults);
+    assert_eq!(store.generation(), before);
+    assert_eq!(&store.read(id(1), &[run(0, 3)]).unwrap().bytes[..], b"abc");
+}
+
+#[test]
+fn a_machine_that_died_raises_the_generation_once() {
+    let target = TempTarget::new();
+    let (store, faults) = target.open_faulty();
+    let before = store.generation();
+    drop(store);
+    faults.boots.fetch_add(1, Ordering::SeqCst);
+    let store = target.open_with(&faults);
+    assert_eq!(store.generation(), before + 1);
+    drop(store);
+    assert_eq!(target.open_with(&faults).generation(), before + 1);
+}
+
+#[test]
+fn a_clean_stop_outlives_the_machine() {
+    let target = TempTarget::new();
+    let (store, faults) = target.open_faulty();
+    let before = store.generation();
+    store.close().unwrap();
+    drop(store);
+    faults.boots.fetch_add(1, Ordering::SeqCst);
+    assert_eq!(target.open_with(&faults).generation(), before);
+}
+
+#[test]
+fn a_machine_that_died_after_a_clean_stop_and_a_new_start_raises_the_generation() {
+    let target = TempTarget::new();
+    let (store, faults) = target.open_faulty();
+    let before = store.generation();
+    store.close().unwrap();
+    drop(store);
+    drop(target.open_with(&faults));
+    faults.boots.fetch_add(1, Ordering::SeqCst);
+    assert_eq!(target.open_with(&faults).generation(), before + 1);
+}
+
+#[test]
+fn a_failed_sync_raises_the_generation_for_good() {
+    let target = TempTarget::new();
+    let (store, faults) = target.open_faulty();
+    let written = store.write(id(1), &[run(0, 3)], b"abc").unwrap();
+    faults.fail_next_sync_of(".0000");
+    let error = store.sync(id(1)).unwrap_err();
+    assert_eq!(error.errno(), Errno::EIO);
+    // The kernel tells the error once. Whoever syncs next must still learn that bytes may be lost.
+    assert!(store.sync(id(1)).unwrap() > written);
+    drop(store);
+    assert!(target.open_with(&faults).generation() > written);
+}
+
+#[test]
+fn nothing_is_called_synced_before_a_raised_generation_is_durable() {
+    let target = TempTarget::new();
+    let (store, faults) = target.open_faulty();
+    let written = store.write(id(1), &[run(0, 3)], b"abc").unwrap();
+    faults.fail_next_sync_of(".0000");
+    faults.fail_next_sync_of("state.new");
+    faults.fail_next_sync_of("state.new");
+    store.sync(id(1)).unwrap_err();
+    assert!(store.generation() > written, "holds for this process at once");
+    let error = store.sync(id(2)).unwrap_err();
+    assert_eq!(error.errno(), Errno::EIO, "the disk still does not take the generation: {error}");
+    let synced = store.sync(id(2)).unwrap();
+    assert!(synced > written);
+    drop(store);
+    assert_eq!(target.open_with(&faults).generation(), synced);
+}
+
+#[test]
+fn a_stop_that_cannot_sync_is_not_clean() {
+    let target = TempTarget::new();
+    let (store, faults) = target.open_faulty();
+    let before = store.generation();
+    faults.fail_next_sync_of("*");
+    assert!(matches!(store.close(), Err(StoreError::Io { .. })));
+    drop(store);
+    assert_eq!(target.open_with(&faults).generation(), before + 1);
+}
+
+#[test]
+fn a_new_object_s_name_is_synced_with_its_bytes() {
+    let target = TempTarget::new();
+    let (store, faults) = target.open_faulty();
+    store.write(id(1), &[run(0, 3)], b"abc").unwrap();
+    faults.take_synced();
+    store.sync(id(1)).unwrap();
+    let object = "objects/000/0000000000000001.00000000.0000";
+    assert_eq!(faults.take_synced(), [object, "objects/000", "objects"]);
+    store.sync(id(1)).unwrap();
+    assert_eq!(faults.take_synced(), [object], "the names are durable");
+    store.write(id(2), &[run(0, 3)], b"abc").unwrap();
+    store.sync(id(2)).unwrap();
+    assert_eq!(faults.take_synced(), ["objects/000/0000000000000002.00000000.0000", "objects/000"]);
+}
+
+#[test]
+fn a_directory_that_cannot_be_synced_raises_the_generation() {
+    let target = TempTarget::new();
+    let (store, faults) = target.open_faulty();
+    let written = store.write(id(1), &[run(0, 3)], b"abc").unwrap();
+    faults.fail_next_sync_of("objects/000");
+    store.sync(id(1)).unwrap_err();
+    faults.take_synced();
+    assert!(store.sync(id(1)).unwrap() > written);
+    assert!(faults.take_synced().contains(&"objects/000".to_owned()), "tried again");
+}
+
+#[test]
+fn removals_and_cuts_are_durable_also_when_sent_again() {
+    let target = TempTarget::new();
+    let (store, faults) = target.open_faulty();
+    store.write(id(1), &[run(0, 3)], b"abc").unwrap();
+    faults.take_synced();
+    for _ in 0..2 {
+        store.truncate(id(1), 1).unwrap();
+        assert!(faults.take_synced().iter().any(|name| name.ends_with(".0000")));
+    }
+    for _ in 0..2 {
+        store.remove(&[id(1)]).unwrap();
+        assert_eq!(faults.take_synced(), ["objects/000"]);
+    }
+    store.remove(&[id(1 << 20)]).expect("neither the object nor its directory was ever there");
+}
+
+#[test]
+fn the_mgr_s_time_outlives_the_process_and_a_clean_stop_but_not_the_machine() {
+    let target = TempTarget::new();
+    let (store, faults) = target.open_faulty();
+    assert_eq!(store.mgr_time_at_open(), Some(0), "never joined: no lease can concern it");
+    store.follow_mgr_time(500).unwrap();
+    store.join(TargetId(1)).unwrap();
+    store.follow_mgr_time(700).unwrap();
+    drop(store);
+    let store = target.open_with(&faults);
+    assert_eq!(store.mgr_time_at_open(), Some(700));
+    store.close().unwrap();
+    drop(store);
+    faults.boots.fetch_add(1, Ordering::SeqCst);
+    let store = target.open_with(&faults);
+    assert_eq!(store.mgr_time_at_open(), Some(700), "a clean stop syncs it");
+    drop(store);
+    faults.boots.fetch_add(1, Ordering::SeqCst);
+    assert_eq!(target.open_with(&faults).mgr_time_at_open(), None);
+}
