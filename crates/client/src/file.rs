@@ -10,7 +10,7 @@ use crate::{
 };
 use bytes::Bytes;
 use pvfs_types::{Attr, Cred, DataGen, Distribution, Ino, LogicalOffset, Pattern, SetAttr, Slot, limits};
-use pvfs_wire::{Access, Op};
+use pvfs_wire::{Access, Op, msg::namespace::Entry};
 use std::sync::{Arc, Mutex, PoisonError};
 use tracing::warn;
 
@@ -31,6 +31,9 @@ pub struct File {
     tasks: Arc<Tasks>,
     inode: Arc<Inode>,
     access: Access,
+    /// Who opened it.
+    cred: Arc<Cred>,
+    at_open: Entry,
     /// `None`: closed.
     count: Mutex<Option<OpenCount>>,
 }
@@ -51,9 +54,24 @@ struct Found {
 }
 
 impl File {
-    pub(crate) fn new(core: Arc<Core>, tasks: Arc<Tasks>, count: OpenCount, access: Access) -> File {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        tasks: Arc<Tasks>,
+        count: OpenCount,
+        access: Access,
+        cred: &Cred,
+        at_open: Entry,
+    ) -> File {
         let inode = Arc::clone(&count.inode);
-        File { core, tasks, inode, access, count: Mutex::new(Some(count)) }
+        File {
+            core,
+            tasks,
+            inode,
+            access,
+            cred: Arc::new(cred.clone()),
+            at_open,
+            count: Mutex::new(Some(count)),
+        }
     }
 
     pub fn ino(&self) -> Ino {
@@ -63,6 +81,12 @@ impl File {
     /// What the file was opened for.
     pub fn access(&self) -> Access {
         self.access
+    }
+
+    /// What the mgr told of the file when it was opened; of its size it may not know what `has_writers` wrote. Asks
+    /// nobody.
+    pub fn at_open(&self) -> &Entry {
+        &self.at_open
     }
 
     /// How the file's bytes are dealt to targets.
@@ -218,7 +242,7 @@ impl File {
         check_end(size, 0)?;
         let changes = SetAttr { size: Some(size), ..SetAttr::default() };
         let ino = self.inode.ino;
-        self.core.set_attributes(&Cred::root(), ino, changes, true, Some(self.access)).await
+        self.core.set_attributes(&self.cred, ino, changes, true, Some(self.access)).await
     }
 
     /// The file's attributes, its true size and time of the last write included.
@@ -267,7 +291,7 @@ impl File {
             return Ok(());
         }
         let in_flight = io::write(&self.core, &self.inode, plan, data).await?;
-        in_flight.done(LogicalOffset(end), self.core.session.now());
+        in_flight.done(LogicalOffset(end), self.core.session.now(), &self.cred);
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! so that no orphan is given up too early.
 
 use crate::client::Core;
-use pvfs_types::{Attr, DataGen, Distribution, Ino, LogicalOffset, SessionId, Timestamp};
+use pvfs_types::{Attr, Cred, DataGen, Distribution, Ino, LogicalOffset, SessionId, Timestamp};
 use pvfs_wire::{Access, Capability, msg::namespace::Entry};
 use std::{
     collections::HashMap,
@@ -55,6 +55,8 @@ pub(crate) struct State {
     pub dirty: bool,
     /// When this client wrote last, where the mgr was not told.
     pub mtime: Option<Timestamp>,
+    /// Who wrote last. What is not root's takes set-user-id bits away.
+    pub written_by: Option<Arc<Cred>>,
     /// The mgr knows this session as a writer of the file.
     pub recorded: Option<SessionId>,
     attr_at: Option<Instant>,
@@ -310,12 +312,15 @@ impl State {
 
 impl WriteInFlight {
     /// The write to `..end` was acknowledged by all targets, at `now`.
-    pub fn done(mut self, end: LogicalOffset, now: Timestamp) {
+    pub fn done(mut self, end: LogicalOffset, now: Timestamp, by: &Arc<Cred>) {
         self.done = true;
         let epoch = self.epoch;
         self.inode.with(|state| {
             state.dirty = true;
             state.mtime = Some(now);
+            if !state.written_by.as_ref().is_some_and(|cred| Arc::ptr_eq(cred, by)) {
+                state.written_by = Some(Arc::clone(by));
+            }
             if state.size_epoch == epoch {
                 state.size = state.size.max(end.0);
             } else {

@@ -160,15 +160,17 @@ impl Core {
         let count = OpenCount::new(self, ino, access);
         let inode = Arc::clone(&count.inode);
         let make = |by| Open { by, ino, access, truncate, again: false };
-        if access.write || truncate {
+        let opened = if access.write || truncate {
             let _record = inode.record.lock().await;
             let opened = self.mutate_here(cred, make).await?;
             inode.opened(&opened.entry, Some(opened.capability));
+            opened
         } else {
             let opened = self.ask_without_slot(cred, make).await?;
             inode.opened(&opened.entry, Some(opened.capability));
-        }
-        Ok(File::new(Arc::clone(self), tasks, count, access))
+            opened
+        };
+        Ok(File::new(Arc::clone(self), tasks, count, access, cred, opened.entry))
     }
 
     async fn create_here(
@@ -202,8 +204,9 @@ impl Core {
             // A close of the same file may have taken back the record that this open made: the first write makes sure.
             inode.with(|state| state.recorded = None);
         }
-        let attr = self.complete(made.entry).await?;
-        Ok(Created { file: File::new(Arc::clone(self), tasks, count, access), attr, created: made.created })
+        let attr = self.complete(made.entry.clone()).await?;
+        let file = File::new(Arc::clone(self), tasks, count, access, cred, made.entry);
+        Ok(Created { file, attr, created: made.created })
     }
 
     /// A capability for `access` other than the refused one: opens the file again. With write access this client is

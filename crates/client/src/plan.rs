@@ -10,8 +10,6 @@ use pvfs_types::{Distribution, Level, LogicalOffset, ObjectOffset, Pattern, Piec
 use pvfs_wire::msg::data::{Ranges, Run};
 
 const PAYLOAD: u64 = limits::PAYLOAD_BYTES_MAX as u64;
-/// Most pieces that a strided request may have here: bounds the memory of a plan.
-const STRIDED_PIECES_MAX: usize = 1 << 17;
 /// Below this mean length pieces of a write are gathered by copying, above it they are sent from where they lie.
 const GATHER_BYTES: usize = 4096;
 
@@ -204,7 +202,8 @@ fn deal_pattern(dist: &Distribution, pattern: Pattern, at: u64, requests: &mut V
 
 /// One request with the whole pattern for each slot it touches; `None` where a slot's share is too much for one.
 fn described(dist: &Distribution, pattern: &Pattern, mut at: u64) -> Option<Vec<SlotRequest>> {
-    if pattern.byte_count() > PAYLOAD.saturating_mul(u64::from(dist.pcount)) {
+    let too_many = pattern.run_count() > limits::PATTERN_RUNS_MAX;
+    if too_many || pattern.byte_count() > PAYLOAD.saturating_mul(u64::from(dist.pcount)) {
         return None;
     }
     let mut requests: Vec<SlotRequest> = Vec::new();
@@ -220,7 +219,7 @@ fn described(dist: &Distribution, pattern: &Pattern, mut at: u64) -> Option<Vec<
             request.bytes += piece.len;
             push_part(&mut request.parts, at, piece);
             at += piece.len;
-            if request.bytes > PAYLOAD || request.parts.len() > STRIDED_PIECES_MAX {
+            if request.bytes > PAYLOAD || request.parts.len() > limits::PIECES_MAX {
                 return None;
             }
         }

@@ -10,7 +10,7 @@ use crate::{
     session::{pause_after, refused},
 };
 use futures_util::future::join_all;
-use pvfs_types::{Attr, Cred, DataGen, Distribution, FileKind, Ino, ObjectId, Slot, Timestamp};
+use pvfs_types::{Attr, Cred, DataGen, Distribution, Errno, FileKind, Ino, ObjectId, Slot, Timestamp};
 use pvfs_wire::msg::{
     data::{ObjectStat, StatObjects},
     file::ReportSize,
@@ -27,6 +27,8 @@ pub(crate) struct Extent {
 
 /// What a report tells.
 struct Report {
+    /// Whose writes these were.
+    cred: Arc<Cred>,
     size: u64,
     epoch: u32,
     mtime: Option<Timestamp>,
@@ -116,12 +118,12 @@ impl Core {
             let Some(report) = inode.with(|state| state.take_report(closing, must_close)) else {
                 return Ok(());
             };
-            let (ino, Report { size, epoch: size_epoch, mtime, close }) = (inode.ino, report);
+            let (ino, Report { cred, size, epoch: size_epoch, mtime, close }) = (inode.ino, report);
             let make = |by| ReportSize { by, ino, size, size_epoch, mtime, close };
             if close {
                 self.closes.begin();
             }
-            let told = self.mutate_here(&Cred::root(), make).await;
+            let told = self.mutate_here(&cred, make).await;
             if close {
                 self.closes.end();
             }
@@ -166,7 +168,7 @@ impl Core {
             self.ask(&Cred::root(), |caller| pvfs_wire::msg::namespace::GetAttr { caller, ino }).await;
         match asked {
             Ok(entry) => self.complete(entry).await,
-            Err(ClientError::Refused { errno: pvfs_types::Errno::ENOENT, .. }) => {
+            Err(ClientError::Refused { errno: Errno::ENOENT | Errno::ESTALE, .. }) => {
                 Err(ClientError::Gone { ino })
             }
             Err(error) => Err(error),
@@ -189,7 +191,8 @@ impl crate::inode::State {
             self.recorded = None;
         }
         self.dirty = false;
-        Some(Report { size: self.size, epoch: self.size_epoch, mtime: self.mtime.take(), close })
+        let cred = self.written_by.clone().unwrap_or_default();
+        Some(Report { cred, size: self.size, epoch: self.size_epoch, mtime: self.mtime.take(), close })
     }
 
     /// The mgr did not take the report.
