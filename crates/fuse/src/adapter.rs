@@ -6,8 +6,11 @@
 mod convert;
 
 use crate::{
-    dirstream,
-    ops::{Cancel, Context, DirRequest, Filesystem, Handle, NodeId, OpenFlags, RenameMode, Reply},
+    dirstream::{self, COOKIE_DOT_DOT},
+    ops::{
+        Attributes, Cancel, Context, DirEntry, DirRequest, Entry, Filesystem, Handle, NodeId, OpenFlags,
+        Opened, RenameMode, Reply,
+    },
 };
 use bytes::Bytes;
 use convert::{errno, file_attr, node};
@@ -90,7 +93,7 @@ fn empty(reply: fuser::ReplyEmpty) -> impl FnOnce(Reply<()>) + Send {
     }
 }
 
-fn entry(reply: fuser::ReplyEntry) -> impl FnOnce(Reply<crate::ops::Entry>) + Send {
+fn entry(reply: fuser::ReplyEntry) -> impl FnOnce(Reply<Entry>) + Send {
     move |answer| match answer {
         Ok(entry) => {
             reply.entry(&entry.valid, &file_attr(entry.node, &entry.attr), fuser::Generation(0));
@@ -99,7 +102,7 @@ fn entry(reply: fuser::ReplyEntry) -> impl FnOnce(Reply<crate::ops::Entry>) + Se
     }
 }
 
-fn attributes(reply: fuser::ReplyAttr) -> impl FnOnce(Reply<crate::ops::Attributes>) + Send {
+fn attributes(reply: fuser::ReplyAttr) -> impl FnOnce(Reply<Attributes>) + Send {
     move |answer| match answer {
         // The root of a mount may be another inode than the kernel's number for it: `st_ino` shows the real one.
         Ok(a) => reply.attr(&a.valid, &file_attr(NodeId(a.attr.ino), &a.attr)),
@@ -138,7 +141,7 @@ fn opened(
     node: INodeNo,
     notifier: Arc<OnceLock<fuser::Notifier>>,
     reply: fuser::ReplyOpen,
-) -> impl FnOnce(Reply<crate::ops::Opened>) + Send {
+) -> impl FnOnce(Reply<Opened>) + Send {
     move |answer| match answer {
         Ok(opened) => {
             if opened.attributes_changed {
@@ -147,6 +150,41 @@ fn opened(
             reply.opened(fuser::FileHandle(opened.handle.0), convert::open_reply(opened));
         }
         Err(e) => reply.error(errno(e)),
+    }
+}
+
+/// Entries for one reply, all with attributes but the dots: this library cannot show an entry without them, and wrong
+/// ones would become the kernel's.
+async fn readdir_plus<F: Filesystem>(
+    fs: &F,
+    ctx: &Context,
+    dir: NodeId,
+    handle: Handle,
+    mut cookie: u64,
+) -> Reply<Vec<DirEntry>> {
+    loop {
+        let page = fs.readdir(ctx, dir, handle, DirRequest { cookie, plus: true }).await?;
+        let offered = dirstream::one_reply(page.entries());
+        let Some(last) = offered.last() else { return Ok(Vec::new()) };
+        cookie = last.cookie;
+        let mut whole = Vec::with_capacity(offered.len());
+        for entry in offered {
+            let mut entry = entry.clone();
+            if entry.entry.is_none() && entry.cookie > COOKIE_DOT_DOT {
+                let node = NodeId(entry.ino);
+                match fs.getattr(ctx, node, None).await {
+                    Ok(Attributes { attr, valid }) => entry.entry = Some(Entry { node, attr, valid }),
+                    // It has gone meanwhile.
+                    Err(Errno::ENOENT | Errno::ESTALE) => continue,
+                    Err(error) => return Err(error),
+                }
+            }
+            whole.push(entry);
+        }
+        // An empty reply would be the end of the directory.
+        if !whole.is_empty() {
+            return Ok(whole);
+        }
     }
 }
 
@@ -467,12 +505,12 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
         offset: u64,
         mut reply: fuser::ReplyDirectoryPlus,
     ) {
-        let request = DirRequest { cookie: offset, plus: true };
-        let work =
-            move |fs: Arc<F>, ctx| async move { fs.readdir(&ctx, node(ino), Handle(fh.0), request).await };
+        let work = move |fs: Arc<F>, ctx| async move {
+            readdir_plus(&*fs, &ctx, node(ino), Handle(fh.0), offset).await
+        };
         self.job(req, work, move |answer| match answer {
-            Ok(page) => {
-                for e in dirstream::one_reply(page.entries()) {
+            Ok(entries) => {
+                for e in &entries {
                     let (attr, valid) = match &e.entry {
                         Some(entry) => (file_attr(entry.node, &entry.attr), entry.valid),
                         // The dots: the kernel takes their numbers only.

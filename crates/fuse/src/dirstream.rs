@@ -96,7 +96,7 @@ mod tests {
             let (mut at, mut shown) = (0, Vec::new());
             loop {
                 let rest: Vec<_> = all.iter().filter(|e| e.cookie > at).cloned().collect();
-                let Some(last) = one_reply(&rest).iter().take(room).last() else { break };
+                let Some(last) = one_reply(&rest).iter().take(room).next_back() else { break };
                 shown.extend(one_reply(&rest).iter().take(room).map(|e| e.cookie));
                 at = last.cookie;
             }

@@ -4,8 +4,8 @@
 //! come in and answers go out ([`Adapter`], over the crate `fuser`), mounting and unmounting. Knows no wire message and no
 //! striping.
 //!
-//! [`run`] mounts and serves until told to stop; [`mount`] gives a handle instead. [`umount`](umount()) ends a mount from
-//! outside; [`daemon`] puts one into the background.
+//! [`run`](run()) mounts and serves until told to stop; [`mount_client`] gives a handle instead. [`umount`](umount())
+//! ends a mount from outside; [`daemon`] puts one into the background.
 
 mod adapter;
 mod control;
@@ -18,6 +18,8 @@ mod handles;
 pub mod mountinfo;
 pub mod ops;
 mod options;
+mod pvfs;
+mod run;
 mod session;
 mod told;
 mod umount;
@@ -26,5 +28,7 @@ pub use adapter::Adapter;
 pub use error::{MountError, UmountError};
 pub use ops::Filesystem;
 pub use options::{MountOptions, OptionError};
+pub use pvfs::PvfsFs;
+pub use run::{MountConfig, mount_client, run};
 pub use session::{Mounted, mount};
 pub use umount::{Umounted, umount};

@@ -130,7 +130,7 @@ pub struct DirEntry {
     pub ino: u64,
     pub kind: FileKind,
     pub name: Vec<u8>,
-    /// Always with `readdirplus`.
+    /// With `readdirplus`; `None` all the same where attributes cannot be had at once. The dots never have any.
     pub entry: Option<Entry>,
 }
 
@@ -191,7 +191,12 @@ pub struct OpenFlags {
     pub truncate: bool,
     pub exclusive: bool,
     pub direct: bool,
+    /// The kernel opens the file to run it: the right to execute is enough.
+    pub exec: bool,
 }
+
+/// `__FMODE_EXEC`: the kernel's own flag among those of `open(2)`.
+const FMODE_EXEC: i32 = 0x20;
 
 impl OpenFlags {
     /// From the flags of `open(2)`.
@@ -203,6 +208,7 @@ impl OpenFlags {
             truncate: bits & libc::O_TRUNC != 0,
             exclusive: bits & libc::O_EXCL != 0,
             direct: bits & libc::O_DIRECT != 0,
+            exec: bits & FMODE_EXEC != 0,
         }
     }
 }

@@ -54,11 +54,12 @@ impl Told {
         }
     }
 
-    /// The kernel may hold attributes that `attr` proves old.
-    pub fn is_old(&self, node: NodeId, attr: &Attr) -> bool {
+    /// The kernel may hold attributes that `attr` proves old, or that others who write make so.
+    pub fn is_old(&self, node: NodeId, attr: &Attr, has_writers: bool) -> bool {
         let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.told.get(&node.0).is_some_and(|told| {
-            told.until > Instant::now() && (told.size, told.change) != (attr.size, attr.change)
+            let same = (told.size, told.change) == (attr.size, attr.change);
+            told.until > Instant::now() && (has_writers || !same)
         })
     }
 }
@@ -94,13 +95,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_what_the_kernel_may_still_hold_and_that_differs_is_old() {
         let told = Told::new(Duration::from_secs(1));
-        assert!(!told.is_old(NodeId(5), &attr(1, 1)), "never told");
+        assert!(!told.is_old(NodeId(5), &attr(1, 1), false), "never told");
         told.tell(NodeId(5), &attr(1, 1));
-        assert!(!told.is_old(NodeId(5), &attr(1, 1)));
-        assert!(told.is_old(NodeId(5), &attr(2, 1)));
-        assert!(told.is_old(NodeId(5), &attr(1, 2)));
+        assert!(!told.is_old(NodeId(5), &attr(1, 1), false));
+        assert!(told.is_old(NodeId(5), &attr(2, 1), false));
+        assert!(told.is_old(NodeId(5), &attr(1, 1), true), "somebody writes");
+        assert!(told.is_old(NodeId(5), &attr(1, 2), false));
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(!told.is_old(NodeId(5), &attr(2, 2)), "timed out there too");
+        assert!(!told.is_old(NodeId(5), &attr(2, 2), false), "timed out there too");
     }
 
     #[tokio::test(start_paused = true)]

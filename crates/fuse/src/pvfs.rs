@@ -1,0 +1,315 @@
+//! PVFS as the kernel sees it: each operation of [`Filesystem`] over the client core.
+//!
+//! A node id is the inode's number, but for the mount's root, which the kernel calls 1. Inode numbers are never used
+//! twice, so nothing has to be remembered of what the kernel knows.
+
+mod attr;
+mod dir;
+
+use crate::{
+    creds,
+    handles::{Handles, Opening},
+    ops::{
+        Attributes, Context, DirPage, DirRequest, Entry, Filesystem, Handle, NodeId, OpenFlags, Opened,
+        RenameMode, Reply, StatFs,
+    },
+    told::Told,
+};
+use attr::{node_attr, statfs};
+use bytes::Bytes;
+use dir::OpenDir;
+use pvfs_client::{Access, Client, ClientError, CreateOptions, File, OpenOptions};
+use pvfs_types::{Attr, Cred, Errno, FileKind, Ino, LayoutHint, Name, SetAttr};
+use std::{sync::Arc, time::Duration};
+
+/// How long the kernel goes by attributes and names.
+const VALID: Duration = Duration::from_secs(1);
+
+/// A mounted directory of a PVFS file system.
+pub struct PvfsFs {
+    client: Arc<Client>,
+    /// What is mounted.
+    root: Ino,
+    files: Handles<File>,
+    dirs: Handles<OpenDir>,
+    told: Told,
+}
+
+impl PvfsFs {
+    /// The directory `root` as the root of a mount.
+    pub fn new(client: Arc<Client>, root: Ino) -> PvfsFs {
+        let (files, dirs) = (Handles::default(), Handles::default());
+        PvfsFs { client, root, files, dirs, told: Told::new(VALID) }
+    }
+
+    fn ino(&self, node: NodeId) -> Ino {
+        if node == NodeId::ROOT { self.root } else { Ino(node.0) }
+    }
+
+    fn node(&self, ino: Ino) -> NodeId {
+        if ino == self.root { NodeId::ROOT } else { NodeId(ino.0) }
+    }
+
+    /// `attr` for the kernel, which is told it now.
+    fn tell(&self, attr: &Attr) -> Attributes {
+        self.told.tell(self.node(attr.ino), attr);
+        Attributes { attr: node_attr(attr), valid: VALID }
+    }
+
+    fn entry(&self, attr: &Attr) -> Entry {
+        let Attributes { attr: shown, valid } = self.tell(attr);
+        Entry { node: self.node(attr.ino), attr: shown, valid }
+    }
+
+    fn opened(&self, file: File, flags: OpenFlags, attributes_changed: bool) -> Opened {
+        let opening = Opening { read: flags.read, write: flags.write, dir: false };
+        let handle = self.files.add(opening, file);
+        Opened { handle, direct: flags.direct, attributes_changed }
+    }
+
+    async fn attr(&self, ctx: &Context, ino: Ino) -> Reply<Attr> {
+        let ask = |cred: Cred| async move { self.client.getattr(&cred, ino).await.map_err(|e| of_inode(&e)) };
+        creds::reading(ctx, ask).await
+    }
+
+    async fn open_file(&self, ctx: &Context, ino: Ino, flags: OpenFlags) -> Reply<File> {
+        let options = OpenOptions { access: access(flags), truncate: flags.truncate };
+        let open =
+            |cred: Cred| async move { self.client.open(&cred, ino, options).await.map_err(|e| of_inode(&e)) };
+        let opened = if flags.write || flags.truncate {
+            open(creds::whole(ctx)).await
+        } else {
+            creds::reading(ctx, open).await
+        };
+        match opened {
+            // To run a program one need not be allowed to read it.
+            Err(Errno::EACCES) if flags.exec && !flags.write => {
+                self.access(ctx, self.node(ino), pvfs_types::mode::X).await?;
+                open(Cred::root()).await
+            }
+            opened => opened,
+        }
+    }
+}
+
+/// The application's errno.
+fn errno(error: &ClientError) -> Errno {
+    error.errno()
+}
+
+/// Where an operation names an inode and no name in it, `ENOENT` means that the inode is gone: `ESTALE` makes the kernel
+/// look the path up again instead of telling the application of a file that is there under a new number.
+fn of_inode(error: &ClientError) -> Errno {
+    match error.errno() {
+        Errno::ENOENT => Errno::ESTALE,
+        errno => errno,
+    }
+}
+
+fn name(bytes: &[u8]) -> Reply<Name> {
+    Name::new(bytes).map_err(pvfs_types::NameError::errno)
+}
+
+fn access(flags: OpenFlags) -> Access {
+    Access { read: flags.read, write: flags.write }
+}
+
+impl Filesystem for PvfsFs {
+    async fn lookup(&self, ctx: &Context, dir: NodeId, bytes: &[u8]) -> Reply<Entry> {
+        let dir = self.ino(dir);
+        let attr = match bytes {
+            b"." => self.attr(ctx, dir).await?,
+            b".." => self.parent(ctx, dir).await?,
+            _ => {
+                let name = &name(bytes)?;
+                let look = |cred: Cred| async move {
+                    self.client.lookup(&cred, dir, name).await.map_err(|e| errno(&e))
+                };
+                creds::reading(ctx, look).await?
+            }
+        };
+        Ok(self.entry(&attr))
+    }
+
+    fn forget(&self, _node: NodeId, _lookups: u64) {}
+
+    async fn getattr(&self, ctx: &Context, node: NodeId, handle: Option<Handle>) -> Reply<Attributes> {
+        let ino = self.ino(node);
+        if let Some(file) = handle.and_then(|handle| self.files.load(handle).ok()) {
+            return file.attr().await.map(|attr| self.tell(&attr)).map_err(|e| of_inode(&e));
+        }
+        self.attr(ctx, ino).await.map(|attr| self.tell(&attr))
+    }
+
+    async fn setattr(
+        &self,
+        ctx: &Context,
+        node: NodeId,
+        handle: Option<Handle>,
+        changes: SetAttr,
+    ) -> Reply<Attributes> {
+        let file = handle.and_then(|handle| self.files.load(handle).ok());
+        let file = file.as_deref().filter(|file| file.access().write);
+        let set = self.client.setattr(&creds::whole(ctx), self.ino(node), changes, file).await;
+        set.map(|attr| self.tell(&attr)).map_err(|e| of_inode(&e))
+    }
+
+    async fn access(&self, ctx: &Context, node: NodeId, mask: u32) -> Reply<()> {
+        let ino = self.ino(node);
+        let ask =
+            |cred: Cred| async move { self.client.access(&cred, ino, mask).await.map_err(|e| of_inode(&e)) };
+        creds::reading(ctx, ask).await
+    }
+
+    async fn readlink(&self, ctx: &Context, node: NodeId) -> Reply<Vec<u8>> {
+        let ino = self.ino(node);
+        let read =
+            |cred: Cred| async move { self.client.readlink(&cred, ino).await.map_err(|e| of_inode(&e)) };
+        creds::reading(ctx, read).await
+    }
+
+    async fn mknod(
+        &self,
+        ctx: &Context,
+        dir: NodeId,
+        bytes: &[u8],
+        kind: FileKind,
+        mode: u32,
+        rdev: (u32, u32),
+    ) -> Reply<Entry> {
+        let (dir, name) = (self.ino(dir), name(bytes)?);
+        let made = self.client.mknod(&creds::whole(ctx), dir, &name, kind, mode, rdev).await;
+        made.map(|attr| self.entry(&attr)).map_err(|e| errno(&e))
+    }
+
+    async fn mkdir(&self, ctx: &Context, dir: NodeId, bytes: &[u8], mode: u32) -> Reply<Entry> {
+        let (dir, name) = (self.ino(dir), name(bytes)?);
+        let made = self.client.mkdir(&creds::whole(ctx), dir, &name, mode).await;
+        made.map(|attr| self.entry(&attr)).map_err(|e| errno(&e))
+    }
+
+    async fn symlink(&self, ctx: &Context, dir: NodeId, bytes: &[u8], target: &[u8]) -> Reply<Entry> {
+        let (dir, name) = (self.ino(dir), name(bytes)?);
+        let made = self.client.symlink(&creds::whole(ctx), dir, &name, target).await;
+        made.map(|attr| self.entry(&attr)).map_err(|e| errno(&e))
+    }
+
+    async fn link(&self, ctx: &Context, node: NodeId, dir: NodeId, bytes: &[u8]) -> Reply<Entry> {
+        let (ino, dir, name) = (self.ino(node), self.ino(dir), name(bytes)?);
+        let made = self.client.link(&creds::whole(ctx), ino, dir, &name).await;
+        made.map(|attr| self.entry(&attr)).map_err(|e| errno(&e))
+    }
+
+    async fn unlink(&self, ctx: &Context, dir: NodeId, bytes: &[u8]) -> Reply<()> {
+        let (dir, name) = (self.ino(dir), name(bytes)?);
+        self.client.unlink(&creds::whole(ctx), dir, &name).await.map_err(|e| errno(&e))
+    }
+
+    async fn rmdir(&self, ctx: &Context, dir: NodeId, bytes: &[u8]) -> Reply<()> {
+        let (dir, name) = (self.ino(dir), name(bytes)?);
+        self.client.rmdir(&creds::whole(ctx), dir, &name).await.map_err(|e| errno(&e))
+    }
+
+    async fn rename(
+        &self,
+        ctx: &Context,
+        (dir, from): (NodeId, &[u8]),
+        (new_dir, to): (NodeId, &[u8]),
+        mode: RenameMode,
+    ) -> Reply<()> {
+        let (from, to) = (name(from)?, name(to)?);
+        let (from, to) = ((self.ino(dir), &from), (self.ino(new_dir), &to));
+        let mode = match mode {
+            RenameMode::Replace => pvfs_client::RenameMode::Replace,
+            RenameMode::NoReplace => pvfs_client::RenameMode::NoReplace,
+            RenameMode::Exchange => pvfs_client::RenameMode::Exchange,
+        };
+        self.client.rename(&creds::whole(ctx), from, to, mode).await.map_err(|e| errno(&e))
+    }
+
+    async fn create(
+        &self,
+        ctx: &Context,
+        dir: NodeId,
+        bytes: &[u8],
+        mode: u32,
+        flags: OpenFlags,
+    ) -> Reply<(Entry, Opened)> {
+        let (dir, name) = (self.ino(dir), name(bytes)?);
+        let options = CreateOptions {
+            access: access(flags),
+            mode,
+            exclusive: flags.exclusive,
+            truncate: flags.truncate,
+            layout: LayoutHint::default(),
+        };
+        let made = self.client.create(&creds::whole(ctx), dir, &name, options).await;
+        let made = made.map_err(|e| errno(&e))?;
+        // The entry that goes with the answer is what the kernel will hold.
+        Ok((self.entry(&made.attr), self.opened(made.file, flags, false)))
+    }
+
+    async fn open(&self, ctx: &Context, node: NodeId, flags: OpenFlags) -> Reply<Opened> {
+        let file = self.open_file(ctx, self.ino(node), flags).await?;
+        let now = file.at_open();
+        // A file that was truncated by this open is known to be empty.
+        let changed = !flags.truncate && self.told.is_old(node, &now.attr, now.has_writers);
+        Ok(self.opened(file, flags, changed))
+    }
+
+    async fn read(&self, _ctx: &Context, handle: Handle, offset: u64, len: u32) -> Reply<Bytes> {
+        let file = self.files.load(handle)?;
+        file.read_at(offset, u64::from(len)).await.map_err(|e| errno(&e))
+    }
+
+    async fn write(&self, _ctx: &Context, handle: Handle, offset: u64, data: Bytes) -> Reply<()> {
+        let file = self.files.load(handle)?;
+        file.write_at(offset, data).await.map_err(|e| errno(&e))
+    }
+
+    async fn flush(&self, _ctx: &Context, handle: Handle) -> Reply<()> {
+        self.files.load(handle)?.flush().await.map_err(|e| errno(&e))
+    }
+
+    async fn release(&self, _ctx: &Context, handle: Handle) -> Reply<()> {
+        match self.files.remove(handle) {
+            Some(file) => file.close().await.map_err(|e| errno(&e)),
+            None => Err(Errno::EBADF),
+        }
+    }
+
+    async fn fsync(&self, _ctx: &Context, handle: Handle, _data_only: bool) -> Reply<()> {
+        self.files.load(handle)?.sync().await.map_err(|e| errno(&e))
+    }
+
+    async fn opendir(&self, _ctx: &Context, _node: NodeId) -> Reply<Opened> {
+        // The kernel has checked the right to read; the mgr does with each page.
+        let opening = Opening { read: true, write: false, dir: true };
+        let handle = self.dirs.add(opening, OpenDir::default());
+        Ok(Opened { handle, direct: false, attributes_changed: false })
+    }
+
+    async fn readdir(
+        &self,
+        ctx: &Context,
+        node: NodeId,
+        handle: Handle,
+        request: DirRequest,
+    ) -> Reply<DirPage> {
+        let dir = self.dirs.load(handle)?;
+        self.list(ctx, self.ino(node), &dir, request).await
+    }
+
+    async fn releasedir(&self, _ctx: &Context, handle: Handle) -> Reply<()> {
+        self.dirs.remove(handle).map(|_| ()).ok_or(Errno::EBADF)
+    }
+
+    /// Whatever the mgr answered is durable.
+    async fn fsyncdir(&self, _ctx: &Context, _handle: Handle) -> Reply<()> {
+        Ok(())
+    }
+
+    async fn statfs(&self, _ctx: &Context, _node: NodeId) -> Reply<StatFs> {
+        self.client.statfs().await.map(statfs).map_err(|e| errno(&e))
+    }
+}
