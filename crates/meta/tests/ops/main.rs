@@ -1,0 +1,16 @@
+//! The operations, each by its claims, on a store in memory. Every test ends with the keyspace checker.
+
+mod world;
+
+mod create;
+mod damage;
+mod link;
+mod model;
+mod names;
+mod orphans;
+mod permissions;
+mod readdir;
+mod rename;
+mod sessions;
+mod sizes;
+mod targets;

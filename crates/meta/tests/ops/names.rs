@@ -1,0 +1,88 @@
+//! `lookup`, `mkdir`, `rmdir`, `unlink`, `symlink`, `readlink`.
+
+use crate::world::{ROOT, World, errno};
+use pvfs_types::{Errno, FileKind, Ino};
+
+#[test]
+fn a_name_leads_to_its_inode_and_dotdot_to_the_parent() {
+    let w = World::new();
+    let dir = w.dir(ROOT, "d");
+    let sub = w.dir(dir, "s");
+    assert_eq!(w.lookup(ROOT, "d").expect("is there"), dir);
+    assert_eq!(w.parent(sub).expect("is there"), dir);
+    assert_eq!(w.parent(ROOT).expect("is there"), ROOT);
+    assert_eq!(errno(w.lookup(dir, "x")), Errno::ENOENT);
+}
+
+#[test]
+fn a_directory_counts_itself_its_name_and_its_subdirectories() {
+    let w = World::new();
+    let dir = w.dir(ROOT, "d");
+    assert_eq!((w.attr(dir).nlink, w.attr(ROOT).nlink), (2, 3));
+    w.dir(dir, "s");
+    w.file(dir, "f");
+    assert_eq!(w.attr(dir).nlink, 3);
+    w.rmdir(dir, "s").expect("removes");
+    assert_eq!(w.attr(dir).nlink, 2);
+    assert_eq!((w.attr(dir).mtime, w.attr(dir).ctime), (w.now(), w.now()));
+}
+
+#[test]
+fn only_empty_directories_are_removed_and_only_by_rmdir() {
+    let w = World::new();
+    let dir = w.dir(ROOT, "d");
+    w.file(dir, "f");
+    assert_eq!(errno(w.rmdir(ROOT, "d")), Errno::ENOTEMPTY);
+    assert_eq!(errno(w.unlink(ROOT, "d")), Errno::EISDIR);
+    assert_eq!(errno(w.rmdir(dir, "f")), Errno::ENOTDIR);
+    assert_eq!(errno(w.rmdir(ROOT, "x")), Errno::ENOENT);
+    w.unlink(dir, "f").expect("unlinks");
+    w.rmdir(ROOT, "d").expect("removes");
+    assert_eq!(errno(w.stat(dir)), Errno::ESTALE);
+}
+
+#[test]
+fn what_has_no_objects_goes_with_its_last_name() {
+    let w = World::new();
+    let link = w.symlink(ROOT, "l", b"to").expect("links");
+    w.mknod(ROOT, "p", FileKind::Fifo).expect("makes");
+    assert_eq!(w.unlink(ROOT, "l").expect("unlinks"), None);
+    assert_eq!(w.unlink(ROOT, "p").expect("unlinks"), None);
+    assert_eq!(errno(w.stat(link)), Errno::ESTALE);
+    assert_eq!(w.inodes_in_use(), 1);
+}
+
+#[test]
+fn a_symlink_keeps_its_target_byte_for_byte() {
+    let w = World::new();
+    let target = vec![0xff; 4095];
+    let link = w.symlink(ROOT, "l", &target).expect("links");
+    assert_eq!(w.readlink(link).expect("reads"), target);
+    assert_eq!((w.attr(link).mode, w.attr(link).size), (0o777, 4095));
+    assert_eq!(errno(w.symlink(ROOT, "m", &[b'x'; 4096])), Errno::ENAMETOOLONG);
+    assert_eq!(errno(w.symlink(ROOT, "m", b"")), Errno::ENOENT);
+    assert_eq!(errno(w.symlink(ROOT, "m", b"a\0b")), Errno::EINVAL);
+    assert_eq!(errno(w.readlink(ROOT)), Errno::EINVAL);
+    assert_eq!(errno(w.readlink(Ino(99))), Errno::ESTALE);
+}
+
+#[test]
+fn a_taken_name_is_not_made_again() {
+    let w = World::new();
+    let file = w.file(ROOT, "a");
+    assert_eq!(errno(w.mkdir(ROOT, "a", 0o755)), Errno::EEXIST);
+    assert_eq!(errno(w.symlink(ROOT, "a", b"b")), Errno::EEXIST);
+    assert_eq!(errno(w.mknod(ROOT, "a", FileKind::Fifo)), Errno::EEXIST);
+    assert_eq!(errno(w.link(file, ROOT, "a")), Errno::EEXIST);
+}
+
+#[test]
+fn a_refused_operation_leaves_nothing() {
+    let w = World::new();
+    let before = (w.attr(ROOT), w.inodes_in_use());
+    w.file(ROOT, "a");
+    w.unlink(ROOT, "a").expect("unlinks");
+    assert_eq!(errno(w.unlink(ROOT, "a")), Errno::ENOENT);
+    assert_eq!(w.inodes_in_use(), before.1 + 1, "the orphan");
+    assert_eq!(w.names(ROOT), [""; 0]);
+}
