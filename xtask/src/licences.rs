@@ -7,7 +7,9 @@ pub fn run() -> Outcome {
     let deny =
         std::fs::read_to_string(run::root().join("deny.toml")).map_err(|e| format!("deny.toml: {e}"))?;
     let allowed = allowed(&deny);
-    let text = run::output(&mut run::command("cargo metadata --format-version 1 --locked --filter-platform x86_64-unknown-linux-gnu"))?;
+    let text = run::output(&mut run::command(
+        "cargo metadata --format-version 1 --locked --filter-platform x86_64-unknown-linux-gnu",
+    ))?;
     let metadata: Value = serde_json::from_str(&text).map_err(|e| format!("cargo metadata: {e}"))?;
     let packages = metadata["packages"].as_array().ok_or("cargo metadata names no packages")?;
     let mut refused = Vec::new();

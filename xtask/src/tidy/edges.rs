@@ -35,7 +35,7 @@ pub fn check(root: &Path) -> Result<Vec<String>, String> {
         findings.extend(upward(&name, row, &uses, &table));
         // Tests may use the dev layer too, which stands apart.
         let dev = used(package, &Value::from("dev"));
-        let below: Vec<String> = dev.into_iter().filter(|other| other != "testkit").collect();
+        let below: Vec<String> = dev.into_iter().filter(|other| other != "testkit" && *other != name).collect();
         findings.extend(upward(&name, row, &below, &table));
     }
     for name in table.keys() {

@@ -1,6 +1,7 @@
 //! The house rules that a program can check. Each rule gives findings: where, and what to do.
 
 mod edges;
+mod metrics;
 mod papers;
 mod sources;
 
@@ -13,6 +14,7 @@ pub fn run() -> Outcome {
     let mut findings = edges::check(&root)?;
     findings.extend(sources::check(&root)?);
     findings.extend(papers::check(&root)?);
+    findings.extend(metrics::check(&root)?);
     if findings.is_empty() {
         return Ok(());
     }
