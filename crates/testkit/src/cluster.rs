@@ -74,7 +74,7 @@ impl Builder {
             mounts: Vec::new(),
             processes: Vec::new(),
             addrs: BTreeMap::new(),
-            ports: ports,
+            ports,
             dir,
         };
         let (data, port, iods) = (cluster.data_dir(), cluster.ports.first.to_string(), self.iods.to_string());
