@@ -33,6 +33,9 @@ pub enum MgrError {
     Net(#[from] NetError),
     #[error("cannot serve metrics on {addr}: {source}")]
     Metrics { addr: String, source: io::Error },
+    /// A bug of ours; nothing that was answered is lost.
+    #[error("{part} died; the mgr stops, so that it can be started anew")]
+    PartDied { part: &'static str },
     #[error("cannot start the sequencer's thread: {source}")]
     Thread { source: io::Error },
 }

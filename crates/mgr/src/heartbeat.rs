@@ -1,43 +1,33 @@
 //! Heartbeats of iods: targets join, move, come and go.
 
-use crate::{mgr::Mgr, targets::Registration};
+use crate::mgr::Mgr;
 use pvfs_meta::{iodtab, target};
 use pvfs_types::{TargetId, TargetUuid};
 use pvfs_wire::{
-    Refusal, Status,
-    msg::admin::{Heartbeat, HeartbeatAnswer, TargetReport},
+    Refusal,
+    msg::admin::{Heartbeat, HeartbeatAnswer},
 };
 use tracing::info;
 
+/// Takes the reports; targets that are new to the file system join first, all at once.
 pub async fn heartbeat(mgr: &Mgr, req: &Heartbeat) -> Result<HeartbeatAnswer, Refusal> {
-    let mut targets = Vec::with_capacity(req.targets.len());
-    for report in &req.targets {
-        targets.push(register(mgr, req, report).await?);
+    let uuids = req.targets.iter().map(|report| report.uuid);
+    let new: Vec<TargetUuid> = uuids.filter(|uuid| !mgr.targets.is_known(*uuid)).collect();
+    if !new.is_empty() {
+        join(mgr, new).await?;
     }
+    let report = |report| mgr.targets.report(&req.addr, report, req.mgr_time_ms, req.stopping);
+    let targets: Vec<Option<TargetId>> = req.targets.iter().map(report).collect();
     for target in targets.iter().flatten() {
         mgr.wakes.garbage.target(*target);
     }
     Ok(HeartbeatAnswer { mgr_time_ms: mgr.time.now_ms(), targets })
 }
 
-/// Takes one target's report; one that is new to the file system joins it first. `None`: refused.
-async fn register(mgr: &Mgr, req: &Heartbeat, report: &TargetReport) -> Result<Option<TargetId>, Refusal> {
-    let take = || mgr.targets.report(&req.addr, report, req.mgr_time_ms, req.stopping);
-    if take() == Registration::Unknown {
-        join(mgr, report.uuid).await?;
-    }
-    match take() {
-        Registration::Known(id) => Ok(Some(id)),
-        Registration::Refused => Ok(None),
-        Registration::Unknown => Err(Refusal::new(Status::NotNow, "the target joined, but is not known yet")),
-    }
-}
-
-async fn join(mgr: &Mgr, uuid: TargetUuid) -> Result<(), Refusal> {
-    let joined = mgr.sequencer.run(move |txn, _| target::join(txn, &[uuid])).await?;
-    load_targets(mgr).map_err(|error| error.refusal())?;
-    info!(%uuid, ids = ?joined.ids, "target joined: new files can lie on it");
-    Ok(())
+async fn join(mgr: &Mgr, uuids: Vec<TargetUuid>) -> Result<(), Refusal> {
+    info!(?uuids, "targets join: new files can lie on them");
+    mgr.sequencer.run(move |txn, _| target::join(txn, &uuids)).await?;
+    load_targets(mgr).map_err(|error| error.refusal())
 }
 
 /// Takes over the targets and iodtabs that the store holds.

@@ -7,7 +7,10 @@ use pvfs_meta::MetaError;
 use pvfs_types::{SessionId, Timestamp};
 use pvfs_wire::{Lease, MacKey};
 use std::{convert::Infallible, sync::Arc};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 pub struct Mgr {
     pub engine: Arc<dyn Engine>,
@@ -23,6 +26,8 @@ pub struct Mgr {
     pub process: u64,
     pub started: Timestamp,
     pub started_at: Instant,
+    /// Turns true when the mgr stops.
+    pub stopping: watch::Receiver<bool>,
     /// Closed when the last holder of the mgr is gone, and with it the engine.
     pub _alive: mpsc::Sender<Infallible>,
 }

@@ -26,7 +26,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tokio::{
-    sync::{Notify, mpsc, oneshot, watch},
+    sync::{Notify, mpsc, watch},
     time::Instant,
 };
 use tracing::{info, warn};
@@ -96,15 +96,19 @@ pub async fn serve(
     let server =
         Server::bind(Arc::clone(&config.transport), &config.listen, identity.clone(), config.metrics.clone())
             .await?;
-    let (mgr, parts) = start(&config, engine, &identity, stored_ms, server.process())?;
-    let result = serve_started(&config, &mgr, parts.intents, server, shutdown, ready).await;
+    let (mgr, mut parts) = start(&config, engine, &identity, stored_ms, server.process())?;
+    let result = tokio::select! {
+        biased;
+        result = serve_started(&config, &mgr, parts.intents, parts.stop, server, shutdown, ready) => result,
+        _ = parts.sequencer_ended.changed() => Err(MgrError::PartDied { part: "the sequencer" }),
+    };
     mgr.sequencer.stop();
     drop(mgr);
     let mut all_gone = parts.all_gone;
     let let_go = async {
         // The last requests let go of the mgr, the thread of the engine.
         all_gone.recv().await;
-        let _ = parts.sequencer_ended.await;
+        let _ = parts.sequencer_ended.changed().await;
     };
     if tokio::time::timeout(LET_GO_TIMEOUT, let_go).await.is_err() {
         warn!("requests still hold the metadata store; it closes with the process");
@@ -133,8 +137,9 @@ fn check_store(config: &MgrConfig, engine: &dyn Engine) -> Result<u64, MgrError>
 /// What [`serve`] keeps of a started mgr.
 struct Parts {
     intents: truncater::Inbox,
+    stop: watch::Sender<bool>,
     all_gone: mpsc::Receiver<Infallible>,
-    sequencer_ended: oneshot::Receiver<Infallible>,
+    sequencer_ended: watch::Receiver<()>,
 }
 
 fn start(
@@ -151,6 +156,7 @@ fn start(
     // Versions of an earlier mgr started at its own start, and do not rise once a millisecond.
     let targets = Arc::new(Targets::new(config.target_silence, time.start_ms(), make_peer));
     let (truncater, intents) = truncater::Queue::new();
+    let (stop, stopping) = watch::channel(false);
     let (alive, all_gone) = mpsc::channel(1);
     let (sequencer, sequencer_ended) = Sequencer::start(sequencer::Parts {
         engine: Arc::clone(&engine),
@@ -178,9 +184,10 @@ fn start(
         started,
         started_at: Instant::now(),
         time,
+        stopping,
         _alive: alive,
     });
-    Ok((mgr, Parts { intents, all_gone, sequencer_ended }))
+    Ok((mgr, Parts { intents, stop, all_gone, sequencer_ended }))
 }
 
 fn wall_ms(now: Timestamp) -> u64 {
@@ -200,6 +207,7 @@ async fn serve_started(
     config: &MgrConfig,
     mgr: &Arc<Mgr>,
     intents: truncater::Inbox,
+    stop: watch::Sender<bool>,
     server: Server,
     shutdown: impl Future<Output = ()> + Send,
     ready: impl FnOnce(String),
@@ -211,15 +219,19 @@ async fn serve_started(
     let addr = server.local_addr();
     info!(addr, fs = %config.fs, dir = %config.dir.display(), "mgr serves");
     ready(addr);
-    let (stop, stopping) = watch::channel(false);
-    let service = Arc::new(MgrService { mgr: Arc::clone(mgr), stopping });
+    let service = Arc::new(MgrService { mgr: Arc::clone(mgr) });
+    // Requests that wait for targets give up first; the others end while the server lets its last requests end.
+    let shutdown = async {
+        shutdown.await;
+        let _ = stop.send(true);
+    };
     let metrics = serve_metrics(config, mgr);
     let result = tokio::select! {
         biased;
         () = server.run(service, shutdown) => Ok(()),
         error = metrics => Err(error),
+        _ = workers.join_next() => Err(MgrError::PartDied { part: "a background worker" }),
     };
-    let _ = stop.send(true);
     workers.shutdown().await;
     result
 }

@@ -10,12 +10,11 @@ use pvfs_meta::{MetaError, OpEnv, Placement, slot};
 use pvfs_types::{Errno, Ino, SessionId, Timestamp};
 use pvfs_wire::{Refusal, Status, msg::session::Mutator};
 use std::{
-    convert::Infallible,
     sync::{Arc, mpsc},
     thread,
     time::Instant,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::error;
 
 /// Most jobs one commit serves.
@@ -251,13 +250,13 @@ pub struct Parts {
 
 impl Sequencer {
     /// Starts the thread. It ends after [`Sequencer::stop`]; once it has let go of the engine, the receiver closes.
-    pub fn start(parts: Parts) -> std::io::Result<(Sequencer, oneshot::Receiver<Infallible>)> {
+    pub fn start(parts: Parts) -> std::io::Result<(Sequencer, watch::Receiver<()>)> {
         let (queue, jobs) = mpsc::channel();
-        let (running, ended) = oneshot::channel();
+        let (running, ended) = watch::channel(());
         thread::Builder::new().name("sequencer".into()).spawn(move || {
             work_off(&jobs, &parts);
             drop((jobs, parts));
-            drop::<oneshot::Sender<Infallible>>(running);
+            drop(running);
         })?;
         Ok((Sequencer { queue }, ended))
     }

@@ -26,13 +26,10 @@ use pvfs_wire::{
     },
 };
 use std::sync::Arc;
-use tokio::sync::watch;
 
 /// The mgr as its peers see it.
 pub struct MgrService {
     pub mgr: Arc<Mgr>,
-    /// Turns true when the mgr stops; requests that still wait then are dropped, and asked again elsewhere.
-    pub stopping: watch::Receiver<bool>,
 }
 
 /// An encoded reply.
@@ -43,17 +40,9 @@ impl Service for MgrService {
         if is_quick(request.op) {
             return send(reply, handle(&self.mgr, &request).await).await;
         }
-        let mut stopping = self.stopping.clone();
         let mgr = Arc::clone(&self.mgr);
         drop(self);
-        tokio::spawn(async move {
-            let work = async { send(reply, handle(&mgr, &request).await).await };
-            tokio::select! {
-                biased;
-                _ = stopping.wait_for(|stopping| *stopping) => {}
-                () = work => {}
-            }
-        });
+        tokio::spawn(async move { send(reply, handle(&mgr, &request).await).await });
     }
 
     /// Changes are fenced by their slots. A claim that came late would hold an orphan for ever.
@@ -129,10 +118,8 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
         }
         Op::Unlink => {
             let req: Unlink = request.decode()?;
-            let reply = change(mgr, req.by.clone(), move |txn, env| {
-                Ok(Unlinked { orphan: ops::unlink(txn, &req, env)? })
-            });
-            wake_reaper(mgr, reply.await)
+            change(mgr, req.by.clone(), move |txn, env| Ok(Unlinked { orphan: ops::unlink(txn, &req, env)? }))
+                .await
         }
         Op::RmDir => {
             let req: RmDir = request.decode()?;
@@ -140,10 +127,8 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
         }
         Op::Rename => {
             let req: Rename = request.decode()?;
-            let reply = change(mgr, req.by.clone(), move |txn, env| {
-                Ok(Unlinked { orphan: ops::rename(txn, &req, env)? })
-            });
-            wake_reaper(mgr, reply.await)
+            change(mgr, req.by.clone(), move |txn, env| Ok(Unlinked { orphan: ops::rename(txn, &req, env)? }))
+                .await
         }
         Op::SetLayout => {
             let req: SetLayout = request.decode()?;
@@ -229,17 +214,18 @@ where
             Outcome::Refused(refusal) => return Err(refusal),
             Outcome::Pending(ino) => {
                 let mut carried_out = mgr.wakes.truncater.carry_out(ino);
-                // It says nothing, it closes.
-                while carried_out.changed().await.is_ok() {}
+                let mut stopping = mgr.stopping.clone();
+                tokio::select! {
+                    biased;
+                    _ = stopping.wait_for(|stopping| *stopping) => {
+                        return Err(Refusal::new(Status::NotNow, "the mgr is stopping; the truncation goes on later"));
+                    }
+                    // It says nothing, it closes.
+                    _ = carried_out.changed() => {}
+                }
             }
         }
     }
-}
-
-/// A name went, maybe the last one of a file that no session has open.
-fn wake_reaper(mgr: &Mgr, reply: Reply) -> Reply {
-    mgr.wakes.reaper.notify_one();
-    reply
 }
 
 /// A truncation may have left objects behind.

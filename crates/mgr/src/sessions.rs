@@ -129,6 +129,19 @@ impl Sessions {
         self.table().standings.iter().map(|(session, standing)| (*session, standing.clone())).collect()
     }
 
+    /// Up to which number every session has seen the orphans; `u64::MAX` where there is no session.
+    pub fn seen_by_all(&self) -> u64 {
+        self.table().standings.values().map(|standing| standing.orphans_seen).min().unwrap_or(u64::MAX)
+    }
+
+    /// The sessions that have not seen the orphans up to `seq`, and whose lease has run out.
+    pub fn run_out_behind(&self, seq: u64, now_ms: u64) -> Vec<SessionId> {
+        let table = self.table();
+        let run_out_behind =
+            |standing: &Standing| standing.orphans_seen < seq && standing.has_run_out(now_ms);
+        table.standings.iter().filter(|(_, standing)| run_out_behind(standing)).map(|(id, _)| *id).collect()
+    }
+
     /// When the first lease that is still good will run out.
     pub fn next_lease_end_ms(&self, now_ms: u64) -> Option<u64> {
         let table = self.table();
@@ -171,6 +184,17 @@ mod tests {
         assert!(!sessions.check_in(ONE, 6), "numbers do not go back");
         sessions.admit(ONE, "one", 5, 10);
         assert_eq!(sessions.find(ONE).map(|s| (s.orphans_seen, s.lease_until_ms)), Some((7, 40)));
+    }
+
+    #[test]
+    fn an_orphan_waits_for_the_session_that_is_furthest_behind() {
+        let sessions = Sessions::new(30, 0);
+        assert_eq!(sessions.seen_by_all(), u64::MAX, "there is none");
+        sessions.admit(ONE, "one", 5, 0);
+        sessions.admit(TWO, "two", 3, 10);
+        assert_eq!(sessions.seen_by_all(), 3);
+        assert_eq!(sessions.run_out_behind(5, 35), [], "one has seen it, the other's lease is good");
+        assert_eq!(sessions.run_out_behind(5, 40), [TWO]);
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub struct Targets {
 #[derive(Default)]
 struct Table {
     targets: BTreeMap<TargetId, Target>,
+    by_uuid: BTreeMap<TargetUuid, TargetId>,
     iodtabs: BTreeMap<IodtabGen, Vec<TargetId>>,
 }
 
@@ -58,16 +59,6 @@ struct Target {
     confirmed_ms: u64,
     /// A refusal is logged once.
     refusal_logged: bool,
-}
-
-/// What came of a target's report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Registration {
-    Known(TargetId),
-    /// No target of the file system: it may join.
-    Unknown,
-    /// Why is in the log.
-    Refused,
 }
 
 /// One slot of a file, on its target.
@@ -112,6 +103,7 @@ impl Targets {
     pub fn load(&self, targets: Vec<(TargetId, TargetUuid)>, iodtabs: Vec<Iodtab>) {
         let mut table = self.table();
         for (id, uuid) in targets {
+            table.by_uuid.insert(uuid, id);
             table.targets.entry(id).or_insert_with(|| Target {
                 uuid,
                 peer: (self.make_peer)(id),
@@ -132,23 +124,23 @@ impl Targets {
     }
 
     /// One target's part of a heartbeat from the iod at `addr`, which follows the mgr's time up to `confirmed_ms`.
+    /// `None`: the target is refused (why is in the log), or not known.
     pub fn report(
         &self,
         addr: &str,
         report: &TargetReport,
         confirmed_ms: u64,
         stopping: bool,
-    ) -> Registration {
+    ) -> Option<TargetId> {
         let mut table = self.table();
-        let Some((&id, target)) = table.targets.iter_mut().find(|(_, t)| t.uuid == report.uuid) else {
-            return Registration::Unknown;
-        };
+        let id = table.by_uuid.get(&report.uuid).copied()?;
+        let target = table.targets.get_mut(&id)?;
         if let Err(why) = target.check(report) {
             if !target.refusal_logged {
                 error!(%id, uuid = %report.uuid, addr, why, "target refused");
                 target.refusal_logged = true;
             }
-            return Registration::Refused;
+            return None;
         }
         target.refusal_logged = false;
         target.heard = Some(Instant::now());
@@ -166,7 +158,7 @@ impl Targets {
             info!(%id, addr, up = !stopping, "target reports");
             self.changed();
         }
-        Registration::Known(id)
+        Some(id)
     }
 
     /// Counts those as down that have been silent for too long. Gives when the next one may be.
@@ -227,6 +219,10 @@ impl Targets {
         let bytes_total = table.targets.values().map(|t| t.bytes_total).sum();
         let bytes_free = table.targets.values().map(|t| t.bytes_free).sum();
         Some(FsUsage { bytes_total, bytes_free, inodes })
+    }
+
+    pub fn is_known(&self, uuid: TargetUuid) -> bool {
+        self.table().by_uuid.contains_key(&uuid)
     }
 
     pub fn ids(&self) -> Vec<TargetId> {

@@ -79,7 +79,7 @@ fn formatted(engine: &MemEngine) -> SessionId {
     session
 }
 
-fn start(engine: &Arc<Watched>) -> (Sequencer, oneshot::Receiver<Infallible>, Metrics) {
+fn start(engine: &Arc<Watched>) -> (Sequencer, watch::Receiver<()>, Metrics) {
     let metrics = Metrics::new();
     let (sequencer, ended) = Sequencer::start(Parts {
         engine: engine.clone(),
@@ -125,12 +125,12 @@ async fn a_repeated_request_is_done_once_and_answered_the_same_also_after_a_rest
     let store = MemStore::new(usize::MAX);
     let engine = Watched::over(store.open().unwrap());
     let session = formatted(&engine.engine);
-    let (sequencer, ended, _) = start(&engine);
+    let (sequencer, mut ended, _) = start(&engine);
     let first = make(&sequencer, &by(session, 3, 1), "a").await;
     assert!(matches!(first, Outcome::Reply(_)));
     assert_eq!(make(&sequencer, &by(session, 3, 1), "a").await, first);
     sequencer.stop();
-    ended.await.unwrap_err();
+    ended.changed().await.unwrap_err();
     drop(engine);
 
     let engine = Watched::over(store.open().unwrap());

@@ -9,11 +9,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::{sync::Notify, task::JoinSet, time::sleep};
 use tracing::{debug, warn};
 
 /// Objects removed by one request.
 const OBJECTS_MAX: usize = 1000;
+const BETWEEN_ROUNDS: Duration = Duration::from_millis(20);
 const REMOVE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Which targets to look after.
@@ -75,6 +76,8 @@ pub async fn work(mgr: Arc<Mgr>) {
                 again.insert(target);
             }
         }
+        // Many small removals become few large ones.
+        sleep(BETWEEN_ROUNDS).await;
     }
 }
 

@@ -13,7 +13,8 @@ use tokio::{sync::Notify, task::JoinSet};
 
 /// How the workers are woken. A wake while one works makes it look once more.
 pub struct Wakes {
-    /// A session checked in, released a claim, was closed or ran out; an orphan is new.
+    /// A session checked in, released a claim, was closed or ran out. An unlink alone makes nothing ripe: the
+    /// unlinking session has yet to check in.
     pub reaper: Notify,
     /// A session ran out.
     pub settler: Notify,

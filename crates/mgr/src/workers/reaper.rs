@@ -2,15 +2,18 @@
 //! the garbage worker.
 
 use super::expel::expel;
-use crate::{mgr::Mgr, sessions::Standing};
+use crate::mgr::Mgr;
 use pvfs_meta::{MetaError, orphan};
 use pvfs_types::SessionId;
 use pvfs_wire::msg::session::Orphan;
 use std::{sync::Arc, time::Duration};
+use tokio::time::sleep;
 use tracing::{debug, warn};
 
 /// Orphans looked at, and reaped in one job, at a time.
 const ORPHANS_MAX: usize = 256;
+/// However often it is woken: many sessions check in at about the same time.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 pub async fn work(mgr: Arc<Mgr>) {
@@ -23,10 +26,11 @@ pub async fn work(mgr: Arc<Mgr>) {
             }
             Err(error) => {
                 warn!(error, "orphans cannot be reaped now");
-                tokio::time::sleep(RETRY_PAUSE).await;
+                sleep(RETRY_PAUSE).await;
                 continue;
             }
         }
+        sleep(BETWEEN_LOOKS).await;
         mgr.wakes.reaper.notified().await;
     }
 }
@@ -66,16 +70,10 @@ async fn reap(mgr: &Mgr) -> Result<u64, String> {
 /// Up to which orphan number, at most `wanted`, every session has checked in. Expels those that have not and whose
 /// lease has run out.
 async fn seen_by_all(mgr: &Mgr, wanted: u64) -> u64 {
-    let behind = |standing: &Standing| standing.orphans_seen < wanted;
-    let mut seen = wanted;
-    for (session, standing) in mgr.sessions.all().into_iter().filter(|(_, standing)| behind(standing)) {
-        let is_out =
-            standing.has_run_out(mgr.time.now_ms()) && expel(mgr, session, "an orphan waits for it").await;
-        if !is_out {
-            seen = seen.min(standing.orphans_seen);
-        }
+    for session in mgr.sessions.run_out_behind(wanted, mgr.time.now_ms()) {
+        expel(mgr, session, "an orphan waits for it").await;
     }
-    seen
+    mgr.sessions.seen_by_all().min(wanted)
 }
 
 /// Expels the sessions that claim any of `orphans` and whose lease has run out.

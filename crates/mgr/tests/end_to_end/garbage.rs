@@ -120,7 +120,7 @@ async fn a_silent_session_is_expelled_when_an_orphan_waits_for_it_and_may_open_a
 async fn a_session_that_nobody_needs_out_comes_back_after_its_lease() {
     let mut world = World::new();
     world.lease_ms = 1;
-    world.target_silence = Duration::from_secs(60);
+    world.target_silence = Duration::from_mins(1);
     let mgr = world.start_mgr().await;
     let client = world.client(&mgr).await;
     let first = client.opened.lease.until_ms;

@@ -59,7 +59,7 @@ impl World {
             fs: FsId::random(),
             store: MemStore::new(usize::MAX),
             lease_ms: 60_000,
-            target_silence: Duration::from_secs(60),
+            target_silence: Duration::from_mins(1),
         };
         let engine = world.store.open().expect("nobody else has it open");
         format_engine(&engine, world.fs, &[]).expect("formats");
