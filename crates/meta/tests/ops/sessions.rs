@@ -49,7 +49,8 @@ fn a_closed_session_leaves_nothing_and_an_expelled_one_its_writers() {
         .expect("claims");
         for _twice in 0..2 {
             let closes = incarnation == 1;
-            w.run(|txn, _| if closes { session::close(txn, id) } else { session::expel(txn, id) }).expect("ends");
+            w.run(|txn, _| if closes { session::close(txn, id) } else { session::expel(txn, id) })
+                .expect("ends");
         }
         assert_eq!(w.read(|txn| writer::list_of(txn, id)).expect("lists").len(), writers);
         assert_eq!(w.read(|txn| orphan::claims(txn, gone.ino)).expect("lists"), []);

@@ -283,11 +283,13 @@ impl World {
     }
 
     pub fn chmod(&self, ino: Ino, mode: u32) -> Result<()> {
-        self.set(ino, SetAttr { mode: Some(mode), ..SetAttr::default() }).map(|outcome| drop(done(outcome)))
+        self.set(ino, SetAttr { mode: Some(mode), ..SetAttr::default() })
+            .map(|outcome| assert!(matches!(outcome, Outcome::Done(_))))
     }
 
     pub fn chown(&self, ino: Ino, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
-        self.set(ino, SetAttr { uid, gid, ..SetAttr::default() }).map(|outcome| drop(done(outcome)))
+        self.set(ino, SetAttr { uid, gid, ..SetAttr::default() })
+            .map(|outcome| assert!(matches!(outcome, Outcome::Done(_))))
     }
 
     pub fn truncate(&self, ino: Ino, size: u64) -> Result<Outcome<Stat>> {
