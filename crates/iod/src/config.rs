@@ -3,7 +3,7 @@
 use pvfs_env::{Clock, Metrics, SystemClock, TcpTransport, Transport};
 use pvfs_types::FsId;
 use pvfs_wire::msg::hello::Secret;
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 /// An iod's configuration. [`IodConfig::new`] fills in what is usual.
 #[derive(Clone)]
@@ -24,6 +24,8 @@ pub struct IodConfig {
     /// Objects whose descriptors are kept open, over all targets; `None`: half of what the system lets it have, up to
     /// 16,384.
     pub open_objects_max: Option<usize>,
+    /// How often the mgr is told that this iod lives.
+    pub heartbeat: Duration,
     /// Where to serve `/metrics`, if anywhere.
     pub metrics_addr: Option<String>,
     pub metrics: Metrics,
@@ -44,6 +46,7 @@ impl IodConfig {
             daemon_secret,
             label: "iod".into(),
             open_objects_max: None,
+            heartbeat: Duration::from_secs(1),
             metrics_addr: None,
             metrics: Metrics::new(),
             transport: Arc::new(TcpTransport),

@@ -1,4 +1,4 @@
-//! Tells the mgr each second that this iod lives, and follows the mgr's time.
+//! Tells the mgr, each second, that this iod lives, and follows the mgr's time.
 
 use crate::{service::Iod, status};
 use pvfs_net::{CallError, Peer};
@@ -6,12 +6,11 @@ use pvfs_wire::msg::admin::{Heartbeat, HeartbeatAnswer};
 use std::{sync::Arc, time::Duration};
 use tracing::{info, warn};
 
-const PERIOD: Duration = Duration::from_secs(1);
 /// How long to wait for an answer.
 const DEADLINE: Duration = Duration::from_secs(3);
 /// The last one, when stopping.
 const FAREWELL_DEADLINE: Duration = Duration::from_millis(500);
-/// The first pause after a failure; doubled with each, up to `PERIOD`.
+/// The first pause after a failure; doubled with each, up to the period.
 const RETRY: Duration = Duration::from_millis(50);
 
 /// The heart of one iod.
@@ -20,6 +19,7 @@ pub struct Heart {
     pub mgr: Arc<Peer>,
     /// Where clients reach this iod.
     pub addr: String,
+    pub period: Duration,
 }
 
 impl Heart {
@@ -30,14 +30,14 @@ impl Heart {
             match self.mgr.call_once(&self.report(false), DEADLINE).await {
                 Ok(answer) => {
                     self.take(&answer);
-                    pause = PERIOD;
+                    pause = self.period;
                     if heard != Some(true) {
                         info!(iod = self.iod.label, mgr = ?self.mgr.addrs(), "mgr heard");
                     }
                     heard = Some(true);
                 }
                 Err(error) => {
-                    pause = if heard == Some(true) { RETRY } else { (pause * 2).min(PERIOD) };
+                    pause = if heard == Some(true) { RETRY } else { (pause * 2).min(self.period) };
                     if heard != Some(false) {
                         self.warn_silent(&error);
                     }

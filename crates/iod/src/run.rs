@@ -46,7 +46,7 @@ pub async fn serve(
     let iod = Arc::new(assemble(&config, stores, server.process()));
     let dialer = Dialer::new(Arc::clone(&config.transport), identity, config.metrics.clone());
     let mgr = dialer.peer(Role::Mgr, config.mgr.clone());
-    let heart = Heart { iod: Arc::clone(&iod), mgr, addr: addr.clone() };
+    let heart = Heart { iod: Arc::clone(&iod), mgr, addr: addr.clone(), period: config.heartbeat };
     info!(iod = config.label, listening, addr, targets = iod.targets.len(), "iod started");
     ready(listening);
     let result = tokio::select! {

@@ -126,6 +126,7 @@ fn from_hex(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const TARGET: TargetUuid = TargetUuid([0x22; 16]);
 
@@ -181,5 +182,22 @@ mod tests {
             Identity::decode(newer.as_bytes()),
             Err(RecordError::Version { found: 2, known: FORMAT_VERSION })
         );
+    }
+
+    proptest! {
+        /// Fields of any content behind a checksum that fits: past the first gate of the decoders.
+        #[test]
+        fn no_fields_make_a_decoder_panic(
+            kind in "(identity|state|target-id|mgr-time)",
+            fields in proptest::collection::vec(
+                ("(fs|target|generation|boot|clean|id|ms)", "[0-9a-f+-]{0,40}"), 0..6,
+            ),
+        ) {
+            let fields: Vec<_> = fields.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+            let text = text::encode(&kind, 1, &fields);
+            let bytes = text.as_bytes();
+            let _ = (Identity::decode(bytes), State::decode(bytes));
+            let _ = (Membership::decode(bytes), MgrTime::decode(bytes));
+        }
     }
 }

@@ -90,8 +90,7 @@ impl Store {
             source,
         })?;
         let event = |event| options.metrics.counter("pvfs_iod_object_cache_total", &[("event", event)]);
-        let counters =
-            CacheCounters { hits: event("hit"), misses: event("miss"), evictions: event("eviction") };
+        let counters = CacheCounters { hits: event("hit"), misses: event("miss"), evictions: event("evict") };
         Ok(Store {
             ledger,
             cache: Cache::new(options.open_objects_max, counters),

@@ -202,7 +202,7 @@ fn more_objects_than_descriptors_are_served() {
         assert_eq!(store.read(id(ino), &[run(0, 8)]).unwrap().bytes[..], ino.to_le_bytes());
     }
     let count = |event| metrics.counter("pvfs_iod_object_cache_total", &[("event", event)]).get();
-    assert!(count("eviction") > 3900 && count("miss") > 3900, "{:?}", metrics.snapshot());
+    assert!(count("evict") > 3900 && count("miss") > 3900, "{:?}", metrics.snapshot());
 }
 
 /// Writers fill whole blocks with one byte each while others cut, remove, sync and read. What a read returns must agree

@@ -1,0 +1,264 @@
+//! What a running iod does, over real connections.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use pvfs_iod::IodError;
+use pvfs_store::{StoreError, format_target};
+use pvfs_types::{
+    Errno, Level, LogicalOffset, Pattern, Slot, TargetId,
+    limits::{PAYLOAD_BYTES_MAX, PIECES_MAX},
+};
+use pvfs_wire::{
+    Access, Lease, Status,
+    msg::{
+        admin::GetStatus,
+        data::{Pass, Ranges, Read, RemoveObjects, StatObjects, Sync, TruncateObjects},
+        hello::Role,
+    },
+};
+use support::{FakeMgr, Joined, TARGET, TestIod, config, key, list, object, pass, refused};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_written_are_read_back_run_by_run() {
+    let it = Joined::start().await;
+    let written =
+        it.client.write_with(pass(Access::WRITE), 1, list(&[(4, 3), (0, 2)]), b"xyzab").await.unwrap();
+    let (done, bytes) = it.client.read_with(pass(Access::READ), 1, list(&[(5, 100), (0, 5)])).await.unwrap();
+    assert_eq!(&bytes[..], b"yzab\0\0x");
+    assert_eq!((done.object_len, done.exists, done.generations), (7, true, written));
+    let (done, bytes) = it.client.read_with(pass(Access::READ), 2, list(&[(0, 9)])).await.unwrap();
+    assert_eq!((done.object_len, done.exists, bytes.len()), (0, false, 0));
+    assert_eq!(it.iod.count("pvfs_iod_bytes_total{dir=\"written\"}"), 5);
+    assert_eq!(it.iod.count("pvfs_iod_bytes_total{dir=\"read\"}"), 7);
+    it.iod.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_strided_request_reaches_the_slot_s_share() {
+    let it = Joined::start().await;
+    // 4 slots with strips of 4,096: of each stripe the last 8 bytes of slot 0 and the first 8 of slot 1.
+    let pattern = || {
+        let levels = vec![Level { count: 3, stride: 4 * 4096 }];
+        Ranges::Strided(Pattern { start: LogicalOffset(4096 - 8), len: 16, levels })
+    };
+    it.client.write_with(pass(Access::WRITE), 1, pattern(), b"aaaaaaaabbbbbbbbcccccccc").await.unwrap();
+    let (_, bytes) = it.client.read_with(pass(Access::READ), 1, pattern()).await.unwrap();
+    assert_eq!(&bytes[..], b"aaaaaaaabbbbbbbbcccccccc");
+    assert_eq!(&it.client.read(4090, 20).await.unwrap()[..], b"\0\0\0\0\0\0bbbbbbbb\0\0\0\0\0\0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_largest_request_goes_through() {
+    let it = Joined::start().await;
+    let bytes: Vec<u8> = (0..PAYLOAD_BYTES_MAX).map(|n| n.to_le_bytes()[1]).collect();
+    it.client.write(0, &bytes).await.unwrap();
+    assert!(it.client.read(0, PAYLOAD_BYTES_MAX).await.unwrap() == bytes);
+}
+
+#[tokio::test]
+async fn an_iod_works_on_a_current_thread_runtime() {
+    let it = Joined::start().await;
+    it.client.write(0, &vec![7; 100_000]).await.unwrap();
+    assert_eq!(it.client.read(99_990, 100).await.unwrap().len(), 10);
+    let sync = Sync { target: TARGET, pass: pass(Access::READ), slots: vec![Slot(1)] };
+    it.client.peer.call(&sync).await.unwrap();
+    it.iod.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_passes_get_typed_refusals_and_keep_their_connection() {
+    let it = Joined::start().await;
+    let forged_file = {
+        let mut pass = pass(Access::READ_WRITE);
+        pass.capability.grant.ino.0 += 1;
+        pass
+    };
+    let expired = Pass {
+        lease: Lease::sign(pass(Access::READ).lease.session, 1000, &key()),
+        ..pass(Access::READ_WRITE)
+    };
+    let read_only = pass(Access::READ);
+    for (pass, expect) in [
+        (forged_file, Status::CapabilityForged),
+        (expired, Status::LeaseExpired),
+        (read_only, Status::CapabilityRights),
+    ] {
+        assert_eq!(refused(it.client.write_with(pass, 1, list(&[(0, 1)]), b"x").await), expect);
+    }
+    let past_pcount = it.client.write_with(pass(Access::WRITE), 4, list(&[(0, 1)]), b"x").await;
+    assert_eq!(refused(past_pcount), Status::BadRequest);
+    it.client.write(0, b"x").await.unwrap();
+    assert_eq!(it.iod.count("pvfs_iod_refusals_total{op=\"write\",status=\"lease_expired\"}"), 1);
+    assert_eq!(it.iod.count("pvfs_takeovers_total"), 0, "nobody had to connect again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_ranges_are_refused_and_write_nothing() {
+    let it = Joined::start().await;
+    let too_many: Vec<(u64, u32)> = (0..=PIECES_MAX as u64).map(|n| (2 * n, 1)).collect();
+    for (ranges, expect) in [
+        (list(&[(0, 0)]), Status::BadRequest),
+        (list(&[(0, 2)]), Status::BadRequest),
+        (list(&[(u64::MAX, 1)]), Status::Errno(Errno::EFBIG)),
+        (list(&[(i64::MAX.cast_unsigned(), 1)]), Status::Errno(Errno::EFBIG)),
+        (list(&too_many), Status::BadRequest),
+    ] {
+        assert_eq!(refused(it.client.write_with(pass(Access::WRITE), 1, ranges, b"x").await), expect);
+    }
+    let much = list(&[(0, PAYLOAD_BYTES_MAX), (0, 1)]);
+    assert_eq!(refused(it.client.read_with(pass(Access::READ), 1, much).await), Status::BadRequest);
+    let stat = StatObjects { target: TARGET, objects: vec![object(1)] };
+    assert_eq!(it.client.peer.call(&stat).await.unwrap().objects, [None]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_is_not_here_is_the_wrong_one() {
+    let it = Joined::start().await;
+    let req = Read { target: TargetId(99), pass: pass(Access::READ), slot: Slot(0), ranges: list(&[(0, 1)]) };
+    assert_eq!(refused(it.client.peer.call_payload(&req, &[]).await), Status::WrongTarget);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn objects_are_removed_and_cut_for_mgrs_only() {
+    let it = Joined::start().await;
+    it.client.write(0, b"hello").await.unwrap();
+    let cut = TruncateObjects { target: TARGET, objects: vec![(object(1), 2), (object(2), 2)] };
+    let remove = RemoveObjects { target: TARGET, objects: vec![object(1), object(3)] };
+    assert_eq!(refused(it.client.peer.call(&cut).await), Status::Unauthorized);
+    assert_eq!(refused(it.client.peer.call(&remove).await), Status::Unauthorized);
+    assert_eq!(&it.client.read(0, 9).await.unwrap()[..], b"hello");
+    let mgr = it.iod.peer(Role::Mgr);
+    mgr.call(&cut).await.unwrap();
+    assert_eq!(&it.client.read(0, 9).await.unwrap()[..], b"he");
+    mgr.call(&remove).await.unwrap();
+    mgr.call(&remove).await.expect("also when it is sent again");
+    let stat = StatObjects { target: TARGET, objects: vec![object(1), object(2)] };
+    assert_eq!(it.client.peer.call(&stat).await.unwrap().objects, [None, None], "a cut makes no object");
+    assert_eq!(refused(it.client.write(0, b"late").await), Status::Errno(Errno::ESTALE));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sizes_are_told_to_any_peer() {
+    let it = Joined::start().await;
+    it.client.write(4090, b"hello").await.unwrap();
+    let stat = StatObjects { target: TARGET, objects: vec![object(0), object(1)] };
+    let stats = it.client.peer.call(&stat).await.unwrap().objects;
+    assert_eq!((stats[0], stats[1].map(|stat| stat.len)), (None, Some(4095)));
+    let many = StatObjects { target: TARGET, objects: vec![object(1); 1000] };
+    assert_eq!(it.client.peer.call(&many).await.unwrap().objects.len(), 1000);
+    let too_many = StatObjects { target: TARGET, objects: vec![object(1); PIECES_MAX + 1] };
+    assert_eq!(refused(it.client.peer.call(&too_many).await), Status::BadRequest);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_iod_that_was_killed_serves_open_files_again_without_any_mgr() {
+    let it = Joined::start().await;
+    let before = it.client.write(0, b"hello").await.unwrap();
+    let dirs = it.dirs();
+    drop(it.mgr);
+    it.iod.kill().await;
+    let again = TestIod::start(&dirs, "127.0.0.1:1").await;
+    assert_eq!(&again.client().read(0, 9).await.unwrap()[..], b"hello");
+    let after = again.client().write(5, b"!").await.unwrap();
+    assert_eq!((after.boot, after.store), (before.boot, before.store), "nothing was lost");
+    assert_ne!(after.process, before.process);
+    again.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_followed_time_survives_a_restart_without_any_mgr() {
+    let it = Joined::start().await;
+    it.mgr.answer.lock().unwrap().mgr_time_ms = 2000;
+    it.mgr.hears(|beat| beat.mgr_time_ms == 2000).await;
+    assert_eq!(refused(it.client.read(0, 1).await), Status::LeaseExpired);
+    let dirs = it.dirs();
+    drop(it.mgr);
+    it.iod.kill().await;
+    let again = TestIod::start(&dirs, "127.0.0.1:1").await;
+    assert_eq!(refused(again.client().read(0, 1).await), Status::LeaseExpired);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mgr_whose_time_is_behind_does_not_turn_the_clock_back() {
+    let it = Joined::start().await;
+    it.mgr.answer.lock().unwrap().mgr_time_ms = 3000;
+    it.mgr.hears(|beat| beat.mgr_time_ms == 3000).await;
+    it.mgr.answer.lock().unwrap().mgr_time_ms = 1500;
+    // The second heartbeat from now on knows the answer to the first.
+    for _ in 0..2 {
+        assert_eq!(it.mgr.hears_next().await.mgr_time_ms, 3000);
+    }
+    assert_eq!(refused(it.client.read(0, 1).await), Status::LeaseExpired);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_target_serves_once_a_mgr_told_its_number() {
+    let dir = tempfile::tempdir().unwrap();
+    format_target(dir.path(), support::FS).unwrap();
+    let iod = TestIod::start(&[dir.path().to_owned()], "127.0.0.1:1").await;
+    assert_eq!(refused(iod.client().read(0, 1).await), Status::WrongTarget);
+    let status = iod.client().peer.call(&GetStatus {}).await.unwrap();
+    assert_eq!((status.role, status.targets[0].id), (Role::Iod, None));
+    assert!(status.targets[0].bytes_total > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_a_mgr_calls_otherwise_or_refuses_stops_serving_until_it_is_right_again() {
+    let it = Joined::start().await;
+    it.client.write(0, b"x").await.unwrap();
+    for wrong in [Some(TargetId(8)), None] {
+        it.mgr_tells(wrong).await;
+        assert_eq!(refused(it.client.read(0, 1).await), Status::WrongTarget);
+        it.mgr_tells(Some(TARGET)).await;
+        assert_eq!(&it.client.read(0, 1).await.unwrap()[..], b"x");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopping_iod_says_so_and_closes_its_targets() {
+    let it = Joined::start().await;
+    it.client.write(0, b"x").await.unwrap();
+    it.iod.stop().await;
+    it.mgr.hears(|beat| beat.stopping).await;
+    let state = std::fs::read_to_string(it.dir.path().join("state")).unwrap();
+    assert!(state.contains("clean yes"), "{state}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mgr_that_comes_late_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    format_target(dir.path(), support::FS).unwrap();
+    let addr = FakeMgr::start(1).await.stop().await;
+    let iod = TestIod::start(&[dir.path().to_owned()], &addr).await;
+    assert_eq!(refused(iod.client().read(0, 1).await), Status::WrongTarget);
+    let mgr = FakeMgr::start_at(&addr, 1000).await;
+    mgr.hears(|beat| beat.mgr_time_ms == 1000).await;
+    assert_eq!(mgr.hears(|_| true).await.addr, iod.addr);
+    iod.client().write(0, b"x").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_an_iod_cannot_start_with_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    format_target(dir.path(), support::FS).unwrap();
+    let dirs = [dir.path().to_owned()];
+    let start = |config| pvfs_iod::run(config, std::future::pending(), |_| {});
+    assert!(matches!(start(config(&[], "127.0.0.1:1")).await, Err(IodError::NoTarget)));
+    let twice = [dirs[0].clone(), dirs[0].join(".")];
+    assert!(matches!(start(config(&twice, "127.0.0.1:1")).await, Err(IodError::TwiceTheTarget { .. })));
+    let mut everywhere = config(&dirs, "127.0.0.1:1");
+    everywhere.listen = "0.0.0.0:0".into();
+    assert!(matches!(start(everywhere).await, Err(IodError::NoAddress { .. })));
+    let running = TestIod::start(&dirs, "127.0.0.1:1").await;
+    let second = start(config(&dirs, "127.0.0.1:1")).await;
+    assert!(matches!(second, Err(IodError::Store(StoreError::InUse { .. }))));
+    let other = tempfile::tempdir().unwrap();
+    format_target(other.path(), support::FS).unwrap();
+    let mut taken = config(&[other.path().to_owned()], "127.0.0.1:1");
+    taken.listen.clone_from(&running.addr);
+    let error = start(taken).await.unwrap_err().to_string();
+    assert!(error.contains(&running.addr) && error.contains("another port"), "{error}");
+    running.stop().await;
+}
