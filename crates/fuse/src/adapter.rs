@@ -3,18 +3,19 @@
 //!
 //! Knows the library and the kernel's conventions; knows nothing of PVFS. Another session layer can take its place.
 
+mod answer;
 mod convert;
+mod plus;
 
 use crate::{
-    dirstream::{self, COOKIE_DOT_DOT},
-    ops::{
-        Attributes, Cancel, Context, DirEntry, DirRequest, Entry, Filesystem, Handle, NodeId, OpenFlags,
-        Opened, RenameMode, Reply,
-    },
+    dirstream,
+    ops::{Cancel, Context, DirRequest, Filesystem, Handle, OpenFlags, RenameMode, Reply},
 };
+use answer::{attributes, attributes_changed, data, empty, entry, opened, written, xattr};
 use bytes::Bytes;
 use convert::{errno, file_attr, node};
 use fuser::{INodeNo, InitFlags, KernelConfig, Request};
+use plus::readdir_plus;
 use pvfs_types::{Errno, FileKind, SetAttr};
 use std::{
     ffi::OsStr,
@@ -73,118 +74,6 @@ impl<F: Filesystem> Adapter<F> {
             answer(cancel.or_eintr(work(fs, ctx)).await);
             drop(alive);
         });
-    }
-}
-
-/// Makes the kernel ask for the inode's attributes before it uses them again.
-fn attributes_changed(notifier: &OnceLock<fuser::Notifier>, node: INodeNo) {
-    if let Some(notifier) = notifier.get()
-        && let Err(error) = notifier.inval_inode(node, -1, 0)
-    {
-        debug!(node = node.0, %error, "attributes not invalidated");
-    }
-}
-
-/// Answers with nothing, or the error.
-fn empty(reply: fuser::ReplyEmpty) -> impl FnOnce(Reply<()>) + Send {
-    move |answer| match answer {
-        Ok(()) => reply.ok(),
-        Err(e) => reply.error(errno(e)),
-    }
-}
-
-fn entry(reply: fuser::ReplyEntry) -> impl FnOnce(Reply<Entry>) + Send {
-    move |answer| match answer {
-        Ok(entry) => {
-            reply.entry(&entry.valid, &file_attr(entry.node, &entry.attr), fuser::Generation(0));
-        }
-        Err(e) => reply.error(errno(e)),
-    }
-}
-
-fn attributes(reply: fuser::ReplyAttr) -> impl FnOnce(Reply<Attributes>) + Send {
-    move |answer| match answer {
-        // The root of a mount may be another inode than the kernel's number for it: `st_ino` shows the real one.
-        Ok(a) => reply.attr(&a.valid, &file_attr(NodeId(a.attr.ino), &a.attr)),
-        Err(e) => reply.error(errno(e)),
-    }
-}
-
-fn written(len: usize, reply: fuser::ReplyWrite) -> impl FnOnce(Reply<()>) + Send {
-    move |answer| match answer {
-        Ok(()) => reply.written(u32::try_from(len).unwrap_or(u32::MAX)),
-        Err(e) => reply.error(errno(e)),
-    }
-}
-
-fn data(reply: fuser::ReplyData) -> impl FnOnce(Reply<Bytes>) + Send {
-    move |answer| match answer {
-        Ok(bytes) => reply.data(&bytes),
-        Err(e) => reply.error(errno(e)),
-    }
-}
-
-/// An extended attribute's answer: its size where `room` is 0, else the bytes where they fit.
-fn xattr(room: u32, reply: fuser::ReplyXattr) -> impl FnOnce(Reply<Bytes>) + Send {
-    move |answer| match answer {
-        Ok(bytes) => match u32::try_from(bytes.len()) {
-            Ok(len) if room == 0 => reply.size(len),
-            Ok(len) if len <= room => reply.data(&bytes),
-            _ => reply.error(errno(Errno::ERANGE)),
-        },
-        Err(e) => reply.error(errno(e)),
-    }
-}
-
-/// Answers an `open`, after the kernel was told what it holds of the inode that is old.
-fn opened(
-    node: INodeNo,
-    notifier: Arc<OnceLock<fuser::Notifier>>,
-    reply: fuser::ReplyOpen,
-) -> impl FnOnce(Reply<Opened>) + Send {
-    move |answer| match answer {
-        Ok(opened) => {
-            if opened.attributes_changed {
-                attributes_changed(&notifier, node);
-            }
-            reply.opened(fuser::FileHandle(opened.handle.0), convert::open_reply(opened));
-        }
-        Err(e) => reply.error(errno(e)),
-    }
-}
-
-/// Entries for one reply, all with attributes but the dots: this library cannot show an entry without them, and wrong
-/// ones would become the kernel's.
-async fn readdir_plus<F: Filesystem>(
-    fs: &F,
-    ctx: &Context,
-    dir: NodeId,
-    handle: Handle,
-    mut cookie: u64,
-) -> Reply<Vec<DirEntry>> {
-    loop {
-        let page = fs.readdir(ctx, dir, handle, DirRequest { cookie, plus: true }).await?;
-        let offered = dirstream::one_reply(page.entries());
-        let Some(last) = offered.last() else { return Ok(Vec::new()) };
-        cookie = last.cookie;
-        let mut whole = Vec::with_capacity(offered.len());
-        for entry in offered {
-            let mut entry = entry.clone();
-            if entry.entry.is_none() && entry.cookie > COOKIE_DOT_DOT {
-                let node = NodeId(entry.ino);
-                match fs.getattr(ctx, node, None).await {
-                    Ok(Attributes { attr, valid }) => entry.entry = Some(Entry { node, attr, valid }),
-                    // It has gone meanwhile.
-                    Err(Errno::ENOENT | Errno::ESTALE) => continue,
-                    Err(error) => return Err(error),
-                }
-            }
-            whole.push(entry);
-        }
-        // An empty reply would be the end of the directory.
-        if !whole.is_empty() {
-            return Ok(whole);
-        }
     }
 }
 
