@@ -156,9 +156,10 @@ async fn sizes_are_told_to_any_peer() {
 async fn an_iod_that_was_killed_serves_open_files_again_without_any_mgr() {
     let it = Joined::start().await;
     let before = it.client.write(0, b"hello").await.unwrap();
-    let dirs = it.dirs();
-    drop(it.mgr);
-    it.iod.kill().await;
+    let Joined { mgr, iod, dir, .. } = it;
+    drop(mgr);
+    iod.kill().await;
+    let dirs = [dir.path().to_owned()];
     let again = TestIod::start(&dirs, "127.0.0.1:1").await;
     assert_eq!(&again.client().read(0, 9).await.unwrap()[..], b"hello");
     let after = again.client().write(5, b"!").await.unwrap();
@@ -173,9 +174,10 @@ async fn the_followed_time_survives_a_restart_without_any_mgr() {
     it.mgr.answer.lock().unwrap().mgr_time_ms = 2000;
     it.mgr.hears(|beat| beat.mgr_time_ms == 2000).await;
     assert_eq!(refused(it.client.read(0, 1).await), Status::LeaseExpired);
-    let dirs = it.dirs();
-    drop(it.mgr);
-    it.iod.kill().await;
+    let Joined { mgr, iod, dir, .. } = it;
+    drop(mgr);
+    iod.kill().await;
+    let dirs = [dir.path().to_owned()];
     let again = TestIod::start(&dirs, "127.0.0.1:1").await;
     assert_eq!(refused(again.client().read(0, 1).await), Status::LeaseExpired);
 }

@@ -168,8 +168,11 @@ impl TestIod {
         let metrics = config.metrics.clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, readied) = oneshot::channel();
+        // Only a told stop is one: an iod that a test lets go of ends like a killed one, and writes nothing more.
         let shutdown = async {
-            let _ = stopped.await;
+            if stopped.await.is_err() {
+                std::future::pending::<()>().await;
+            }
         };
         let runtime = OwnRuntime::new();
         let run = pvfs_iod::run(config, shutdown, |addr| ready.send(addr).unwrap());
@@ -205,10 +208,11 @@ impl TestIod {
 
 /// A new target directory with an iod that has joined a mgr, whose time is 1,000.
 pub struct Joined {
-    pub dir: tempfile::TempDir,
     pub mgr: FakeMgr,
     pub iod: TestIod,
     pub client: Client,
+    /// Goes last: nobody writes to it any more.
+    pub dir: tempfile::TempDir,
 }
 
 impl Joined {
@@ -219,7 +223,7 @@ impl Joined {
         let iod = TestIod::start(&[dir.path().to_owned()], &mgr.addr).await;
         mgr.hears(|beat| beat.mgr_time_ms >= 1000).await;
         let client = iod.client();
-        Joined { dir, mgr, iod, client }
+        Joined { mgr, iod, client, dir }
     }
 
     /// Lets the mgr give the target this number, and the iod take it.
@@ -229,10 +233,6 @@ impl Joined {
         for _ in 0..2 {
             self.mgr.hears_next().await;
         }
-    }
-
-    pub fn dirs(&self) -> Vec<PathBuf> {
-        vec![self.dir.path().to_owned()]
     }
 }
 
