@@ -1,44 +1,48 @@
-//! `pvfs bench`: measures a file system, and beside it the machine's own limits.
+//! `pvfs bench`: what the file system does, and beside it what the machine could do.
 
-use crate::{args::Global, error::CliError, remote, runtime, spec::Spec as Path, unit};
-use pvfs_bench::{Files, Local, Native, Report, Row, Spec, Verify, Workload};
+use crate::{args::Global, context::Context, error::CliError, remote, runtime, spec::Spec as Path, unit};
+use pvfs_bench::{Files, Local, Native, Place, Report, Row, Spec, Verify, Workload};
 use std::path::PathBuf;
 
-/// Measure how fast it is, beside the machine's own limits
+/// Measure how fast it is, and the machine's own limits beside it
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Runs the phases in order with RANKS concurrent callers, through the native client in PVFS directory PATH, or with --path
-through any local directory, say a mount. With --limits DIR the same bytes then go over bare TCP and to that local directory,
-in the same run: what this machine could do at best. CPU seconds are those of this process and of all pvfs processes on this
-machine. Files named pvfs-bench-… are made and removed again.
+through any local directory, say a mount. Then, unless --no-limits is given, the same bytes go over bare TCP on this machine
+into and out of files, and the same calls to a local directory: what this machine could do at best. (Local directories make
+names durable later, PVFS before it answers: their creates and removes are no limit to reach.)
+
+What is read is checked. CPU seconds are those of this process and of all other pvfs processes on this machine, or of --pids.
+Files named pvfs-bench-… are made and removed again.
 
 Examples:
   pvfs bench
-  pvfs bench --path /mnt/pvfs --limits /tmp
-  pvfs bench --workloads write,read --ranks 4 --size 1G --shared
-  pvfs bench --workloads create,stat,remove --ranks 16 --names 100000
-  pvfs bench --json | jq '.rows[] | {workload, where, mib_per_s}'")]
+  pvfs bench --path /mnt/pvfs --run write,read --bytes 2G
+  pvfs bench --run strided-write,strided-read --shared --pieces 256 --ranks 4
+  pvfs bench --run create,stat,remove --ranks 16 --names 100000 --secs 0
+  pvfs bench --no-limits --json | jq '.rows[] | {workload, where, mib_per_s}'")]
 pub struct Args {
     /// The directory in PVFS: /path, pvfs:/path or pvfs://host:port/path
     #[arg(value_name = "PATH", default_value = "/", value_parser = Path::arg())]
     dir: Path,
-    /// Go through this local directory (a mount) instead
+    /// Go through this local directory (a mount, or any other) instead
     #[arg(long, value_name = "DIR", conflicts_with = "dir")]
     path: Option<PathBuf>,
-    /// The phases: write, read, strided-write, strided-read, create, stat, remove
-    #[arg(short, long, value_delimiter = ',', value_parser = parse_workload)]
-    workloads: Vec<Workload>,
-    /// Concurrent callers
-    #[arg(short, long, default_value_t = Spec::default().ranks)]
+    /// The phases, in order
+    #[arg(long, value_name = "PHASES", value_delimiter = ',', value_parser = parse_workload,
+        default_value = "write,read,strided-write,strided-read,create,stat,remove")]
+    run: Vec<Workload>,
+    /// Concurrent callers: threads with --path, else tasks
+    #[arg(short, long, value_name = "N", default_value_t = Spec::default().ranks)]
     ranks: u32,
     /// Bytes of one call
     #[arg(short, long, value_name = "BYTES", default_value = "1M", value_parser = unit::parse_bytes)]
     transfer: u64,
     /// Bytes that each rank moves in a phase
     #[arg(short, long, value_name = "BYTES", default_value = "512M", value_parser = unit::parse_bytes)]
-    size: u64,
+    bytes: u64,
     /// Strided phases: how many pieces one transfer consists of
-    #[arg(long, default_value_t = Spec::default().pieces)]
+    #[arg(long, value_name = "N", default_value_t = Spec::default().pieces)]
     pieces: u64,
     /// One file for all ranks, not one each
     #[arg(long)]
@@ -47,50 +51,55 @@ pub struct Args {
     #[arg(long)]
     fsync: bool,
     /// Compare what is read: off, stamps (8 bytes of each 4 KiB) or full
-    #[arg(long, default_value = "stamps", value_parser = parse_verify)]
+    #[arg(long, value_name = "HOW", default_value = "stamps", value_parser = parse_verify)]
     verify: Verify,
     /// Files of create, stat and remove, over all ranks
-    #[arg(short, long, default_value_t = Spec::default().names)]
+    #[arg(short, long, value_name = "N", default_value_t = Spec::default().names)]
     names: u64,
     /// No phase goes on longer than this, in seconds; 0: until it is done
-    #[arg(long, value_name = "SECONDS", default_value_t = Spec::default().secs_max)]
-    secs_max: f64,
-    /// Through a path: read what the kernel holds in its cache too
+    #[arg(short, long, value_name = "SECONDS", default_value_t = Spec::default().secs_max)]
+    secs: f64,
+    /// With --path: read what the kernel holds in its cache too
     #[arg(long)]
-    keep_caches: bool,
-    /// Measure the machine's own limits too, with files in this local directory
+    keep_cache: bool,
+    /// Where to measure the machine's own limits [default: the directory of `pvfs up`, else the temporary one]
     #[arg(long, value_name = "DIR")]
-    limits: Option<PathBuf>,
-    /// As JSON
+    limits_dir: Option<PathBuf>,
+    /// Do not measure the machine's own limits
+    #[arg(long, conflicts_with = "limits_dir")]
+    no_limits: bool,
+    /// Count the CPU seconds of these processes [default: all other pvfs processes on this machine]
+    #[arg(long, value_name = "PIDS", value_delimiter = ',')]
+    pids: Option<Vec<u32>>,
+    /// As JSON, when all is done
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
+    let report = match &args.path {
+        Some(dir) => runtime::run_tool(measure(args, Local::new(dir, "path")))?,
+        None => remote::run(global, &[&args.dir], async |remote| {
+            let dir = remote.attr(&args.dir.path, true).await.map_err(CliError::remote(args.dir.display()))?;
+            measure(args, Native::new(remote.client, remote.cred, dir.ino)).await
+        })?,
+    };
+    if args.json { print_json(&report) } else { Ok(()) }
+}
+
+async fn measure(args: &Args, place: impl Place) -> Result<Report, CliError> {
     let spec = args.spec();
     spec.check()?;
-    let pids = pvfs_bench::own_program_pids();
-    let limits = args.limits.as_deref();
+    let pids = args.pids.clone().unwrap_or_else(pvfs_bench::own_program_pids);
+    if !args.json {
+        println!("{}", Row::head());
+    }
     let tell = |row: &Row| {
         if !args.json {
             println!("{}", row.line());
         }
     };
-    if !args.json {
-        println!("{}", Row::head());
-    }
-    let report = match &args.path {
-        Some(dir) => runtime::run_tool(async {
-            Ok(pvfs_bench::run(&spec, &Local::new(dir, "path"), limits, &pids, tell).await?)
-        })?,
-        None => remote::run(global, &[&args.dir], async |remote| {
-            let dir =
-                remote.attr(&args.dir.path, true).await.map_err(CliError::remote(args.dir.display()))?;
-            let place = Native::new(remote.client, remote.cred, dir.ino);
-            Ok(pvfs_bench::run(&spec, &place, limits, &pids, tell).await?)
-        })?,
-    };
-    if args.json { print_json(&report) } else { Ok(()) }
+    Ok(pvfs_bench::run(&spec, &place, args.limits_dir().as_deref(), &pids, tell).await?)
 }
 
 fn print_json(report: &Report) -> Result<(), CliError> {
@@ -101,20 +110,29 @@ fn print_json(report: &Report) -> Result<(), CliError> {
 
 impl Args {
     fn spec(&self) -> Spec {
-        let default = Spec::default();
         Spec {
-            workloads: if self.workloads.is_empty() { default.workloads } else { self.workloads.clone() },
+            workloads: self.run.clone(),
             ranks: self.ranks,
             transfer_bytes: self.transfer,
-            rank_bytes: self.size,
+            rank_bytes: self.bytes,
             pieces: self.pieces,
             files: if self.shared { Files::Shared } else { Files::Own },
             fsync: self.fsync,
             verify: self.verify,
             names: self.names,
-            secs_max: self.secs_max,
-            drop_caches: !self.keep_caches,
+            secs_max: self.secs,
+            drop_caches: !self.keep_cache,
         }
+    }
+
+    /// On the disk of the targets, where that is known.
+    fn limits_dir(&self) -> Option<PathBuf> {
+        if self.no_limits {
+            return None;
+        }
+        let writable = |dir: &PathBuf| rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok();
+        let of_up = || Context::load().map(|context| context.dir).filter(writable);
+        Some(self.limits_dir.clone().or_else(of_up).unwrap_or_else(std::env::temp_dir))
     }
 }
 
