@@ -3,8 +3,10 @@
 //! A target takes bytes from a stranger and panics where a promise is broken. It owns no corpus: seeds come from the
 //! checked-in goldens (`wire_seeds`), so that a new message is fuzzed as soon as it has its golden line.
 
+mod disk;
 mod mutate;
 
+pub use disk::{meta_record, meta_seeds, target_record, target_seeds};
 pub use mutate::{Rng, mutated};
 
 use pvfs_types::{Distribution, IodtabGen, LogicalOffset, Pattern};
@@ -22,6 +24,8 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "wire_header", run: wire_header, seeds: header_seeds },
     Target { name: "wire_body", run: wire_body, seeds: wire_seeds },
+    Target { name: "meta_record", run: meta_record, seeds: meta_seeds },
+    Target { name: "target_record", run: target_record, seeds: target_seeds },
     Target { name: "pattern", run: pattern, seeds: pattern_seeds },
 ];
 
@@ -149,12 +153,16 @@ fn seed_of_golden_line(line: &str) -> Option<Vec<u8>> {
     let mut words = line.split(' ');
     let number = u16::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
     let kind = u8::from(words.nth(1)? == "reply");
-    let hex = words.next()?;
-    let body = (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).ok());
     let [low, high] = number.to_le_bytes();
     let mut seed = vec![low, high, kind];
-    seed.extend(body.collect::<Option<Vec<u8>>>()?);
+    seed.extend(from_hex(words.next()?)?);
     Some(seed)
+}
+
+/// Bytes written as pairs of hexadecimal digits; `None` for any other text.
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let pairs = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok().filter(|p| p.len() == 2));
+    pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect()
 }
 
 fn header_seeds() -> Vec<Vec<u8>> {
