@@ -109,6 +109,9 @@ pub fn may_set(inode: &Inode, cred: &Cred, changes: &SetAttr, by_handle: bool) -
     }
     for time in [changes.atime, changes.mtime].into_iter().flatten() {
         match time {
+            SetTime::At(at) if at.nanos >= 1_000_000_000 => {
+                return Err(MetaError::BadTime { nanos: at.nanos });
+            }
             SetTime::At(_) => need_owner(inode, cred, "only its owner may set its times")?,
             SetTime::Now if is_owner(inode, cred) => {}
             SetTime::Now => may_write(inode, cred)?,

@@ -53,6 +53,8 @@ pub enum MetaError {
     LinkTargetNul,
     #[error("a size of {size} bytes is past the largest, {}", limits::FILE_BYTES_MAX)]
     SizeTooBig { size: u64 },
+    #[error("a time has 0 to 999999999 nanoseconds, this one has {nanos}")]
+    BadTime { nanos: u32 },
     #[error("an open asks for reading, writing or both")]
     NoAccessAsked,
     #[error(transparent)]
@@ -96,6 +98,7 @@ impl MetaError {
             | MetaError::WrongKind { .. }
             | MetaError::BadKind
             | MetaError::LinkTargetNul
+            | MetaError::BadTime { .. }
             | MetaError::NoAccessAsked => Errno::EINVAL,
             MetaError::Layout(e) => e.errno(),
             MetaError::Special { .. } => Errno::ENXIO,

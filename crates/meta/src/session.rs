@@ -9,6 +9,9 @@ use pvfs_kv::{Read, WriteTxn};
 use pvfs_types::{SessionId, Timestamp};
 use pvfs_wire::msg::session::OpenSession;
 
+/// Of a session's label, which is for people, so much is kept.
+const LABEL_CHARS_MAX: usize = 200;
+
 /// Opens a session; the same request again gives the same one. A higher incarnation of a client expels the session
 /// that its earlier one had.
 ///
@@ -23,8 +26,8 @@ pub fn open(txn: &mut impl WriteTxn, req: &OpenSession, now: Timestamp) -> Resul
         }
     }
     let id = next_id(txn)?;
-    let session =
-        Session { client: req.client, incarnation: req.incarnation, label: req.label.clone(), opened: now };
+    let label = req.label.chars().take(LABEL_CHARS_MAX).collect();
+    let session = Session { client: req.client, incarnation: req.incarnation, label, opened: now };
     record::put(txn, &keys::session(id), &session);
     record::put(txn, &keys::client(&req.client), &Client { session: id });
     Ok(id)

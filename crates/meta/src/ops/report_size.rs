@@ -10,7 +10,7 @@ use pvfs_wire::msg::file::ReportSize;
 /// that says something new waits for its end (the write may have missed it), and then finds another epoch.
 ///
 /// # Errors
-/// `EINVAL` not a regular file; `EFBIG`; `ESTALE` the inode is gone.
+/// `EINVAL` not a regular file, or no time; `EFBIG`; `ESTALE` the inode is gone.
 pub fn report_size(txn: &mut impl WriteTxn, req: &ReportSize, env: &OpEnv) -> Result<Outcome<Stat>> {
     let mut inode = inode::load(txn, req.ino)?;
     if inode.kind != FileKind::File {
@@ -18,6 +18,11 @@ pub fn report_size(txn: &mut impl WriteTxn, req: &ReportSize, env: &OpEnv) -> Re
     }
     if req.size > limits::FILE_BYTES_MAX {
         return Err(MetaError::SizeTooBig { size: req.size });
+    }
+    if let Some(mtime) = req.mtime
+        && mtime.nanos >= 1_000_000_000
+    {
+        return Err(MetaError::BadTime { nanos: mtime.nanos });
     }
     let says_something = req.size > inode.size || req.mtime.is_some();
     if says_something && let Some(intent) = intent::find(txn, req.ino)? {

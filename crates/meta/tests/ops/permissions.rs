@@ -99,6 +99,9 @@ fn times_are_set_to_the_mgrs_now_or_to_named_ones() {
     done(w.set(file, named.clone()).expect("root may"));
     assert_eq!((w.attr(file).atime, w.attr(file).ctime), (at, w.now()));
     assert_eq!(errno(w.as_user(user(5), |w| w.set(file, named))), Errno::EPERM);
+    let none = Timestamp { secs: 0, nanos: 1_000_000_000 };
+    let no_time = SetAttr { mtime: Some(SetTime::At(none)), ..SetAttr::default() };
+    assert_eq!(errno(w.set(file, no_time)), Errno::EINVAL);
     let now = SetAttr { atime: Some(SetTime::Now), mtime: Some(SetTime::Now), ..SetAttr::default() };
     done(w.as_user(user(5), |w| w.set(file, now.clone())).expect("may write"));
     assert_eq!((w.attr(file).atime, w.attr(file).mtime), (w.now(), w.now()));

@@ -23,6 +23,14 @@ fn the_same_open_gives_the_same_session() {
 }
 
 #[test]
+fn a_label_is_kept_as_far_as_people_read() {
+    let w = World::new();
+    let req = OpenSession { client: [8; 16], incarnation: 1, label: "ü".repeat(1000) };
+    let id = w.run(|txn, env| session::open(txn, &req, env.now)).expect("opens");
+    assert_eq!(w.read(|txn| session::load(txn, id)).expect("is there").label, "ü".repeat(200));
+}
+
+#[test]
 fn a_new_incarnation_takes_the_place_of_the_old_and_a_late_copy_finds_nothing() {
     let w = World::new();
     let old = open(&w, 1).expect("opens");

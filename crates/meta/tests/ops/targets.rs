@@ -1,9 +1,9 @@
 //! Targets, iodtabs and formatting.
 
-use crate::world::{ROOT, TARGETS, World, done, target_uuids};
+use crate::world::{ROOT, TARGETS, World, done, errno, target_uuids};
 use pvfs_kv::{Engine, MemEngine, Overlay};
 use pvfs_meta::{MetaError, iodtab, superblock, target};
-use pvfs_types::{Cred, FsId, IodtabGen, TargetId, TargetUuid, Timestamp};
+use pvfs_types::{Cred, Errno, FsId, IodtabGen, TargetId, TargetUuid, Timestamp};
 use pvfs_wire::msg::namespace::Create;
 
 #[test]
@@ -60,7 +60,9 @@ fn a_store_is_formatted_once_and_used_only_then() {
 
 #[test]
 fn without_targets_no_file_is_made() {
-    let w = World::new();
-    let error = MetaError::NoTargets;
-    assert_eq!(w.run::<()>(|_, _| Err(error)).map_err(|e| e.errno()), Err(pvfs_types::Errno::ENOSPC));
+    let w = World::with_targets(0);
+    assert_eq!(errno(w.try_file(ROOT, "a", 0o644)), Errno::ENOSPC);
+    w.dir(ROOT, "d");
+    w.run(|txn, _| target::join(txn, &target_uuids(1))).expect("joins");
+    assert_eq!(w.attr(w.file(ROOT, "a")).dist.map(|d| d.pcount), Some(1));
 }

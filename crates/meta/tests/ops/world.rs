@@ -73,6 +73,10 @@ pub fn target_uuids(count: u16) -> Vec<TargetUuid> {
 impl World {
     /// The root directory is open to everybody.
     pub fn new() -> World {
+        World::with_targets(TARGETS)
+    }
+
+    pub fn with_targets(count: u16) -> World {
         let mut world = World {
             engine: MemEngine::new(),
             session: SessionId(0),
@@ -83,7 +87,7 @@ impl World {
         };
         world
             .run(|txn, env| {
-                superblock::init(txn, FsId([9; 16]), &target_uuids(TARGETS), &Cred::root(), env.now)
+                superblock::init(txn, FsId([9; 16]), &target_uuids(count), &Cred::root(), env.now)
             })
             .expect("formats");
         world.session = world.open_session(1);
