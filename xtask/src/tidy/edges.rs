@@ -33,10 +33,10 @@ pub fn check(root: &Path) -> Result<Vec<String>, String> {
             findings.push(format!("crate `{name}` uses {uses:?}, ARCHITECTURE.md says {:?}", row.uses));
         }
         findings.extend(upward(&name, row, &uses, &table));
-        // Tests may use the dev layer too, which stands apart.
-        let dev = used(package, &Value::from("dev"));
-        let below: Vec<String> = dev.into_iter().filter(|other| other != "testkit" && *other != name).collect();
-        findings.extend(upward(&name, row, &below, &table));
+        // Tests may also use crates beside their own, and the kit made for tests.
+        let tested_with = used(package, &Value::from("dev"));
+        let others: Vec<String> = tested_with.into_iter().filter(|other| other != "testkit").collect();
+        findings.extend(upward(&name, &Row { layer: row.layer + 1, uses: Vec::new() }, &others, &table));
     }
     for name in table.keys() {
         if !packages.iter().any(|package| short(package["name"].as_str().unwrap_or_default()) == *name) {
