@@ -5,6 +5,7 @@ use crate::{
     client::{Core, Tasks},
     error::Result,
     inode::{Inode, OpenCount},
+    session::Reserved,
 };
 use pvfs_types::{Attr, Cred, Errno, Ino, LayoutHint, Name};
 use pvfs_wire::{
@@ -132,8 +133,9 @@ impl Client {
         }
         let (core, tasks, cred, name) =
             (Arc::clone(&self.core), Arc::clone(&self.tasks), cred.clone(), name.clone());
+        let reserved = core.reserve().await?;
         let work = Arc::clone(&core);
-        core.finish(async move { work.create_here(tasks, &cred, dir, name, options).await }).await
+        core.finish(async move { work.create_here(tasks, reserved, &cred, (dir, name), options).await }).await
     }
 }
 
@@ -176,9 +178,9 @@ impl Core {
     async fn create_here(
         self: &Arc<Self>,
         tasks: Arc<Tasks>,
+        reserved: Reserved,
         cred: &Cred,
-        dir: Ino,
-        name: Name,
+        (dir, name): (Ino, Name),
         options: CreateOptions,
     ) -> Result<Created> {
         let CreateOptions { access, mode, exclusive, truncate, layout } = options;
@@ -195,7 +197,7 @@ impl Core {
             truncate,
             layout,
         };
-        let made = self.mutate_here(cred, make).await?;
+        let made = self.mutate_in(reserved, cred, make).await?;
         let count = OpenCount::new(self, made.entry.attr.ino, access);
         drop(under_way);
         let inode = Arc::clone(&count.inode);

@@ -12,7 +12,7 @@ use crate::{
     inode::Inode,
     orphans::Orphans,
     retry::{Action, Tries},
-    slots::Slots,
+    slots::{Slot, Slots},
 };
 use pvfs_env::BoxFuture;
 use pvfs_net::{CallError, NetError, Peer};
@@ -45,6 +45,12 @@ pub(crate) struct Standing {
     pub id: SessionId,
     incarnation: u64,
     pub slots: Arc<Slots>,
+}
+
+/// A slot of a session, for one request.
+pub(crate) struct Reserved {
+    session: SessionId,
+    slot: Slot,
 }
 
 /// The current session and what hangs on it.
@@ -247,15 +253,16 @@ impl Core {
             .await
     }
 
-    /// Has the mgr change something, once. Dropped, the request is brought to its end in the background: only its
-    /// answer is lost.
+    /// Has the mgr change something, once. Dropped before a slot was free, it does nothing; after that, the request is
+    /// brought to its end in the background, and only its answer is lost.
     pub async fn mutate<R: Request>(
         self: &Arc<Self>,
         cred: &Cred,
         make: impl Fn(Mutator) -> R + Send + Sync + 'static,
     ) -> Result<R::Reply> {
+        let reserved = self.reserve().await?;
         let (core, cred) = (Arc::clone(self), cred.clone());
-        self.finish(async move { core.mutate_here(&cred, make).await }).await
+        self.finish(async move { core.mutate_in(reserved, &cred, make).await }).await
     }
 
     /// As [`Core::mutate`], but must not be dropped before its end (that would cost a slot).
@@ -264,25 +271,44 @@ impl Core {
         cred: &Cred,
         make: impl Fn(Mutator) -> R,
     ) -> Result<R::Reply> {
-        let mut tries = Tries::default();
+        self.mutate_in(self.reserve().await?, cred, make).await
+    }
+
+    /// Waits for a slot.
+    pub async fn reserve(&self) -> Result<Reserved> {
         loop {
-            let standing = self.session.standing();
-            // Else the session ended while this waited: the next round finds its successor.
-            let Ok(mut slot) = standing.slots.acquire().await else { continue };
-            let by =
-                Mutator { session: standing.id, slot: slot.number(), seq: slot.seq(), cred: sendable(cred) };
-            let request = make(by);
-            slot.sent();
-            match self.mgr.call(&request).await {
-                Ok(reply) => {
-                    slot.answered();
-                    return Ok(reply);
-                }
-                Err(refusal) => {
-                    slot.answered();
-                    self.mend(standing.id, &mut tries, refused::<R>, refusal).await?;
-                }
+            if *self.closed.borrow() {
+                return Err(ClientError::ShutDown);
             }
+            let session = self.session.standing();
+            // Else the session ended while this waited: the next round finds its successor.
+            if let Ok(slot) = session.slots.acquire().await {
+                return Ok(Reserved { session: session.id, slot });
+            }
+        }
+    }
+
+    /// As [`Core::mutate_here`], in a slot that was waited for already.
+    pub async fn mutate_in<R: Request>(
+        self: &Arc<Self>,
+        reserved: Reserved,
+        cred: &Cred,
+        make: impl Fn(Mutator) -> R,
+    ) -> Result<R::Reply> {
+        let mut tries = Tries::default();
+        let mut next = reserved;
+        loop {
+            let Reserved { session, mut slot } = next;
+            let request =
+                make(Mutator { session, slot: slot.number(), seq: slot.seq(), cred: sendable(cred) });
+            slot.sent();
+            let answer = self.mgr.call(&request).await;
+            slot.answered();
+            match answer {
+                Ok(reply) => return Ok(reply),
+                Err(refusal) => self.mend(session, &mut tries, refused::<R>, refusal).await?,
+            }
+            next = self.reserve().await?;
         }
     }
 
