@@ -20,9 +20,18 @@ cargo xtask COMMAND
   licences         every dependency's licence is one that deny.toml allows
   deps             installs the Debian packages that the tests need (as root; else names them)
   fuzz [SECS]      runs each fuzz target for SECS seconds (default 60) on mutations of its seeds
-  real-programs    cp, tar, git, cargo and sqlite3 on a mount, contents compared
+  real-programs [PVFS]
+                   cp, tar, git, cargo and sqlite3 on a mount, contents compared; with a binary that is there
+                   instead of a fresh release build
 
 A test's name, or a part of it, runs alone with `cargo nextest run NAME`.";
+
+/// One of CI's steps by itself: leaves nothing behind either.
+fn alone(step: impl FnOnce() -> run::Outcome) -> run::Outcome {
+    let outcome = step();
+    let left = leftovers::check_and_clean();
+    outcome.and(left)
+}
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -37,7 +46,8 @@ fn main() -> ExitCode {
             Ok(secs) => ci::fuzz(secs),
             Err(_) => Err(format!("`{secs}` is no number of seconds")),
         },
-        ["real-programs"] => real_programs::build_and_run(),
+        ["real-programs"] => alone(real_programs::build_and_run),
+        ["real-programs", pvfs] => alone(|| real_programs::run_with(pvfs.as_ref())),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             Ok(())

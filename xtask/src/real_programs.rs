@@ -18,10 +18,15 @@ const PROGRAM_WITHIN: Duration = Duration::from_mins(15);
 
 /// Builds the binary, runs all programs on a fresh file system, leaves nothing behind.
 pub fn build_and_run() -> Outcome {
+    run::run(&mut run::command("cargo build --quiet --release --locked --package pvfs-cli --bin pvfs"))?;
+    run_with(&run::target_dir().join("release/pvfs"))
+}
+
+/// The same with a binary that is there.
+pub fn run_with(pvfs: &Path) -> Outcome {
     deps::install_missing()?;
     leftovers::prepare()?;
-    run::run(&mut run::command("cargo build --quiet --release --locked --package pvfs-cli --bin pvfs"))?;
-    let cluster = Cluster::new(&run::target_dir().join("release/pvfs"))?;
+    let cluster = Cluster::new(pvfs)?;
     let outcome = cluster.up().and_then(|()| programs(&cluster));
     // Also after a failure: stopping may fail as well, but the first error is the one to see.
     let down = cluster.down();
@@ -129,9 +134,11 @@ fn copy(c: &Cluster) -> Outcome {
     for part in ["crates", "docs", "fuzz", "xtask", "Cargo.lock", "Cargo.toml"] {
         run::run(run::command("cp -a").arg(root.join(part)).arg(&tree))?;
     }
-    let built = run::target_dir().join("release");
-    for part in ["pvfs", "build", ".fingerprint"] {
-        run::run(run::command("cp -a").arg(built.join(part)).arg(&tree))?;
+    let built = c.pvfs.parent().unwrap_or(&root);
+    for part in ["pvfs", "build", ".fingerprint"].map(|part| built.join(part)) {
+        if part.exists() {
+            run::run(run::command("cp -a").arg(part).arg(&tree))?;
+        }
     }
     c.run("cp -a %/tree @/tree")?;
     c.run("diff -r --no-dereference %/tree @/tree")
