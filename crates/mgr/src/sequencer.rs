@@ -12,13 +12,16 @@ use pvfs_wire::{Refusal, Status, msg::session::Mutator};
 use std::{
     sync::{Arc, mpsc},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::sync::{oneshot, watch};
 use tracing::error;
 
 /// Most jobs one commit serves.
 const BATCH_JOBS_MAX: usize = 1024;
+
+/// The longest wait for callers to come back; see [`gather`].
+const GATHER_MAX: Duration = Duration::from_micros(500);
 
 /// A batch's changes over the snapshot that it began with.
 pub type Batch<'a> = Overlay<'a, dyn Read + 'a>;
@@ -292,26 +295,60 @@ impl Sequencer {
 
 fn work_off(queue: &mpsc::Receiver<Message>, parts: &Parts) {
     let counters = Counters::new(&parts.metrics);
+    let mut pace = Pace::default();
     let mut stopping = false;
     while !stopping {
-        let Ok(first) = queue.recv() else { return };
         let mut jobs = Vec::new();
-        for message in std::iter::once(first).chain(queue.try_iter()) {
-            match message {
-                Message::Job(job) => jobs.push(job),
-                Message::Stop => stopping = true,
-            }
-            if stopping || jobs.len() == BATCH_JOBS_MAX {
-                break;
-            }
-        }
+        stopping = gather(queue, &mut jobs, &pace);
         let env = OpEnv { now: Timestamp::from_system(parts.clock.wall()), placement: &*parts.placement };
-        let started = Instant::now();
-        counters.batches.inc();
-        counters.jobs.add(jobs.len() as u64);
+        let (started, count) = (Instant::now(), jobs.len());
         run_batch(&*parts.engine, jobs, &env);
-        counters.microseconds.add(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
+        pace = Pace { answered: count, took: started.elapsed() };
+        counters.batches.inc();
+        counters.jobs.add(count as u64);
+        counters.microseconds.add(u64::try_from(pace.took.as_micros()).unwrap_or(u64::MAX));
     }
+}
+
+/// How the last batch went.
+#[derive(Default)]
+struct Pace {
+    answered: usize,
+    took: Duration,
+}
+
+/// Takes the next batch's jobs off the queue. Gives whether to stop after them.
+///
+/// What came during the last commit would go alone, and those who have just been answered would miss it: callers
+/// would fall into two groups, and each commit would serve one of them. So where some wait already, the answered
+/// ones get a moment to come back, a fraction of what a commit takes. A lone caller never waits.
+fn gather(queue: &mpsc::Receiver<Message>, jobs: &mut Vec<Box<dyn Job>>, pace: &Pace) -> bool {
+    let Ok(first) = queue.try_recv() else { return queue.recv().is_ok_and(|first| take(queue, jobs, first)) };
+    if take(queue, jobs, first) {
+        return true;
+    }
+    let expected = (jobs.len() + pace.answered).min(BATCH_JOBS_MAX);
+    let deadline = Instant::now() + (pace.took / 4).min(GATHER_MAX);
+    while jobs.len() < expected {
+        let Ok(next) = queue.recv_timeout(deadline.saturating_duration_since(Instant::now())) else { break };
+        if take(queue, jobs, next) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Takes `first` and what is queued behind it. Gives whether it is to stop after them.
+fn take(queue: &mpsc::Receiver<Message>, jobs: &mut Vec<Box<dyn Job>>, first: Message) -> bool {
+    let mut next = Some(first);
+    while let Some(message) = next {
+        match message {
+            Message::Job(job) => jobs.push(job),
+            Message::Stop => return true,
+        }
+        next = if jobs.len() < BATCH_JOBS_MAX { queue.try_recv().ok() } else { None };
+    }
+    false
 }
 
 struct Counters {

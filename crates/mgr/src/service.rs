@@ -180,7 +180,7 @@ fn read<T: minicbor::Encode<()>>(
 }
 
 fn check_session(mgr: &Mgr, session: SessionId) -> Result<(), Refusal> {
-    if mgr.sessions.is_known(session) { Ok(()) } else { Err(session_ops::unknown(session)) }
+    if mgr.sessions.hear(session, mgr.time.now_ms()) { Ok(()) } else { Err(session_ops::unknown(session)) }
 }
 
 /// Makes a change that waits for nothing but the store.

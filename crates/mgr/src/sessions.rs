@@ -11,7 +11,10 @@ use std::{
 /// One session's standing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
+    /// The end of the last lease that it was given.
     pub lease_until_ms: u64,
+    /// Until when it counts as alive: its lease, or as long after it was last heard.
+    pub alive_until_ms: u64,
     /// It has held every orphan up to this number against its open files.
     pub orphans_seen: u64,
     pub heard_ms: u64,
@@ -21,7 +24,12 @@ pub struct Standing {
 
 impl Standing {
     pub fn has_run_out(&self, now_ms: u64) -> bool {
-        self.lease_until_ms <= now_ms
+        self.alive_until_ms <= now_ms
+    }
+
+    fn hear(&mut self, now_ms: u64, lease_ms: u64) {
+        self.heard_ms = self.heard_ms.max(now_ms);
+        self.alive_until_ms = self.alive_until_ms.max(now_ms + lease_ms);
     }
 }
 
@@ -62,12 +70,13 @@ impl Sessions {
         let mut table = self.table();
         let standing = table.standings.entry(session).or_insert_with(|| Standing {
             lease_until_ms,
+            alive_until_ms: lease_until_ms,
             orphans_seen,
             heard_ms: now_ms,
             label: label.to_owned(),
         });
         standing.lease_until_ms = standing.lease_until_ms.max(lease_until_ms);
-        standing.heard_ms = now_ms;
+        standing.hear(now_ms, self.lease_ms);
         standing.lease_until_ms
     }
 
@@ -76,7 +85,7 @@ impl Sessions {
         let mut table = self.table();
         let standing = table.standings.get_mut(&session)?;
         standing.lease_until_ms = standing.lease_until_ms.max(now_ms + self.lease_ms);
-        standing.heard_ms = now_ms;
+        standing.hear(now_ms, self.lease_ms);
         Some(standing.lease_until_ms)
     }
 
@@ -88,6 +97,14 @@ impl Sessions {
         let news = orphans_seen > standing.orphans_seen;
         standing.orphans_seen = standing.orphans_seen.max(orphans_seen);
         news
+    }
+
+    /// The session asked for something: it is not silent, even where its keep-alives are late. Gives whether it is
+    /// known.
+    pub fn hear(&self, session: SessionId, now_ms: u64) -> bool {
+        let mut table = self.table();
+        let standing = table.standings.get_mut(&session);
+        standing.map(|standing| standing.hear(now_ms, self.lease_ms)).is_some()
     }
 
     pub fn is_known(&self, session: SessionId) -> bool {
@@ -142,10 +159,10 @@ impl Sessions {
         table.standings.iter().filter(|(_, standing)| run_out_behind(standing)).map(|(id, _)| *id).collect()
     }
 
-    /// When the first lease that is still good will run out.
-    pub fn next_lease_end_ms(&self, now_ms: u64) -> Option<u64> {
+    /// When the first of the sessions that are alive will have run out.
+    pub fn next_end_ms(&self, now_ms: u64) -> Option<u64> {
         let table = self.table();
-        table.standings.values().map(|s| s.lease_until_ms).filter(|&until_ms| until_ms > now_ms).min()
+        table.standings.values().map(|s| s.alive_until_ms).filter(|&until_ms| until_ms > now_ms).min()
     }
 }
 
@@ -167,6 +184,17 @@ mod tests {
         assert!(!sessions.is_known(ONE));
         assert_eq!(sessions.renew(ONE, 141), None, "it cannot come back");
         assert_eq!(sessions.expelled_until_ms(), 140);
+    }
+
+    #[test]
+    fn a_session_whose_keep_alives_are_late_is_not_expelled_while_it_is_heard() {
+        let sessions = Sessions::new(30, 0);
+        sessions.admit(ONE, "one", 0, 0);
+        assert!(sessions.hear(ONE, 20));
+        assert_eq!(sessions.expel(ONE, 49), None);
+        assert_eq!(sessions.find(ONE).map(|s| s.lease_until_ms), Some(30), "its lease is what it was told");
+        assert!(sessions.expel(ONE, 50).is_some());
+        assert!(!sessions.hear(ONE, 50));
     }
 
     #[test]
@@ -198,12 +226,12 @@ mod tests {
     }
 
     #[test]
-    fn the_next_lease_end_is_of_a_lease_still_good() {
+    fn the_next_end_is_of_a_session_still_alive() {
         let sessions = Sessions::new(30, 0);
         sessions.admit(ONE, "one", 0, 0);
         sessions.admit(TWO, "two", 0, 10);
-        assert_eq!(sessions.next_lease_end_ms(5), Some(30));
-        assert_eq!(sessions.next_lease_end_ms(30), Some(40));
-        assert_eq!(sessions.next_lease_end_ms(40), None);
+        assert_eq!(sessions.next_end_ms(5), Some(30));
+        assert_eq!(sessions.next_end_ms(30), Some(40));
+        assert_eq!(sessions.next_end_ms(40), None);
     }
 }

@@ -32,7 +32,7 @@ pub async fn keep_high_water(mgr: Arc<Mgr>) {
 pub async fn watch_leases(mgr: Arc<Mgr>) {
     let idle = Duration::from_millis(mgr.sessions.lease_ms());
     loop {
-        match mgr.sessions.next_lease_end_ms(mgr.time.now_ms()) {
+        match mgr.sessions.next_end_ms(mgr.time.now_ms()) {
             Some(end_ms) => {
                 sleep_until(mgr.time.instant(end_ms).max(Instant::now() + RETRY_PAUSE)).await;
                 mgr.wakes.reaper.notify_one();
