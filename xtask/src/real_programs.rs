@@ -156,12 +156,12 @@ fn tar(c: &Cluster) -> Outcome {
 }
 
 fn git(c: &Cluster) -> Outcome {
-    let clone = format!("git clone --quiet --no-hardlinks {} @/clone", run::root().display());
+    let clone = format!("git clone --quiet --no-local {} @/clone", run::root().display());
     c.run(&clone)?;
-    c.run("git -C @/clone fsck --full --strict --no-progress")?;
+    c.run("git -C @/clone fsck --full --strict --no-progress --no-dangling")?;
     c.run("git -C @/clone diff --quiet HEAD")?;
     c.run("git -C @/clone gc --quiet")?;
-    c.run("git -C @/clone fsck --full --strict --no-progress")
+    c.run("git -C @/clone fsck --full --strict --no-progress --no-dangling")
 }
 
 fn sqlite(c: &Cluster) -> Outcome {
@@ -198,7 +198,7 @@ fn restart(c: &Cluster) -> Outcome {
     c.down()?;
     c.up()?;
     c.run("diff -r --no-dereference %/tree @/tree")?;
-    c.run("git -C @/clone fsck --full --strict --no-progress")?;
+    c.run("git -C @/clone fsck --full --strict --no-progress --no-dangling")?;
     c.run("rm -r @/tree @/clone @/test.db")
 }
 
