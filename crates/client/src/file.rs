@@ -299,10 +299,10 @@ impl File {
     /// tells the holes from the end.
     async fn read_plan(&self, plan: &[SlotRequest], total: u64) -> Result<Found> {
         loop {
-            let size_before = self.inode.with(|state| state.size);
+            let (size_before, epoch) = self.inode.with(|state| (state.size, state.size_epoch));
             let (data_gen, answers) = io::read(&self.core, &self.inode, plan).await?;
             let Gathered { buffer, gaps, size_min } = self.gather(plan, &answers, total)?;
-            self.inode.with(|state| state.found(data_gen, size_min));
+            self.inode.with(|state| state.found(data_gen, epoch, size_min));
             if gaps.is_empty() {
                 return Ok(Found { buffer, end_of_file: None });
             }

@@ -262,9 +262,10 @@ impl State {
         self.attr_at = Some(Instant::now());
     }
 
-    /// Bytes were found that prove the file of `data_gen` to reach to `size` at least.
-    pub fn found(&mut self, data_gen: DataGen, size: u64) {
-        if data_gen == self.data_gen {
+    /// Bytes were found that prove the file of `data_gen` to reach to `size` at least; they were asked for under
+    /// `size_epoch`, so a truncation that became known since may have taken them.
+    pub fn found(&mut self, data_gen: DataGen, size_epoch: u32, size: u64) {
+        if (data_gen, size_epoch) == (self.data_gen, self.size_epoch) {
             self.size = self.size.max(size);
         }
     }

@@ -6,12 +6,12 @@
 
 use crate::{
     ClientError,
+    calls::{pause_after, refused},
     client::Core,
     error::Result,
     inode::{Inode, WriteInFlight},
     plan::SlotRequest,
     retry::{Action, Tries},
-    session::{pause_after, refused},
 };
 use bytes::Bytes;
 use futures_util::future::join_all;

@@ -30,6 +30,7 @@
 //! [`Client::status`] tells what is being waited for. To bound a wait, drop the future (`tokio::time::timeout`).
 //! [`ClientError::errno`] gives the number that a POSIX program would see.
 
+mod calls;
 mod client;
 mod config;
 mod error;

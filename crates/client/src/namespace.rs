@@ -118,7 +118,7 @@ impl Client {
 
     /// Space and inodes of the whole file system.
     pub async fn statfs(&self) -> Result<FsUsage> {
-        self.core.mgr.call(&StatFs {}).await.map_err(crate::session::refused::<StatFs>)
+        self.core.mgr.call(&StatFs {}).await.map_err(crate::calls::refused::<StatFs>)
     }
 
     /// `access(2)`: may `cred` do all of `mask` (bits of [`pvfs_types::mode`])?

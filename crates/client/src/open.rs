@@ -2,10 +2,10 @@
 
 use crate::{
     Client, ClientError, File,
+    calls::Reserved,
     client::{Core, Tasks},
     error::Result,
     inode::{Inode, OpenCount},
-    session::Reserved,
 };
 use pvfs_types::{Attr, Cred, Errno, Ino, LayoutHint, Name};
 use pvfs_wire::{

@@ -93,7 +93,7 @@ fn huge_ranges_are_cut_to_payloads() {
 
 #[test]
 fn a_list_of_more_pieces_than_a_request_may_carry_is_split() {
-    let ranges = (0..limits::PIECES_MAX as u64 + 1).map(|n| (LogicalOffset(2 * n), 1));
+    let ranges = (0..=limits::PIECES_MAX as u64).map(|n| (LogicalOffset(2 * n), 1));
     let plan = list(&dist(1, 1 << 20), ranges);
     assert_eq!(plan.iter().map(|request| request.parts.len()).collect::<Vec<_>>(), [limits::PIECES_MAX, 1]);
 }

@@ -3,11 +3,11 @@
 
 use crate::{
     ClientError,
+    calls::{pause_after, refused},
     client::Core,
     error::Result,
     inode::Inode,
     retry::{Action, Tries},
-    session::{pause_after, refused},
 };
 use futures_util::future::join_all;
 use pvfs_types::{Attr, Cred, DataGen, Distribution, Errno, FileKind, Ino, ObjectId, Slot, Timestamp};
@@ -151,11 +151,12 @@ impl Core {
 
     /// Asks the targets how far the file reaches, if this client cannot know.
     async fn settle_doubts(&self, inode: &Inode) -> Result<()> {
-        let (doubts, dist, data_gen) = inode.with(|state| (state.doubts(), state.dist, state.data_gen));
+        let (doubts, dist, data_gen, epoch) =
+            inode.with(|state| (state.doubts(), state.dist, state.data_gen, state.size_epoch));
         if let (Some(doubts), Some(dist)) = (doubts, dist) {
             let extent = self.extent(inode.ino, data_gen, dist).await?;
             inode.with(|state| {
-                state.found(data_gen, extent.size);
+                state.found(data_gen, epoch, extent.size);
                 state.settle(doubts);
             });
         }

@@ -4,9 +4,9 @@
 //! one. A call that waits for an iod moves on to the target's new address as soon as it is known.
 
 use crate::{
+    calls::{refused, shut_down},
     client::Core,
     error::Result,
-    session::{refused, shut_down},
 };
 use bytes::Bytes;
 use pvfs_net::{Dialer, Peer};

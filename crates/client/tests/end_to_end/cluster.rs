@@ -214,16 +214,13 @@ fn sent(client: &Client) -> (u64, u64) {
 }
 
 /// Waits until `condition` holds.
-#[track_caller]
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) -> impl Future<Output = ()> {
-    async move {
-        let all = async {
-            while !condition() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, all).await.unwrap_or_else(|_| panic!("never: {what}"));
-    }
+pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let all = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 /// Fails instead of hanging.

@@ -254,6 +254,6 @@ async fn a_client_that_was_shut_down_says_so() {
     let cluster = Cluster::start(1).await;
     let client = cluster.client().await;
     client.shutdown().await.unwrap();
-    let error = in_time(client.mkdir(&ROOT, Ino::ROOT, &name("d"), 0o755)).await.err().expect("shut down");
+    let error = in_time(client.mkdir(&ROOT, Ino::ROOT, &name("d"), 0o755)).await.expect_err("shut down");
     assert!(matches!(error, ClientError::ShutDown), "{error}");
 }

@@ -1,5 +1,7 @@
 //! The client against a real mgr and real iods, all in this process, over loopback.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 mod cluster;
 mod data;
 mod faults;

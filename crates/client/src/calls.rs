@@ -1,0 +1,177 @@
+//! Requests to the mgr: questions, and changes that are made exactly once, each sent until it is answered.
+
+use crate::{
+    ClientError,
+    client::Core,
+    error::Result,
+    retry::{Action, Tries},
+    slots::Slot,
+};
+use pvfs_types::{Cred, SessionId, limits};
+use pvfs_wire::{
+    Refusal, Request, Status,
+    msg::session::{Caller, Mutator},
+};
+use std::{future::Future, sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+/// A slot of a session, for one request.
+pub(crate) struct Reserved {
+    session: SessionId,
+    slot: Slot,
+}
+
+/// The error of a request that was refused for good.
+pub(crate) fn refused<R: Request>(refusal: Refusal) -> ClientError {
+    match refusal.status {
+        Status::Errno(errno) => ClientError::Refused { op: R::OP, errno, text: refusal.text },
+        status => ClientError::Rejected { op: R::OP, status, text: refusal.text },
+    }
+}
+
+/// `cred` as it is sent: with as many groups as a message may hold.
+fn sendable(cred: &Cred) -> Cred {
+    let groups = cred.groups.iter().copied().take(limits::GROUPS_SENT_MAX).collect();
+    Cred { uid: cred.uid, gid: cred.gid, groups }
+}
+
+/// The pause after the `n`th refusal in a row that only waiting mends.
+pub(crate) fn pause_after(n: u32) -> Duration {
+    Duration::from_millis(5).saturating_mul(1 << n.min(8)).min(Duration::from_secs(1))
+}
+
+/// Waits until the client is shut down.
+pub(crate) async fn shut_down(closed: &mut watch::Receiver<bool>) {
+    // A vanished sender means that nobody is left to work for.
+    let _ = closed.wait_for(|closed| *closed).await;
+}
+
+impl Core {
+    /// Asks the mgr something that changes nothing.
+    pub async fn ask<R: Request>(
+        self: &Arc<Self>,
+        cred: &Cred,
+        make: impl Fn(Caller) -> R,
+    ) -> Result<R::Reply> {
+        let mut tries = Tries::default();
+        loop {
+            let session = self.session.standing().id;
+            match self.mgr.call(&make(Caller { session, cred: sendable(cred) })).await {
+                Ok(reply) => return Ok(reply),
+                Err(refusal) => self.mend(session, &mut tries, refused::<R>, refusal).await?,
+            }
+        }
+    }
+
+    /// As [`Core::ask`], for an open of a reader: it names a mutator but needs no slot.
+    pub async fn ask_without_slot<R: Request>(
+        self: &Arc<Self>,
+        cred: &Cred,
+        make: impl Fn(Mutator) -> R,
+    ) -> Result<R::Reply> {
+        self.ask(cred, |caller| make(Mutator { session: caller.session, slot: 0, seq: 0, cred: caller.cred }))
+            .await
+    }
+
+    /// Has the mgr change something, once. Dropped before a slot was free, it does nothing; after that, the request is
+    /// brought to its end in the background, and only its answer is lost.
+    pub async fn mutate<R: Request>(
+        self: &Arc<Self>,
+        cred: &Cred,
+        make: impl Fn(Mutator) -> R + Send + Sync + 'static,
+    ) -> Result<R::Reply> {
+        let reserved = self.reserve().await?;
+        let (core, cred) = (Arc::clone(self), cred.clone());
+        self.finish(async move { core.mutate_in(reserved, &cred, make).await }).await
+    }
+
+    /// As [`Core::mutate`], but must not be dropped before its end (that would cost a slot).
+    pub async fn mutate_here<R: Request>(
+        self: &Arc<Self>,
+        cred: &Cred,
+        make: impl Fn(Mutator) -> R,
+    ) -> Result<R::Reply> {
+        self.mutate_in(self.reserve().await?, cred, make).await
+    }
+
+    /// Waits for a slot.
+    pub async fn reserve(&self) -> Result<Reserved> {
+        loop {
+            if *self.closed.borrow() {
+                return Err(ClientError::ShutDown);
+            }
+            let session = self.session.standing();
+            // Else the session ended while this waited: the next round finds its successor.
+            if let Ok(slot) = session.slots.acquire().await {
+                return Ok(Reserved { session: session.id, slot });
+            }
+        }
+    }
+
+    /// As [`Core::mutate_here`], in a slot that was waited for already.
+    pub async fn mutate_in<R: Request>(
+        self: &Arc<Self>,
+        reserved: Reserved,
+        cred: &Cred,
+        make: impl Fn(Mutator) -> R,
+    ) -> Result<R::Reply> {
+        let mut tries = Tries::default();
+        let mut next = reserved;
+        loop {
+            let Reserved { session, mut slot } = next;
+            let request =
+                make(Mutator { session, slot: slot.number(), seq: slot.seq(), cred: sendable(cred) });
+            slot.sent();
+            let answer = self.mgr.call(&request).await;
+            slot.answered();
+            match answer {
+                Ok(reply) => return Ok(reply),
+                Err(refusal) => self.mend(session, &mut tries, refused::<R>, refusal).await?,
+            }
+            next = self.reserve().await?;
+        }
+    }
+
+    /// Runs `work` to its end, also when the caller gives up waiting; only [`crate::Client::shutdown`] ends it early.
+    pub async fn finish<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let mut closed = self.closed.subscribe();
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                result = work => result,
+                () = shut_down(&mut closed) => Err(ClientError::ShutDown),
+            }
+        });
+        match task.await {
+            Ok(result) => result,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(ClientError::ShutDown),
+            },
+        }
+    }
+
+    /// Does what a refusal by the mgr asks for before the request is sent again; or gives the error.
+    async fn mend(
+        self: &Arc<Self>,
+        session: SessionId,
+        tries: &mut Tries,
+        error: impl FnOnce(Refusal) -> ClientError,
+        refusal: Refusal,
+    ) -> Result<()> {
+        match tries.refused(refusal.status) {
+            Action::NewSession => self.renew_session(session).await,
+            Action::Later => {
+                tokio::time::sleep(pause_after(tries.waits)).await;
+                Ok(())
+            }
+            // The others are an iod's words.
+            Action::RenewLease | Action::FreshCapability | Action::RefreshTargets | Action::GiveUp => {
+                Err(error(refusal))
+            }
+        }
+    }
+}
