@@ -2,6 +2,7 @@
 
 use crate::{cmd, config::ConfigError, spec::SpecError, supervise::StartError};
 use pvfs_client::ClientError;
+use pvfs_types::Errno;
 use std::{io, path::PathBuf, process::ExitCode};
 
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +38,8 @@ pub enum CliError {
     Iod(#[from] pvfs_iod::IodError),
     #[error("{}: is a directory: copy it with -r", path.display())]
     NeedsRecursive { path: PathBuf },
+    #[error("{path}: is a directory: -r removes it with all that is in it")]
+    RemoveNeedsRecursive { path: String },
     #[error("{}: is not a directory", path.display())]
     NotADir { path: PathBuf },
     #[error("{}: is where the copy goes: a directory cannot be copied into itself", path.display())]
@@ -79,7 +82,7 @@ impl CliError {
     pub fn is_not_found(&self) -> bool {
         match self {
             CliError::Local { source, .. } => source.kind() == io::ErrorKind::NotFound,
-            CliError::Remote { source, .. } => source.errno() == pvfs_types::Errno::ENOENT,
+            CliError::Remote { source, .. } => source.errno() == Errno::ENOENT,
             _ => false,
         }
     }
@@ -103,15 +106,17 @@ impl CliError {
 }
 
 /// `No such file or directory`, without Rust's `(os error 2)`.
-fn io_text(error: &io::Error) -> String {
+pub fn io_text(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
-/// As `ls` and `rm` say it, with the daemon's own words where it has some.
+/// As `ls` and `rm` say it; with the daemon's own words where the errno leaves open what is meant.
 fn client_text(error: &ClientError) -> String {
     match error {
-        ClientError::Refused { errno, text, .. } if text.is_empty() => errno.text().to_owned(),
+        ClientError::Refused { errno, text, .. } if text.is_empty() || says_it_all(*errno) => {
+            errno.text().to_owned()
+        }
         ClientError::Refused { errno, text, .. } => format!("{}: {text}", errno.text()),
         ClientError::NotDirectory { .. }
         | ClientError::IsDirectory { .. }
@@ -119,4 +124,17 @@ fn client_text(error: &ClientError) -> String {
         | ClientError::SymlinkLoop { .. } => error.errno().text().to_owned(),
         other => other.to_string(),
     }
+}
+
+fn says_it_all(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::ENOENT
+            | Errno::EEXIST
+            | Errno::ENOTDIR
+            | Errno::EISDIR
+            | Errno::ENOTEMPTY
+            | Errno::EACCES
+            | Errno::ELOOP
+    )
 }

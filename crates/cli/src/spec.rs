@@ -126,17 +126,17 @@ mod tests {
         Spec::parse(OsStr::new(text)).map(|spec| (spec.mgr.join(","), spec.display()))
     }
 
-    fn ok(mgr: &str, path: &str) -> Result<(String, String), SpecError> {
-        Ok((mgr.into(), path.into()))
+    fn pair(mgr: &str, path: &str) -> (String, String) {
+        (mgr.into(), path.into())
     }
 
     #[test]
     fn a_path_names_its_cluster_or_leaves_it_open() {
-        assert_eq!(spec("/a/b"), ok("", "/a/b"));
-        assert_eq!(spec("pvfs:/a"), ok("", "/a"));
-        assert_eq!(spec("pvfs://h:1/a"), ok("h:1", "/a"));
-        assert_eq!(spec("pvfs://h:1,[::1]:2"), ok("h:1,[::1]:2", "/"));
-        assert_eq!(spec("pvfs://h,[::1]/a"), ok("h:7334,[::1]:7334", "/a"));
+        assert_eq!(spec("/a/b"), Ok(pair("", "/a/b")));
+        assert_eq!(spec("pvfs:/a"), Ok(pair("", "/a")));
+        assert_eq!(spec("pvfs://h:1/a"), Ok(pair("h:1", "/a")));
+        assert_eq!(spec("pvfs://h:1,[::1]:2"), Ok(pair("h:1,[::1]:2", "/")));
+        assert_eq!(spec("pvfs://h,[::1]/a"), Ok(pair("h:7334,[::1]:7334", "/a")));
     }
 
     #[test]

@@ -116,6 +116,17 @@ impl TestCluster {
         self.data_dir().join("cluster.toml")
     }
 
+    /// What clients prove to know: the contents of `cluster.key`.
+    pub fn cluster_secret(&self) -> [u8; 32] {
+        let text = std::fs::read_to_string(self.data_dir().join("cluster.key")).unwrap();
+        std::array::from_fn(|at| u8::from_str_radix(&text[at * 2..at * 2 + 2], 16).unwrap())
+    }
+
+    /// Names of all iods: `iod0`, …
+    pub fn iods(&self) -> impl Iterator<Item = &str> {
+        self.addrs.keys().map(String::as_str).filter(|name| name.starts_with("iod"))
+    }
+
     /// `host:port` of `mgr`, `iod0`, …
     #[track_caller]
     pub fn addr(&self, name: &str) -> &str {
@@ -218,7 +229,7 @@ impl TestCluster {
     /// Waits until the mgr says that every target is up.
     #[track_caller]
     pub fn wait_targets_up(&self) {
-        let iods = self.addrs.keys().filter(|name| name.starts_with("iod")).count();
+        let iods = self.iods().count();
         wait_until("all targets are up", Duration::from_secs(20), || {
             let out = self.run("status", ["--json"]);
             let Ok(json) = serde_json::from_slice::<serde_json::Value>(&out.stdout) else { return false };

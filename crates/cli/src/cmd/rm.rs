@@ -1,8 +1,7 @@
 //! `pvfs rm`: removes files and trees, many names at once.
 
 use crate::{args::Global, error::CliError, remote, remote::Remote, spec::Spec};
-use pvfs_client::ClientError;
-use pvfs_types::{Errno, FileKind, Ino, Name};
+use pvfs_types::{FileKind, Ino, Name};
 use std::{
     collections::VecDeque,
     sync::{
@@ -38,7 +37,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         let remove = Arc::new(Remove { remote, force: args.force, failed: AtomicBool::new(false) });
         for spec in &args.paths {
             let removed = remove.path(spec, args.recursive).await;
-            remove.told(spec.display(), removed);
+            remove.told(removed);
         }
         if remove.failed.load(Ordering::Relaxed) { Err(CliError::Told) } else { Ok(()) }
     })
@@ -59,16 +58,16 @@ struct Dir {
 }
 
 impl Remove {
-    async fn path(self: &Arc<Self>, spec: &Spec, recursive: bool) -> Result<(), ClientError> {
-        let (parent, name) = self.remote.parent(&spec.path).await?;
-        let attr = self.remote.client.lookup(&self.remote.cred, parent, &name).await?;
+    async fn path(self: &Arc<Self>, spec: &Spec, recursive: bool) -> Result<(), CliError> {
+        let wrong = || CliError::remote(spec.display());
+        let (client, cred) = (&self.remote.client, &self.remote.cred);
+        let (parent, name) = self.remote.parent(&spec.path).await.map_err(wrong())?;
+        let attr = client.lookup(cred, parent, &name).await.map_err(wrong())?;
         if attr.kind != FileKind::Dir {
-            return self.remote.client.unlink(&self.remote.cred, parent, &name).await;
+            return client.unlink(cred, parent, &name).await.map_err(wrong());
         }
         if !recursive {
-            return Err(ClientError::IsDirectory {
-                path: format!("{} (-r removes directories)", spec.display()),
-            });
+            return Err(CliError::RemoveNeedsRecursive { path: spec.display() });
         }
         self.tree(Dir { parent, name, ino: attr.ino, shown: spec.display() }).await;
         Ok(())
@@ -82,7 +81,7 @@ impl Remove {
         let mut running = JoinSet::new();
         while let Some(dir) = left.pop_front() {
             match client.readdir_all(cred, dir.ino, false).await {
-                Err(error) => self.told(dir.shown.clone(), Err(error)),
+                Err(error) => self.told(Err(CliError::remote(&dir.shown)(error))),
                 Ok(items) => {
                     for item in items {
                         let shown = format!("{}/{}", dir.shown.trim_end_matches('/'), item.name);
@@ -97,7 +96,7 @@ impl Remove {
                         running.spawn(async move {
                             let removed =
                                 remove.remote.client.unlink(&remove.remote.cred, parent, &item.name).await;
-                            remove.told(shown, removed);
+                            remove.told(removed.map_err(CliError::remote(shown)));
                         });
                     }
                 }
@@ -107,17 +106,17 @@ impl Remove {
         running.join_all().await;
         for dir in dirs.into_iter().rev() {
             let removed = client.rmdir(cred, dir.parent, &dir.name).await;
-            self.told(dir.shown, removed);
+            self.told(removed.map_err(CliError::remote(dir.shown)));
         }
     }
 
-    fn told(&self, shown: String, result: Result<(), ClientError>) {
+    fn told(&self, result: Result<(), CliError>) {
         match result {
             Ok(()) => {}
-            Err(error) if self.force && error.errno() == Errno::ENOENT => {}
+            Err(error) if self.force && error.is_not_found() => {}
             Err(error) => {
                 self.failed.store(true, Ordering::Relaxed);
-                eprintln!("pvfs rm: {}", CliError::remote(shown)(error));
+                eprintln!("pvfs rm: {error}");
             }
         }
     }

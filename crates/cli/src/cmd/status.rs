@@ -72,7 +72,8 @@ pub fn role_text(role: Role) -> &'static str {
 
 fn to_text(cluster: &Cluster, answers: &[Answer], targets: Option<&Targets>) -> String {
     let mut out = format!("File system {} ({})\n\n", cluster.fs, cluster.file.display());
-    let mut rows = vec![row!["DAEMON", "ADDRESS", "STATE", "UP SINCE", "UP FOR", "ANSWER", "VERSION", "PID"]];
+    let mut rows =
+        vec![row!["DAEMON", "ADDRESS", "STATE", "UP SINCE", "UP FOR", "ANSWER", "VERSION", "PID", ""]];
     for answer in answers {
         rows.push(match &answer.status {
             Ok(status) => row![
@@ -85,7 +86,7 @@ fn to_text(cluster: &Cluster, answers: &[Answer], targets: Option<&Targets>) -> 
                 status.version,
                 status.pid,
             ],
-            Err(reason) => row![role_text(answer.role), answer.addr, format!("DOWN: {reason}")],
+            Err(reason) => row![role_text(answer.role), answer.addr, "DOWN", "", "", "", "", "", reason],
         });
     }
     out += &show::table(&rows, &[]);

@@ -7,7 +7,7 @@ use crate::{
     cmd::format::dir_or_default,
     config::{Cluster, FoundBy},
     context::Context,
-    error::CliError,
+    error::{CliError, io_text},
     local,
     mountpoint::{self, MountPointError},
     row, running, runtime, show,
@@ -17,6 +17,7 @@ use crate::{
 use std::{
     ffi::OsString,
     io::{self, Read as _, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -75,7 +76,8 @@ pub enum UpError {
     #[error("{}: cannot take the lock of this directory: {source}", dir.display())]
     Lock { dir: PathBuf, source: io::Error },
     #[error(
-        "{name} cannot listen on {addr}: {source}: see what has the port with `ss -ltnp`, stop that, or choose other ports with --port N (the {count} daemons take N and those that follow)"
+        "{name} cannot listen on {addr}: {}: see what has the port with `ss -ltnp`, stop that, or choose other ports with --port N (the {count} daemons take N and those that follow)",
+        io_text(source)
     )]
     Port { name: String, addr: String, count: usize, source: io::Error },
     #[error(transparent)]
@@ -171,7 +173,7 @@ async fn up(args: &Args) -> Result<(), CliError> {
     if let Err(error) = context.store() {
         eprintln!("pvfs up: no context was left ({error}): use --cluster {}", cluster.file.display());
     }
-    let capacity = capacity(&cluster).await;
+    let capacity = capacity(&cluster);
     print!("{}", overview(&context, &cluster, &started, &capacity, begin.elapsed()));
     if args.detached {
         leave_terminal(&log.join("up.log")).map_err(|source| CliError::Runtime { source })?;
@@ -205,7 +207,8 @@ fn prepare_files(args: &Args, dir: &Path) -> Result<Cluster, CliError> {
     if file.exists() {
         let adapted = local::adapt(dir, args.iods, args.port)?;
         if adapted.iods_added > 0 {
-            println!("Added {} targets to {}.", adapted.iods_added, dir.display());
+            let noun = if adapted.iods_added == 1 { "target" } else { "targets" };
+            println!("Added {} {noun} to {}.", adapted.iods_added, dir.display());
         }
     } else {
         let iods = args.iods.unwrap_or(local::DEFAULT_IODS);
@@ -335,15 +338,18 @@ async fn wait_for_targets(cluster: &Cluster, log: &Path) -> Result<(), CliError>
     }
 }
 
-/// For people; unknown is no reason to fail.
-async fn capacity(cluster: &Cluster) -> String {
-    let Ok(asker) = Asker::new(cluster) else { return String::new() };
-    match first_mgr(cluster, async |mgr| asker.usage(mgr).await).await {
-        Ok((_, usage)) => {
-            format!("{} free of {}", unit::show_bytes(usage.bytes_free), unit::show_bytes(usage.bytes_total))
+/// For people. Targets on one disk share its room: it counts once.
+fn capacity(cluster: &Cluster) -> String {
+    let dirs = cluster.local.iter().flat_map(|local| &local.iod).flat_map(|iod| &iod.targets);
+    let mut disks = std::collections::HashMap::new();
+    for dir in dirs {
+        if let (Ok(meta), Ok(room)) = (std::fs::metadata(dir), rustix::fs::statvfs(dir)) {
+            disks.insert(meta.dev(), (room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize));
         }
-        Err(_) => "unknown".to_owned(),
     }
+    let (free, total) = disks.values().fold((0, 0), |sum, room| (sum.0 + room.0, sum.1 + room.1));
+    let noun = if disks.len() == 1 { "1 disk".to_owned() } else { format!("{} disks", disks.len()) };
+    format!("{} free of {} on {noun}", unit::show_bytes(free), unit::show_bytes(total))
 }
 
 /// What runs where, and what to try next.
@@ -375,16 +381,19 @@ fn overview(
         row!["Directory", context.dir.display()],
         row!["Logs", context.dir.join("log").display()],
     ];
-    let try_files = match &mount {
-        Some(dir) => format!("  cp -r . {dir}/        use it as any directory\n"),
-        None => "  pvfs put FILE /     copy a file into it\n".to_owned(),
-    };
+    let mut tries = vec![row!["  pvfs status", "how every daemon is"]];
+    tries.push(match &mount {
+        Some(dir) => row![format!("  cp -r . {dir}/"), "use it as any directory"],
+        None => row!["  pvfs put FILE /", "copy a file into it"],
+    });
+    tries.push(row!["  pvfs ls -l /", "look into it without a mount"]);
+    tries.push(row!["  pvfs down", "stop it (or Ctrl-C here)"]);
     format!(
-        "PVFS is up ({} ms).\n\n{}\n{}\nTry next:\n  pvfs status         how every daemon is\n{try_files}  pvfs ls -l /        look into it without a mount\n  pvfs down           stop it{}\n",
+        "PVFS is up ({} ms).\n\n{}\n{}\nTry next:\n{}",
         took.as_millis(),
         show::table(&rows, &[2]),
         show::table(&facts, &[]),
-        " (or Ctrl-C here)"
+        show::table(&tries, &[])
     )
 }
 
