@@ -16,8 +16,10 @@ use bytes::Bytes;
 use convert::{errno, file_attr, node};
 use fuser::{INodeNo, InitFlags, KernelConfig, Request};
 use plus::readdir_plus;
+use pvfs_env::{Counter, Metrics};
 use pvfs_types::{Errno, FileKind, SetAttr};
 use std::{
+    collections::HashMap,
     ffi::OsStr,
     future::Future,
     io,
@@ -46,7 +48,45 @@ pub struct Adapter<F> {
     /// A clone is in each job: its receiver ends when all are done.
     alive: mpsc::Sender<()>,
     notifier: Arc<OnceLock<fuser::Notifier>>,
+    requests: HashMap<&'static str, Counter>,
 }
+
+/// The operations that are counted, by the kernel's names for them.
+const OPS: [&str; 33] = [
+    "access",
+    "create",
+    "fallocate",
+    "flush",
+    "forget",
+    "fsync",
+    "fsyncdir",
+    "getattr",
+    "getxattr",
+    "link",
+    "listxattr",
+    "lookup",
+    "lseek",
+    "mkdir",
+    "mknod",
+    "open",
+    "opendir",
+    "read",
+    "readdir",
+    "readdirplus",
+    "readlink",
+    "release",
+    "releasedir",
+    "removexattr",
+    "rename",
+    "rmdir",
+    "setattr",
+    "setxattr",
+    "statfs",
+    "symlink",
+    "unlink",
+    "write",
+    "copy_file_range",
+];
 
 impl<F: Filesystem> Adapter<F> {
     /// `notifier` is to be set before the session runs. The receiver that comes with `alive` ends when the session and
@@ -57,17 +97,32 @@ impl<F: Filesystem> Adapter<F> {
         cancel: Cancel,
         alive: mpsc::Sender<()>,
         notifier: Arc<OnceLock<fuser::Notifier>>,
+        metrics: &Metrics,
     ) -> Adapter<F> {
-        Adapter { fs, runtime, cancel, alive, notifier }
+        let counter = |op| (op, metrics.counter("pvfs_fuse_requests_total", &[("op", op)]));
+        let requests = OPS.into_iter().map(counter).collect();
+        Adapter { fs, runtime, cancel, alive, notifier, requests }
+    }
+
+    fn count(&self, op: &'static str) {
+        if let Some(counter) = self.requests.get(op) {
+            counter.inc();
+        }
     }
 
     /// Runs `work` beside everything else, and `answer` with what it gave. An interrupted one is dropped half done.
-    fn job<T, W, Fut>(&self, req: &Request, work: W, answer: impl FnOnce(Reply<T>) + Send + 'static)
-    where
+    fn job<T, W, Fut>(
+        &self,
+        op: &'static str,
+        req: &Request,
+        work: W,
+        answer: impl FnOnce(Reply<T>) + Send + 'static,
+    ) where
         T: Send + 'static,
         W: FnOnce(Arc<F>, Context) -> Fut + Send + 'static,
         Fut: Future<Output = Reply<T>> + Send,
     {
+        self.count(op);
         let ctx = Context { uid: req.uid(), gid: req.gid(), pid: req.pid(), cancel: self.cancel.clone() };
         let (fs, alive, cancel) = (self.fs.clone(), self.alive.clone(), self.cancel.clone());
         self.runtime.spawn(async move {
@@ -104,17 +159,23 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: fuser::ReplyEntry) {
         let (dir, name) = (node(parent), name.as_bytes().to_vec());
-        self.job(req, move |fs, ctx| async move { fs.lookup(&ctx, dir, &name).await }, entry(reply));
+        self.job(
+            "lookup",
+            req,
+            move |fs, ctx| async move { fs.lookup(&ctx, dir, &name).await },
+            entry(reply),
+        );
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+        self.count("forget");
         self.fs.forget(node(ino), nlookup);
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<fuser::FileHandle>, reply: fuser::ReplyAttr) {
         let handle = fh.map(|fh| Handle(fh.0));
         let work = move |fs: Arc<F>, ctx| async move { fs.getattr(&ctx, node(ino), handle).await };
-        self.job(req, work, attributes(reply));
+        self.job("getattr", req, work, attributes(reply));
     }
 
     fn setattr(
@@ -145,12 +206,12 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
         };
         let handle = fh.map(|fh| Handle(fh.0));
         let work = move |fs: Arc<F>, ctx| async move { fs.setattr(&ctx, node(ino), handle, changes).await };
-        self.job(req, work, attributes(reply));
+        self.job("setattr", req, work, attributes(reply));
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: fuser::ReplyData) {
         let work = move |fs: Arc<F>, ctx| async move { fs.readlink(&ctx, node(ino)).await.map(Bytes::from) };
-        self.job(req, work, data(reply));
+        self.job("readlink", req, work, data(reply));
     }
 
     fn mknod(
@@ -173,7 +234,7 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
         };
         let bits = convert::masked(mode, umask);
         let work = move |fs: Arc<F>, ctx| async move { fs.mknod(&ctx, dir, &name, kind, bits, rdev).await };
-        self.job(req, work, entry(reply));
+        self.job("mknod", req, work, entry(reply));
     }
 
     fn mkdir(
@@ -188,17 +249,22 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
         let (dir, name) = (node(parent), name.as_bytes().to_vec());
         let bits = convert::masked(mode, umask);
         let work = move |fs: Arc<F>, ctx| async move { fs.mkdir(&ctx, dir, &name, bits).await };
-        self.job(req, work, entry(reply));
+        self.job("mkdir", req, work, entry(reply));
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: fuser::ReplyEmpty) {
         let (dir, name) = (node(parent), name.as_bytes().to_vec());
-        self.job(req, move |fs, ctx| async move { fs.unlink(&ctx, dir, &name).await }, empty(reply));
+        self.job(
+            "unlink",
+            req,
+            move |fs, ctx| async move { fs.unlink(&ctx, dir, &name).await },
+            empty(reply),
+        );
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: fuser::ReplyEmpty) {
         let (dir, name) = (node(parent), name.as_bytes().to_vec());
-        self.job(req, move |fs, ctx| async move { fs.rmdir(&ctx, dir, &name).await }, empty(reply));
+        self.job("rmdir", req, move |fs, ctx| async move { fs.rmdir(&ctx, dir, &name).await }, empty(reply));
     }
 
     fn symlink(
@@ -212,7 +278,7 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
         let (dir, name) = (node(parent), link_name.as_bytes().to_vec());
         let target = target.as_os_str().as_bytes().to_vec();
         let work = move |fs: Arc<F>, ctx| async move { fs.symlink(&ctx, dir, &name, &target).await };
-        self.job(req, work, entry(reply));
+        self.job("symlink", req, work, entry(reply));
     }
 
     fn rename(
@@ -235,7 +301,7 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
         let work = move |fs: Arc<F>, ctx| async move {
             fs.rename(&ctx, (node(parent), &name), (node(newparent), &newname), mode).await
         };
-        self.job(req, work, empty(reply));
+        self.job("rename", req, work, empty(reply));
     }
 
     fn link(
@@ -249,13 +315,13 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
         let name = newname.as_bytes().to_vec();
         let work =
             move |fs: Arc<F>, ctx| async move { fs.link(&ctx, node(ino), node(newparent), &name).await };
-        self.job(req, work, entry(reply));
+        self.job("link", req, work, entry(reply));
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: fuser::OpenFlags, reply: fuser::ReplyOpen) {
         let flags = OpenFlags::from_bits(flags.0);
         let work = move |fs: Arc<F>, ctx| async move { fs.open(&ctx, node(ino), flags).await };
-        self.job(req, work, opened(ino, self.notifier.clone(), reply));
+        self.job("open", req, work, opened(ino, self.notifier.clone(), reply));
     }
 
     fn create(
@@ -272,7 +338,7 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
         let (bits, flags) = (convert::masked(mode, umask), OpenFlags::from_bits(flags));
         let notifier = self.notifier.clone();
         let work = move |fs: Arc<F>, ctx| async move { fs.create(&ctx, dir, &name, bits, flags).await };
-        self.job(req, work, move |answer| match answer {
+        self.job("create", req, work, move |answer| match answer {
             Ok((entry, opened)) => {
                 if opened.attributes_changed {
                     attributes_changed(&notifier, INodeNo(entry.node.0));
@@ -298,7 +364,7 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
         reply: fuser::ReplyData,
     ) {
         let work = move |fs: Arc<F>, ctx| async move { fs.read(&ctx, Handle(fh.0), offset, size).await };
-        self.job(req, work, data(reply));
+        self.job("read", req, work, data(reply));
     }
 
     fn write(
@@ -317,7 +383,7 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
         let data = Bytes::copy_from_slice(data);
         let len = data.len();
         let work = move |fs: Arc<F>, ctx| async move { fs.write(&ctx, Handle(fh.0), offset, data).await };
-        self.job(req, work, written(len, reply));
+        self.job("write", req, work, written(len, reply));
     }
 
     fn flush(
@@ -328,7 +394,12 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
         _lock_owner: fuser::LockOwner,
         reply: fuser::ReplyEmpty,
     ) {
-        self.job(req, move |fs, ctx| async move { fs.flush(&ctx, Handle(fh.0)).await }, empty(reply));
+        self.job(
+            "flush",
+            req,
+            move |fs, ctx| async move { fs.flush(&ctx, Handle(fh.0)).await },
+            empty(reply),
+        );
     }
 
     fn release(
@@ -341,7 +412,12 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
         _flush: bool,
         reply: fuser::ReplyEmpty,
     ) {
-        self.job(req, move |fs, ctx| async move { fs.release(&ctx, Handle(fh.0)).await }, empty(reply));
+        self.job(
+            "release",
+            req,
+            move |fs, ctx| async move { fs.release(&ctx, Handle(fh.0)).await },
+            empty(reply),
+        );
     }
 
     fn fsync(
@@ -353,12 +429,12 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
         reply: fuser::ReplyEmpty,
     ) {
         let work = move |fs: Arc<F>, ctx| async move { fs.fsync(&ctx, Handle(fh.0), datasync).await };
-        self.job(req, work, empty(reply));
+        self.job("fsync", req, work, empty(reply));
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: fuser::OpenFlags, reply: fuser::ReplyOpen) {
         let work = move |fs: Arc<F>, ctx| async move { fs.opendir(&ctx, node(ino)).await };
-        self.job(req, work, opened(ino, self.notifier.clone(), reply));
+        self.job("opendir", req, work, opened(ino, self.notifier.clone(), reply));
     }
 
     fn readdir(
@@ -372,7 +448,7 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
         let request = DirRequest { cookie: offset, plus: false };
         let work =
             move |fs: Arc<F>, ctx| async move { fs.readdir(&ctx, node(ino), Handle(fh.0), request).await };
-        self.job(req, work, move |answer| match answer {
+        self.job("readdir", req, work, move |answer| match answer {
             Ok(page) => {
                 for e in dirstream::one_reply(page.entries()) {
                     let kind = convert::file_type(e.kind);
@@ -397,7 +473,7 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
         let work = move |fs: Arc<F>, ctx| async move {
             readdir_plus(&*fs, &ctx, node(ino), Handle(fh.0), offset).await
         };
-        self.job(req, work, move |answer| match answer {
+        self.job("readdirplus", req, work, move |answer| match answer {
             Ok(entries) => {
                 for e in &entries {
                     let (attr, valid) = match &e.entry {
@@ -425,7 +501,7 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
         reply: fuser::ReplyEmpty,
     ) {
         let work = move |fs: Arc<F>, ctx| async move { fs.releasedir(&ctx, Handle(fh.0)).await };
-        self.job(req, work, empty(reply));
+        self.job("releasedir", req, work, empty(reply));
     }
 
     fn fsyncdir(
@@ -437,12 +513,12 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
         reply: fuser::ReplyEmpty,
     ) {
         let work = move |fs: Arc<F>, ctx| async move { fs.fsyncdir(&ctx, Handle(fh.0)).await };
-        self.job(req, work, empty(reply));
+        self.job("fsyncdir", req, work, empty(reply));
     }
 
     fn statfs(&self, req: &Request, ino: INodeNo, reply: fuser::ReplyStatfs) {
         let work = move |fs: Arc<F>, ctx| async move { fs.statfs(&ctx, node(ino)).await };
-        self.job(req, work, move |answer| match answer {
+        self.job("statfs", req, work, move |answer| match answer {
             Ok(s) => reply.statfs(
                 s.blocks,
                 s.blocks_free,
@@ -470,30 +546,30 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
         let (name, value) = (name.as_bytes().to_vec(), Bytes::copy_from_slice(value));
         let work =
             move |fs: Arc<F>, ctx| async move { fs.setxattr(&ctx, node(ino), &name, value, flags).await };
-        self.job(req, work, empty(reply));
+        self.job("setxattr", req, work, empty(reply));
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: fuser::ReplyXattr) {
         let name = name.as_bytes().to_vec();
         let work = move |fs: Arc<F>, ctx| async move { fs.getxattr(&ctx, node(ino), &name).await };
-        self.job(req, work, xattr(size, reply));
+        self.job("getxattr", req, work, xattr(size, reply));
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: fuser::ReplyXattr) {
         let work = move |fs: Arc<F>, ctx| async move { fs.listxattr(&ctx, node(ino)).await };
-        self.job(req, work, xattr(size, reply));
+        self.job("listxattr", req, work, xattr(size, reply));
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: fuser::ReplyEmpty) {
         let name = name.as_bytes().to_vec();
         let work = move |fs: Arc<F>, ctx| async move { fs.removexattr(&ctx, node(ino), &name).await };
-        self.job(req, work, empty(reply));
+        self.job("removexattr", req, work, empty(reply));
     }
 
     fn access(&self, req: &Request, ino: INodeNo, mask: fuser::AccessFlags, reply: fuser::ReplyEmpty) {
         let mask = mask.bits().cast_unsigned();
         let work = move |fs: Arc<F>, ctx| async move { fs.access(&ctx, node(ino), mask).await };
-        self.job(req, work, empty(reply));
+        self.job("access", req, work, empty(reply));
     }
 
     fn fallocate(
@@ -509,7 +585,7 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
         let work = move |fs: Arc<F>, ctx| async move {
             fs.fallocate(&ctx, Handle(fh.0), offset, length, mode).await
         };
-        self.job(req, work, empty(reply));
+        self.job("fallocate", req, work, empty(reply));
     }
 
     fn lseek(
@@ -525,7 +601,7 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
             return reply.error(errno(Errno::ENXIO));
         };
         let work = move |fs: Arc<F>, ctx| async move { fs.lseek(&ctx, Handle(fh.0), offset, whence).await };
-        self.job(req, work, move |answer| {
+        self.job("lseek", req, work, move |answer| {
             match answer.and_then(|at| i64::try_from(at).map_err(|_| Errno::EOVERFLOW)) {
                 Ok(at) => reply.offset(at),
                 Err(e) => reply.error(errno(e)),
@@ -546,6 +622,7 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
         _flags: fuser::CopyFileRangeFlags,
         reply: fuser::ReplyWrite,
     ) {
+        self.count("copy_file_range");
         // The kernel copies by reading and writing, and asks no more.
         reply.error(errno(Errno::ENOSYS));
     }

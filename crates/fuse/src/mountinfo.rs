@@ -2,10 +2,13 @@
 //! one must not hang who looks.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs, io,
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
 };
 
 /// The type under which the kernel knows our mounts.
@@ -49,32 +52,48 @@ pub fn resolve(dir: &Path) -> io::Result<PathBuf> {
 }
 
 /// Who has its current directory, root, program, an open file or a mapping under `dir`, as `name (pid N)`. As far as
-/// /proc tells this user.
-pub fn holders(dir: &Path) -> Vec<String> {
-    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+/// /proc tells this user, and within `at_most`: a look at a process can hang as long as that process hangs in a dead
+/// mount (it holds locks that the look needs).
+pub fn holders(dir: &Path, at_most: Duration) -> Vec<String> {
+    let (tell, told) = mpsc::channel();
+    let dir = dir.to_owned();
+    // Left to itself when it hangs; it ends with what it hangs on, or with this process.
+    let looking = thread::Builder::new().name("holders".to_owned()).spawn(move || look(&dir, &tell));
+    let deadline = Instant::now() + at_most;
     let mut holders = Vec::new();
-    for process in processes.flatten() {
-        let is_pid = process.file_name().as_bytes().iter().all(u8::is_ascii_digit);
-        if is_pid && holds(&process.path(), dir) {
-            let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            let pid = process.file_name();
-            holders.push(format!("{} (pid {})", name.trim_end(), pid.display()));
+    if looking.is_ok() {
+        while let Ok(holder) = told.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            holders.push(holder);
         }
     }
     holders
 }
 
+fn look(dir: &Path, tell: &mpsc::Sender<String>) {
+    let Ok(processes) = fs::read_dir("/proc") else { return };
+    for process in processes.flatten() {
+        let is_pid = process.file_name().as_bytes().iter().all(u8::is_ascii_digit);
+        if is_pid && holds(&process.path(), dir) {
+            let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            let pid = process.file_name();
+            if tell.send(format!("{} (pid {})", name.trim_end(), pid.display())).is_err() {
+                return;
+            }
+        }
+    }
+}
+
 fn holds(process: &Path, dir: &Path) -> bool {
     let under = |link: PathBuf| fs::read_link(link).is_ok_and(|to| to.starts_with(dir));
     let open = || {
-        fs::read_dir(process.join("fd"))
-            .is_ok_and(|mut fds| fds.any(|fd| fd.is_ok_and(|fd| under(fd.path()))))
+        let open = fs::read_dir(process.join("fd"));
+        open.is_ok_and(|mut fds| fds.any(|fd| fd.is_ok_and(|fd| under(fd.path()))))
     };
     let mapped = || {
         fs::read(process.join("maps")).is_ok_and(|maps| {
             maps.split(|&b| b == b'\n').any(|line| {
                 let path = line.iter().position(|&b| b == b'/').map(|at| &line[at..]);
-                path.is_some_and(|p| Path::new(std::ffi::OsStr::from_bytes(p)).starts_with(dir))
+                path.is_some_and(|p| Path::new(OsStr::from_bytes(p)).starts_with(dir))
             })
         })
     };
@@ -141,13 +160,14 @@ mod tests {
     }
 
     #[test]
-    fn a_process_with_its_directory_there_holds_it() {
+    fn a_process_with_an_open_file_there_holds_it() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().canonicalize().expect("it is there");
-        assert!(holders(&path).is_empty());
+        let me = Path::new("/proc/self");
+        assert!(!holds(me, &path));
         let _open = fs::File::create(path.join("f")).expect("a file");
-        let me = format!("(pid {})", std::process::id());
-        assert!(holders(&path).iter().any(|holder| holder.contains(&me)));
+        assert!(holds(me, &path));
+        assert!(holders(&path, Duration::ZERO).len() <= 1, "however long a look takes");
     }
 
     #[test]

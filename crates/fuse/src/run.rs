@@ -39,8 +39,9 @@ impl MountConfig {
 /// Mounts, and gives a handle to the live mount. Ending the client stays with the caller.
 pub async fn mount_client(client: Arc<Client>, config: &MountConfig) -> Result<Mounted, MountError> {
     let root = load_root(&client, &config.path).await?;
+    let metrics = client.metrics();
     let fs = Arc::new(PvfsFs::new(client, root));
-    mount(fs, &config.source, &config.dir, &config.options).await
+    mount(fs, &config.source, &config.dir, &config.options, &metrics).await
 }
 
 /// Mounts, calls `ready` when the mount is live, serves it until `shutdown` ends or somebody unmounts it; then tells the

@@ -8,6 +8,7 @@ use crate::{
     mountinfo,
     ops::{Cancel, CancelSource, Filesystem},
 };
+use pvfs_env::Metrics;
 use std::{
     io,
     os::fd::OwnedFd,
@@ -25,6 +26,8 @@ use tracing::{debug, info, warn};
 const JOBS_GRACE: Duration = Duration::from_secs(10);
 /// How long the kernel may take to end a session whose mount was taken away.
 const ABORT_GRACE: Duration = Duration::from_secs(2);
+/// How long to look for who holds a busy mount.
+const LOOK: Duration = Duration::from_secs(2);
 /// How often to look whether a busy mount is free.
 const BUSY_POLL: Duration = Duration::from_millis(100);
 
@@ -37,18 +40,20 @@ pub struct Mounted {
     _control: Option<Control>,
 }
 
-/// Mounts `fs` on `dir` and serves it until it is unmounted. `source` is what mount tables show. Live on return.
+/// Mounts `fs` on `dir` and serves it until it is unmounted. `source` is what mount tables show. Live on return. Requests are
+/// counted in `metrics`.
 pub async fn mount<F: Filesystem>(
     fs: Arc<F>,
     source: &str,
     dir: &Path,
     options: &MountOptions,
+    metrics: &Metrics,
 ) -> Result<Mounted, MountError> {
     let (cancel_source, cancel) = Cancel::pair();
     let (alive, jobs) = mpsc::channel(1);
     let notifier = Arc::new(OnceLock::new());
     let runtime = tokio::runtime::Handle::current();
-    let adapter = Adapter::new(fs, runtime, cancel, alive, notifier.clone());
+    let adapter = Adapter::new(fs, runtime, cancel, alive, notifier.clone(), metrics);
     let start = Start { source: source.to_owned(), dir: dir.to_owned(), options: options.clone() };
     let started = tokio::task::spawn_blocking(move || start.run(adapter)).await;
     let started = started.map_err(|e| MountError::Start { source: io::Error::other(e) })??;
@@ -162,8 +167,7 @@ impl Mounted {
                 Err(refused) => {
                     if !told {
                         told = true;
-                        let holders = mountinfo::holders(&self.dir).join(", ");
-                        warn!(dir = %self.dir.display(), holders, ?refused, "still in use");
+                        self.tell_holders(refused);
                     }
                 }
             }
@@ -173,6 +177,15 @@ impl Mounted {
             let _ = timeout(BUSY_POLL, self.ended()).await;
         }
         self.ended().await
+    }
+
+    /// Logs who holds the mount, beside everything else.
+    fn tell_holders(&self, refused: Refused) {
+        let dir = self.dir.clone();
+        tokio::task::spawn_blocking(move || {
+            let holders = mountinfo::holders(&dir, LOOK).join(", ");
+            warn!(dir = %dir.display(), holders, ?refused, "still in use");
+        });
     }
 
     async fn abort(&self) -> Result<(), MountError> {

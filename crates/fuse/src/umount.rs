@@ -11,6 +11,9 @@ use std::{path::Path, time::Duration};
 /// How long to wait for the daemon's end after the unmount.
 const DAEMON_WAIT: Duration = Duration::from_mins(1);
 
+/// How long to look for who holds a busy mount.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// What became of the mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Umounted {
@@ -51,7 +54,7 @@ pub fn umount(dir: &Path, lazy: bool) -> Result<Umounted, UmountError> {
 fn explain(path: &Path, refused: Refused) -> UmountError {
     let dir = path.to_owned();
     match refused {
-        Refused::Busy => UmountError::Busy { holders: mountinfo::holders(path), dir },
+        Refused::Busy => UmountError::Busy { holders: mountinfo::holders(path, LOOK), dir },
         Refused::NotMounted => UmountError::NotMounted { dir },
         Refused::NotOurs => UmountError::NotOurs { dir },
         Refused::NoHelper => UmountError::NoHelper { dir },

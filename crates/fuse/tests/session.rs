@@ -2,6 +2,7 @@
 //! waits for the daemon, a dropped mount is gone.
 
 use bytes::Bytes;
+use pvfs_env::Metrics;
 use pvfs_fuse::{
     Filesystem, MountOptions, Mounted, UmountError, Umounted,
     dirstream::start,
@@ -180,7 +181,8 @@ async fn mounted(slow_release: bool) -> (tempfile::TempDir, Arc<Toy>, Mounted) {
     let dir = tempfile::tempdir().expect("a directory");
     let toy = Arc::new(Toy { permits: Semaphore::new(0), slow_release });
     let options = MountOptions::parse("nosuid,nodev").expect("options");
-    let mounted = mount(toy.clone(), "toy,with\\comma", dir.path(), &options).await.expect("mounts");
+    let mounted =
+        mount(toy.clone(), "toy,with\\comma", dir.path(), &options, &Metrics::new()).await.expect("mounts");
     (dir, toy, mounted)
 }
 
@@ -273,7 +275,8 @@ async fn a_second_mount_is_refused_and_a_dropped_one_is_gone() {
     }
     let (dir, toy, mounted) = mounted(false).await;
     let options = MountOptions::default();
-    let refused = mount(toy, "toy", dir.path(), &options).await.expect_err("mounted already");
+    let refused =
+        mount(toy, "toy", dir.path(), &options, &Metrics::new()).await.expect_err("mounted already");
     assert!(refused.to_string().contains("mounted already (toy,with\\comma)"), "{refused}");
     let info = fs::read_to_string("/proc/self/mountinfo").expect("reads");
     let line = info.lines().find(|line| line.contains(&*dir.path().to_string_lossy()));
