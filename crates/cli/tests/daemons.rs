@@ -119,11 +119,12 @@ fn every_daemon_says_its_counters_and_serves_them_as_prometheus_text() {
     let args = ["--metrics".to_owned(), ports.addr(0)];
     let mut mgr = cluster.command("mgr", args).stdout(std::process::Stdio::null()).spawn().unwrap();
     let mut answer = String::new();
-    wait_until("it serves /metrics", Duration::from_secs(20), || {
+    wait_until("it serves /metrics, and the iods have found it", Duration::from_secs(20), || {
         let Ok(mut stream) = std::net::TcpStream::connect(ports.addr(0)) else { return false };
         answer.clear();
         stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").is_ok()
             && stream.read_to_string(&mut answer).is_ok()
+            && answer.contains("pvfs_messages_total{")
     });
     mgr.kill().unwrap();
     mgr.wait().unwrap();

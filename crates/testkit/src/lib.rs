@@ -5,12 +5,14 @@
 
 #![allow(clippy::unwrap_used, reason = "this crate is test code: what goes wrong here fails the test")]
 
+mod child;
 mod cluster;
 mod mounts;
 mod ports;
 mod process;
 mod status;
 
+pub use child::{Child, Half};
 pub use cluster::{Builder, TestCluster};
 pub use mounts::{can_mount, is_mounted, unmount_lazily};
 pub use ports::Ports;
