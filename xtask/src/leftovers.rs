@@ -3,6 +3,7 @@
 use crate::run::{self, MARK, Outcome};
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::time::Duration;
 
 /// Where temporary files of a run go, so that what stays of them is seen.
@@ -45,20 +46,26 @@ pub fn check_and_clean() -> Outcome {
 
 /// Processes that bear this run's mark, but for this one.
 fn marked_processes() -> Vec<(Pid, String)> {
-    let wanted = format!("{MARK}={}", run::mark());
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw)
-        else {
-            continue;
-        };
-        let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-        if environ.split(|byte| *byte == 0).any(|var| var == wanted.as_bytes()) {
-            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            found.push((pid, String::from_utf8_lossy(&line).replace('\0', " ")));
-        }
-    }
-    found
+    let numbers = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = numbers.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+    pids.filter(|pid| pid.as_raw_nonzero().get().unsigned_abs() != std::process::id())
+        .filter_map(marked)
+        .collect()
+}
+
+/// The command line of a process that bears the mark. One that cannot be looked at within a second is passed over: the
+/// kernel lets nobody see the environment of a process that is just starting from a mount that hangs.
+fn marked(pid: Pid) -> Option<(Pid, String)> {
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || {
+        let dir = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+        let wanted = format!("{MARK}={}", run::mark());
+        let environ = std::fs::read(dir.join("environ")).unwrap_or_default();
+        let is_marked = environ.split(|byte| *byte == 0).any(|var| var == wanted.as_bytes());
+        let line = std::fs::read(dir.join("cmdline")).unwrap_or_default();
+        let _ = send.send(is_marked.then(|| String::from_utf8_lossy(&line).replace('\0', " ")));
+    });
+    Some((pid, receive.recv_timeout(Duration::from_secs(1)).ok()??))
 }
 
 /// Mount points below the run's temporary directory. Last made first.
