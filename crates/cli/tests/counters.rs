@@ -246,7 +246,7 @@ fn writer() {
     file.write_all_at(&[1; 4096], 0).unwrap();
     half.wait();
     for at in 0..64 {
-        file.write_all_at(&[u8::try_from(at).unwrap(); 65536], at * 65536).unwrap();
+        file.write_all_at(&vec![u8::try_from(at).unwrap(); 65536], at * 65536).unwrap();
     }
     half.wait();
 }

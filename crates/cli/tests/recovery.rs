@@ -11,7 +11,7 @@ use std::{
 };
 
 const PVFS: &str = env!("CARGO_BIN_EXE_pvfs");
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 const CHUNK: usize = 1 << 20;
 
 /// `len` bytes that repeat nowhere near.

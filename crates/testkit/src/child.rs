@@ -13,7 +13,7 @@ use std::{
 
 const PATHS: &str = "PVFS_TESTKIT_PATHS";
 const MARK: &str = "pvfs-testkit: half";
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// The test's end.
 #[derive(Debug)]

@@ -80,7 +80,8 @@ pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     let report = match &args.path {
         Some(dir) => runtime::run_tool(measure(args, Local::new(dir, "path")))?,
         None => remote::run(global, &[&args.dir], async |remote| {
-            let dir = remote.attr(&args.dir.path, true).await.map_err(CliError::remote(args.dir.display()))?;
+            let dir =
+                remote.attr(&args.dir.path, true).await.map_err(CliError::remote(args.dir.display()))?;
             measure(args, Native::new(remote.client, remote.cred, dir.ino)).await
         })?,
     };

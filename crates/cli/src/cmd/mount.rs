@@ -57,11 +57,11 @@ fn checked_options(text: &str) -> Result<String, OptionError> {
     MountOptions::parse(text).map(|_| text.to_owned())
 }
 
-pub fn run(args: Args, global: &Global) -> Result<(), CliError> {
+pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     let options = MountOptions::parse(&args.options.join(","))
         .map_err(|error| CliError::Usage { text: error.to_string() })?;
     if args.foreground {
-        return serve(&args, options, global, print_ready);
+        return serve(args, options, global, print_ready);
     }
     let Some(parent) = daemon::Parent::find().map_err(|source| CliError::Runtime { source })? else {
         let log = args.log.as_ref().or(options.log.as_ref());
@@ -69,7 +69,7 @@ pub fn run(args: Args, global: &Global) -> Result<(), CliError> {
         return Ok(daemon::launch(same, log.map(PathBuf::as_path))?);
     };
     let mut parent = Some(parent);
-    let done = serve(&args, options, global, |_| {
+    let done = serve(args, options, global, |_| {
         if let Some(parent) = parent.take() {
             parent.live();
         }
@@ -144,7 +144,7 @@ fn read_secret(key_file: &Path) -> Result<Secret, CliError> {
 
 impl MountCluster {
     async fn connect(&self, dir: &Path, global: &Global) -> Result<Arc<Client>, CliError> {
-        let mut config = ClientConfig::new(self.mgr.clone(), self.secret.clone());
+        let mut config = ClientConfig::new(self.mgr.clone(), self.secret);
         config.fs = self.cluster.as_ref().map(|cluster| cluster.fs);
         config.connect_deadline = global.deadline();
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();

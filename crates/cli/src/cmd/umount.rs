@@ -22,7 +22,7 @@ pub struct Args {
     lazy: bool,
 }
 
-pub fn run(args: Args) -> Result<(), CliError> {
+pub fn run(args: &Args) -> Result<(), CliError> {
     let mut all_done = true;
     for dir in &args.dirs {
         match umount(dir, args.lazy) {
