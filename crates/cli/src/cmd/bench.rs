@@ -7,12 +7,12 @@ use std::path::PathBuf;
 /// Measure how fast it is, and the machine's own limits beside it
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Runs the phases in order with RANKS concurrent callers, through the native client in PVFS directory PATH, or with --path
-through any local directory, say a mount. Then, unless --no-limits is given, the same bytes go over bare TCP on this machine
-into and out of files, and the same calls to a local directory: what this machine could do at best. (Local directories make
+Runs the phases in order with RANKS concurrent callers, through the native client in PVFS directory PATH, or with --path \
+through any local directory, say a mount. Then, unless --no-limits is given, the same bytes go over bare TCP on this machine \
+into and out of files, and the same calls to a local directory: what this machine could do at best. (Local directories make \
 names durable later, PVFS before it answers: their creates and removes are no limit to reach.)
 
-What is read is checked. CPU seconds are those of this process and of all other pvfs processes on this machine, or of --pids.
+What is read is checked. CPU seconds are those of this process and of all other pvfs processes on this machine, or of --pids. \
 Files named pvfs-bench-… are made and removed again.
 
 Examples:

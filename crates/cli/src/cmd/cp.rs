@@ -11,8 +11,8 @@ use crate::{
 /// Copy files into, out of or within PVFS
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-One rule: a path that starts with `pvfs:` is in PVFS (pvfs:/path, or pvfs://host:port/path), every other path is local. (A
-local file with such a name is written ./pvfs:…) Sources are all local or all in PVFS. A copy within PVFS runs through this
+One rule: a path that starts with `pvfs:` is in PVFS (pvfs:/path, or pvfs://host:port/path), every other path is local. (A \
+local file with such a name is written ./pvfs:…) Sources are all local or all in PVFS. A copy within PVFS runs through this \
 machine and may give files another distribution.
 
 Examples:

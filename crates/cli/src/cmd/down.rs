@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// Stop what `pvfs up` started
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Stops the last `pvfs up` of this user, or that of --dir: unmounts, stops the daemons, waits for their end. The data stays;
+Stops the last `pvfs up` of this user, or that of --dir: unmounts, stops the daemons, waits for their end. The data stays; \
 the next `pvfs up` finds it.
 
 Examples:

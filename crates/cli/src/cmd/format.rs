@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 /// Make a new file system, or one more target of it
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Without --target, makes in DIR all that a file system on one machine needs: the metadata store (mgr/), targets (iod0/,
-iod1/, …), the secrets (cluster.key for clients, daemon.key for daemons only) and cluster.toml. `pvfs up` does this by
+Without --target, makes in DIR all that a file system on one machine needs: the metadata store (mgr/), targets (iod0/, \
+iod1/, …), the secrets (cluster.key for clients, daemon.key for daemons only) and cluster.toml. `pvfs up` does this by \
 itself on its first use.
 
-For several machines: format on the one that runs the mgr, write its address as other machines see it into `mgr`, copy
-cluster.toml and the keys to the others (daemon.key only to those that run daemons), make their targets with --target,
+For several machines: format on the one that runs the mgr, write its address as other machines see it into `mgr`, copy \
+cluster.toml and the keys to the others (daemon.key only to those that run daemons), make their targets with --target, \
 and start `pvfs mgr` and `pvfs iod` there.
 
 A whole cluster.toml:

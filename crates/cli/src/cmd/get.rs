@@ -13,7 +13,7 @@ use std::path::PathBuf;
 /// Copy files out of PVFS
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-All but the last path are in PVFS, the last is local. Several sources need a directory as the last. Mode and modification
+All but the last path are in PVFS, the last is local. Several sources need a directory as the last. Mode and modification \
 time are kept.
 
 Examples:

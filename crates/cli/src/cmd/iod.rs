@@ -6,8 +6,8 @@ use std::path::PathBuf;
 /// Run an I/O daemon
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Serves one or more target directories. Runs in the foreground until SIGTERM or Ctrl-C. Prints `ready ADDRESS` on stdout
-when it listens; logs go to stderr (PVFS_LOG=debug shows more). Kill it at any moment: clients wait, and go on as soon as it
+Serves one or more target directories. Runs in the foreground until SIGTERM or Ctrl-C. Prints `ready ADDRESS` on stdout \
+when it listens; logs go to stderr (PVFS_LOG=debug shows more). Kill it at any moment: clients wait, and go on as soon as it \
 listens again.
 
 Examples:

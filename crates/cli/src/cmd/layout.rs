@@ -13,7 +13,7 @@ use pvfs_types::{FileKind, LayoutHint};
 /// Show or set how files are striped
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A file's distribution is set when it is made and never changes; a directory's layout is what files made in it later get.
+A file's distribution is set when it is made and never changes; a directory's layout is what files made in it later get. \
 Directories made in it inherit the layout. To give a file another distribution, copy it: pvfs cp --pcount N pvfs:/a pvfs:/b
 
 Examples:

@@ -6,7 +6,7 @@ use std::{io::Write as _, path::PathBuf};
 /// Run the metadata manager daemon
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Runs in the foreground until SIGTERM or Ctrl-C. Prints `ready ADDRESS` on stdout when it listens; logs go to stderr
+Runs in the foreground until SIGTERM or Ctrl-C. Prints `ready ADDRESS` on stdout when it listens; logs go to stderr \
 (PVFS_LOG=debug shows more). Kill it at any moment: a mgr started again goes on where this one stopped.
 
 Examples:

@@ -20,11 +20,11 @@ use std::{
 /// Mount a file system on a directory
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Returns when the mount is live; a daemon in the background serves it until `pvfs umount DIR`. Root mounts by itself, and
+Returns when the mount is live; a daemon in the background serves it until `pvfs umount DIR`. Root mounts by itself, and \
 for all users; others through fusermount3 (Debian: apt install fuse3), for themselves unless allow_other.
 
-Options of -o: ro, nosuid, nodev, noexec, noatime, sync, dirsync and their opposites; allow_other; cluster=FILE (as
---cluster); secret=FILE (cluster.key, where there is no cluster.toml); log=FILE; metrics=ADDR. What only fstab needs (_netdev,
+Options of -o: ro, nosuid, nodev, noexec, noatime, sync, dirsync and their opposites; allow_other; cluster=FILE (as \
+--cluster); secret=FILE (cluster.key, where there is no cluster.toml); log=FILE; metrics=ADDR. What only fstab needs (_netdev, \
 noauto, user, nofail, x-…) is ignored. Called as mount.pvfs this command serves `mount -t pvfs` and fstab:
   pvfs://mgr1:7334/  /scratch  pvfs  _netdev,noatime,cluster=/etc/pvfs/cluster.toml  0 0
 

@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 /// Measure how fast every daemon answers
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Asks each daemon COUNT times, one after the other, and shows the shortest and the median time from question to answer. Exit
+Asks each daemon COUNT times, one after the other, and shows the shortest and the median time from question to answer. Exit \
 status 1 if one does not answer.
 
 Examples:

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// Copy local files into PVFS
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-All but the last path are local, the last is in PVFS. Several sources need a directory as the last. Mode and modification
+All but the last path are local, the last is in PVFS. Several sources need a directory as the last. Mode and modification \
 time are kept. Files that are there are overwritten and keep their distribution.
 
 Examples:

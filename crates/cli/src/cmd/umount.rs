@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// Unmount a file system
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Returns when the mount's daemon has told the servers everything and is gone. A mount that is in use is refused, with the
+Returns when the mount's daemon has told the servers everything and is gone. A mount that is in use is refused, with the \
 programs that use it. `umount DIR` and `fusermount3 -u DIR` do as well, but do not wait for the daemon.
 
 Examples:

@@ -31,8 +31,8 @@ const TARGETS_PATIENCE: Duration = Duration::from_secs(10);
 /// Start a whole file system on this machine and mount it
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-On its first use, formats DIR; then starts one mgr and the iods on loopback, mounts, and prints what runs where. A daemon
-that dies is started again at once. Ctrl-C (or `pvfs down`) unmounts and stops everything; the data stays in DIR, and the
+On its first use, formats DIR; then starts one mgr and the iods on loopback, mounts, and prints what runs where. A daemon \
+that dies is started again at once. Ctrl-C (or `pvfs down`) unmounts and stops everything; the data stays in DIR, and the \
 next `pvfs up` finds it.
 
 Mounting needs root, or `fusermount3` (Debian: apt install fuse3); --no-mount needs neither.

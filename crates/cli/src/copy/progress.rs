@@ -29,7 +29,7 @@ impl Progress {
 
     pub fn file_done(&self) {
         let files = self.0.message().split(' ').next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
-        self.0.set_message(format!("{} files", files + 1));
+        self.0.set_message(if files == 0 { "1 file".to_owned() } else { format!("{} files", files + 1) });
     }
 
     pub fn bytes(&self, bytes: u64) {
