@@ -156,6 +156,9 @@ fn helper_failed(dir: &Path, options: &MountOptions, said: &str) -> MountError {
     if said.contains("fuse device not found") {
         return MountError::NoDevice;
     }
+    if said.contains("open /dev/fuse") && said.contains("ermission denied") {
+        return MountError::DeviceClosed;
+    }
     let said = said.trim().replace("fusermount3: ", "");
     let said = if said.is_empty() { "it ended without a word".to_owned() } else { said };
     MountError::Helper { dir: dir.to_owned(), said }
@@ -263,6 +266,9 @@ mod tests {
             "fusermount3: option allow_other only allowed if 'user_allow_other' is set in /etc/fuse.conf";
         let error = helper_failed(Path::new("/m"), &options, said).to_string();
         assert!(error.contains("/etc/fuse.conf") && error.contains("root"), "{error}");
+        let said = "fusermount3: failed to open /dev/fuse: Permission denied\n";
+        let error = helper_failed(Path::new("/m"), &options, said).to_string();
+        assert!(error.contains("chmod 666 /dev/fuse"), "{error}");
         let error = helper_failed(Path::new("/m"), &options, "fusermount3: mountpoint is not writable\n");
         assert_eq!(error.to_string(), "fusermount3 did not mount /m: mountpoint is not writable");
     }

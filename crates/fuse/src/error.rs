@@ -19,6 +19,10 @@ pub enum MountError {
          (`--device /dev/fuse --cap-add SYS_ADMIN`)"
     )]
     NoDevice,
+    #[error(
+        "/dev/fuse is closed to this user: mount as root, or let root open it to all as usual (`chmod 666 /dev/fuse`)"
+    )]
+    DeviceClosed,
     #[error("cannot open /dev/fuse: {source}")]
     Device { source: io::Error },
     #[error(
