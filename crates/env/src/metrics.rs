@@ -20,8 +20,10 @@ use tokio::{
 /// All counters of one daemon or client. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
-    series: Arc<Mutex<BTreeMap<String, (Kind, Arc<AtomicU64>)>>>,
+    series: Arc<Mutex<Series>>,
 }
+
+type Series = BTreeMap<String, (Kind, Arc<AtomicU64>)>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -185,7 +187,8 @@ mod tests {
         let metrics = Metrics::new();
         metrics.counter("a_total", &[]).inc();
         let (tell, told) = tokio::sync::oneshot::channel();
-        let server = tokio::spawn(metrics.serve("127.0.0.1:0", |addr| tell.send(addr).expect("somebody waits")));
+        let server =
+            tokio::spawn(metrics.serve("127.0.0.1:0", |addr| tell.send(addr).expect("somebody waits")));
         let mut stream = tokio::net::TcpStream::connect(told.await.expect("bound")).await.expect("connects");
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sends");
         let mut answer = String::new();

@@ -219,6 +219,7 @@ async fn serve_connection<S: Service>(
             label: proven.hello.label.clone(),
             addr: addr.clone(),
         }),
+        fenced: turn.stop.clone(),
     };
     let why = connection.read_requests(&shared, &service, reader, &turn, stopped, &alive).await;
     debug!(peer = addr, why, "connection closed");
@@ -279,6 +280,8 @@ struct Connection {
     writer: Arc<tokio::sync::Mutex<FrameWriter>>,
     counters: MessageCounters,
     peer: Arc<PeerInfo>,
+    /// Set: a newer connection of the client took over.
+    fenced: watch::Receiver<bool>,
 }
 
 impl Connection {
@@ -358,8 +361,15 @@ impl Connection {
     async fn send(&self, to: &Header, kind: FrameKind, body: &[u8], payload: &[Bytes]) {
         let head = Head::new(self.version, to.op, to.request_id, kind, body, payload);
         self.counters.count(Direction::Sent, kind, to.op, payload.iter().map(Bytes::len).sum());
+        let mut fenced = self.fenced.clone();
+        let sent = tokio::select! {
+            biased;
+            // The newer connection must not wait for a peer that takes nothing from this one any more.
+            _ = fenced.wait_for(|stop| *stop) => Err(std::io::ErrorKind::ConnectionAborted.into()),
+            sent = async { self.writer.lock().await.write(&head, payload).await } => sent,
+        };
         // A peer that is gone learns the answer when it asks again.
-        if let Err(error) = self.writer.lock().await.write(&head, payload).await {
+        if let Err(error) = sent {
             debug!(peer = self.peer.addr, %error, "an answer could not be sent");
         }
     }
