@@ -123,7 +123,8 @@ impl Daemon {
 
     fn stop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // Elsewhere, for a runtime cannot wait for another one's end; and waited for, so that the port is free.
+            std::thread::spawn(move || drop(runtime)).join().expect("the runtime ends");
         }
     }
 }
