@@ -302,10 +302,11 @@ fn work_off(queue: &mpsc::Receiver<Message>, parts: &Parts) {
         stopping = gather(queue, &mut jobs, &pace);
         let env = OpEnv { now: Timestamp::from_system(parts.clock.wall()), placement: &*parts.placement };
         let (started, count) = (Instant::now(), jobs.len());
-        run_batch(&*parts.engine, jobs, &env);
-        pace = Pace { answered: count, took: started.elapsed() };
+        // Before the answers go: who has one finds itself counted.
         counters.batches.inc();
         counters.jobs.add(count as u64);
+        run_batch(&*parts.engine, jobs, &env);
+        pace = Pace { answered: count, took: started.elapsed() };
         counters.microseconds.add(u64::try_from(pace.took.as_micros()).unwrap_or(u64::MAX));
     }
 }
