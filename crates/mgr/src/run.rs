@@ -52,7 +52,7 @@ fn owner() -> Cred {
     Cred { uid, gid, groups: Vec::new() }
 }
 
-/// As [`format`], in an open store.
+/// As [`format()`], in an open store.
 pub fn format_engine(engine: &dyn Engine, fs: FsId, targets: &[TargetUuid]) -> Result<(), MgrError> {
     let now = Timestamp::from_system(SystemTime::now());
     let snapshot = engine.snapshot()?;
