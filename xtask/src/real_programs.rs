@@ -5,9 +5,10 @@ use crate::{
     run::{self, Outcome},
 };
 use std::{
+    io::Read,
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -40,11 +41,12 @@ pub fn run_with(pvfs: &Path) -> Outcome {
 type Program = fn(&Cluster) -> Outcome;
 
 fn programs(cluster: &Cluster) -> Outcome {
-    let each: [(&str, Program); 6] = [
+    let each: [(&str, Program); 7] = [
         ("cp -r of a source tree and its build", copy),
         ("tar out and in", tar),
         ("git clone, fsck, status", git),
         ("sqlite3 makes and checks a database", sqlite),
+        ("a file of 3 GiB and one byte", large),
         ("cargo build in the mount", cargo),
         ("all is there after a restart", restart),
     ];
@@ -181,6 +183,71 @@ fn sqlite(c: &Cluster) -> Outcome {
         "pragma integrity_check; select count(*) from t; select count(*) from t where body like 'round %';",
     )?;
     if check == "ok\n10000\n10000\n" { Ok(()) } else { Err(format!("sqlite3 says: {check}")) }
+}
+
+/// Longer than 32 bits count, and by one byte longer than all strips and pages. Written through the mount, read through
+/// the mount and through the native client.
+fn large(c: &Cluster) -> Outcome {
+    const BYTES: u64 = (3 << 30) + 1;
+    let path = c.mnt().join("large");
+    let fail = |e: std::io::Error| format!("{}: {e}", path.display());
+    let mut file = std::fs::File::create(&path).map_err(fail)?;
+    std::io::copy(&mut Offsets::default().take(BYTES), &mut file).map_err(fail)?;
+    drop(file);
+    same(std::fs::File::open(&path).map_err(fail)?, BYTES)?;
+    let mut cat = c.command(&c.pvfs);
+    let mut cat = cat.args(["cat", "/large"]).stdout(Stdio::piped()).spawn().map_err(fail)?;
+    let compared = same(cat.stdout.take().ok_or("no pipe")?, BYTES);
+    let ended = cat.wait().map_err(fail)?;
+    compared?;
+    if !ended.success() {
+        return Err(format!("pvfs cat: {ended}"));
+    }
+    std::fs::remove_file(&path).map_err(fail)
+}
+
+/// Endless bytes that tell their own place: every 8 are the offset of the first of them.
+#[derive(Default)]
+struct Offsets {
+    at: u64,
+}
+
+impl Read for Offsets {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        for byte in buffer.iter_mut() {
+            *byte = (self.at & !7).to_le_bytes()[usize::try_from(self.at & 7).expect("below 8")];
+            self.at += 1;
+        }
+        Ok(buffer.len())
+    }
+}
+
+/// Whether `found` has `bytes` bytes of [`Offsets`], and no more.
+fn same(found: impl Read, bytes: u64) -> Outcome {
+    let (mut found, mut expected) = (found, Offsets::default().take(bytes));
+    let (mut a, mut b) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    let mut at = 0u64;
+    loop {
+        let fill = |from: &mut dyn Read, into: &mut [u8]| -> std::io::Result<usize> {
+            let mut filled = 0;
+            while filled < into.len() {
+                match from.read(&mut into[filled..])? {
+                    0 => break,
+                    more => filled += more,
+                }
+            }
+            Ok(filled)
+        };
+        let got = fill(&mut found, &mut a).map_err(|e| format!("at {at}: {e}"))?;
+        let due = fill(&mut expected, &mut b).map_err(|e| format!("at {at}: {e}"))?;
+        if a[..got] != b[..due] {
+            return Err(format!("the bytes from {at} on ({got} read, {due} due) are not what was written"));
+        }
+        if got == 0 {
+            return Ok(());
+        }
+        at += got as u64;
+    }
 }
 
 fn cargo(c: &Cluster) -> Outcome {
