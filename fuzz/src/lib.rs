@@ -132,6 +132,7 @@ fn each_op(op: Op, side: &mut Side<'_>) {
         Op::SetLayout => side.of::<namespace::SetLayout>(),
         Op::Open => side.of::<file::Open>(),
         Op::ReportSize => side.of::<file::ReportSize>(),
+        Op::EndWrites => side.of::<file::EndWrites>(),
         Op::Read => side.of::<data::Read>(),
         Op::Write => side.of::<data::Write>(),
         Op::Sync => side.of::<data::Sync>(),

@@ -125,6 +125,22 @@ fn close_after_writing_is_one_message_to_the_mgr_and_none_to_iods() {
 }
 
 #[test]
+fn files_created_and_closed_unwritten_share_a_message_that_nobody_waits_for() {
+    let world = World::new();
+    let before = world.cluster.client_requests("mgr");
+    for n in 0..50 {
+        let file = world.create(&format!("f{n}"));
+        world.runtime.block_on(file.close()).unwrap();
+    }
+    let told = || world.cluster.client_requests("mgr").get("end_writes").copied().unwrap_or(0);
+    wait_until("the mgr hears of the closes", LIMIT, || told() > 0);
+    let after = world.cluster.client_requests("mgr");
+    let rise = |op: &str| after.get(op).unwrap_or(&0) - before.get(op).unwrap_or(&0);
+    assert_eq!((rise("create"), rise("report_size")), (50, 0));
+    assert!(rise("end_writes") < 50, "{} messages for 50 files", rise("end_writes"));
+}
+
+#[test]
 fn truncation_to_zero_is_one_message_to_the_mgr_and_none_to_iods() {
     let world = World::new();
     let ino = world.file("f", 100_000);

@@ -1,7 +1,7 @@
 //! The client as a whole: how it begins and ends.
 
 use crate::{
-    ClientConfig, ClientError, error::Result, inode::Inodes, open::Closes, session::Session,
+    ClientConfig, ClientError, ends::Ends, error::Result, inode::Inodes, open::Closes, session::Session,
     targets::TargetMap,
 };
 use pvfs_env::{Counter, Metrics};
@@ -29,6 +29,7 @@ pub(crate) struct Core {
     pub targets: TargetMap,
     pub inodes: Inodes,
     pub closes: Closes,
+    pub ends: Ends,
     pub metrics: Metrics,
     pub counters: Counters,
     /// The client was shut down.
@@ -80,6 +81,7 @@ impl Client {
             targets: TargetMap::new(dialer),
             inodes: Inodes::default(),
             closes: Closes::default(),
+            ends: Ends::default(),
             counters: Counters::new(&config.metrics),
             metrics: config.metrics,
             closed: watch::channel(false).0,
@@ -90,6 +92,7 @@ impl Client {
         within(begin, config.connect_deadline, &core.mgr, core.load_targets()).await?;
         tokio::spawn(Arc::clone(&core).keep_alive_task());
         tokio::spawn(Arc::clone(&core).refresh_task());
+        tokio::spawn(Arc::clone(&core).ends_task());
         info!(session = %core.session.standing().id, mgr = core.mgr.name(), "connected to the file system");
         Ok(Arc::new(Client { tasks: Arc::new(Tasks { core: Arc::clone(&core) }), core }))
     }

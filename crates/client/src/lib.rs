@@ -33,6 +33,7 @@
 mod calls;
 mod client;
 mod config;
+mod ends;
 mod error;
 mod file;
 mod inode;

@@ -164,6 +164,7 @@ impl Core {
         let make = |by| Open { by, ino, access, truncate, again: false };
         let opened = if access.write || truncate {
             let _record = inode.record.lock().await;
+            self.ends.take_back(ino).await;
             let opened = self.mutate_here(cred, make).await?;
             inode.opened(&opened.entry, Some(opened.capability));
             opened
@@ -246,6 +247,7 @@ impl Core {
         }
         let make = |by| Open { by, ino, access, truncate: false, again: true };
         let opened = if access.write {
+            self.ends.take_back(ino).await;
             self.mutate_here(&Cred::root(), make).await
         } else {
             self.ask_without_slot(&Cred::root(), make).await

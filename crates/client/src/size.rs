@@ -6,7 +6,7 @@ use crate::{
     calls::{pause_after, refused},
     client::Core,
     error::Result,
-    inode::Inode,
+    inode::{Inode, State},
     retry::{Action, Tries},
 };
 use futures_util::future::join_all;
@@ -106,6 +106,12 @@ impl Core {
         if !inode.with(|state| state.dirty || closing.is_some_and(|mine| state.closes(mine))) {
             return Ok(());
         }
+        if inode.with(|state| state.is_clean()) {
+            if closing == Some(0) && inode.with(State::end_clean) {
+                self.ends.add(inode.ino);
+            }
+            return Ok(());
+        }
         let (core, inode) = (Arc::clone(self), Arc::clone(inode));
         self.finish(async move { core.report_here(&inode, closing).await }).await
     }
@@ -177,7 +183,18 @@ impl Core {
     }
 }
 
-impl crate::inode::State {
+impl State {
+    /// There is nothing that the mgr should be told.
+    fn is_clean(&self) -> bool {
+        !self.dirty && self.writes_in_flight == 0 && self.doubts().is_none()
+    }
+
+    /// Ends the standing as a writer of a file with nothing to report, where the last write handle is closed. True: the
+    /// mgr is to hear of it.
+    fn end_clean(&mut self) -> bool {
+        self.closes(0) && self.recorded.take().is_some()
+    }
+
     /// Whether a close of `mine` write handles ends this client's standing as a writer.
     fn closes(&self, mine: u32) -> bool {
         self.recorded.is_some() && self.writes_open <= mine && self.writes_in_flight == 0

@@ -53,6 +53,11 @@ pub enum MetaError {
     LinkTargetNul,
     #[error("a size of {size} bytes is past the largest, {}", limits::FILE_BYTES_MAX)]
     SizeTooBig { size: u64 },
+    #[error(
+        "a request may name at most {} files, this one names {files}",
+        pvfs_types::limits::END_WRITES_MAX
+    )]
+    TooManyFiles { files: usize },
     #[error("a time has 0 to 999999999 nanoseconds, this one has {nanos}")]
     BadTime { nanos: u32 },
     #[error("an open asks for reading, writing or both")]
@@ -99,6 +104,7 @@ impl MetaError {
             | MetaError::BadKind
             | MetaError::LinkTargetNul
             | MetaError::BadTime { .. }
+            | MetaError::TooManyFiles { .. }
             | MetaError::NoAccessAsked => Errno::EINVAL,
             MetaError::Layout(e) => e.errno(),
             MetaError::Special { .. } => Errno::ENXIO,

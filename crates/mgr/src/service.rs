@@ -16,7 +16,7 @@ use pvfs_wire::{
     cap::Grant,
     encode,
     msg::{
-        file::{Open, Opened, ReportSize},
+        file::{EndWrites, Open, Opened, ReportSize},
         hello::Role,
         namespace::{
             AttrSet, CheckAccess, Create, Created, Entry, GetAttr, Link, LinkTarget, Lookup, MkDir, MkNod,
@@ -144,6 +144,11 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
                 })
             };
             change_in_steps(mgr, by, Arc::new(work)).await
+        }
+
+        Op::EndWrites => {
+            let req: EndWrites = request.decode()?;
+            change(mgr, req.by.clone(), move |txn, _| ops::end_writes(txn, &req).map(|()| Done {})).await
         }
 
         Op::Read | Op::Write | Op::Sync | Op::StatObjects | Op::RemoveObjects | Op::TruncateObjects => {

@@ -36,5 +36,7 @@ pub const SESSION_SLOTS: u16 = 64;
 pub const GROUPS_MAX: usize = 65_536;
 /// Supplementary groups beyond this many are not sent: the first ones count.
 pub const GROUPS_SENT_MAX: usize = 1024;
+/// Most files one `end_writes` request may name.
+pub const END_WRITES_MAX: usize = 1024;
 /// Most directory entries one readdir reply may carry.
 pub const READDIR_ENTRIES_MAX: u32 = 4096;

@@ -45,6 +45,7 @@ async fn name_operations_cost_one_message_to_the_mgr_and_none_to_iods() {
     let file = client.open(&ROOT, attr.ino, OpenOptions::WRITE.truncate()).await.unwrap();
     assert_eq!(sent.get(), (1, 0), "truncate to zero");
     file.close().await.unwrap();
+    eventually("the close without a write is told in the background", || sent.get() == (2, 0)).await;
 
     let sent = Sent::since_now(&client);
     client.unlink(&ROOT, Ino::ROOT, &name("f")).await.unwrap();
@@ -109,4 +110,40 @@ fn keep_alives(client: &pvfs_client::Client) -> u64 {
     let snapshot = client.metrics().snapshot();
     let sent = snapshot.iter().filter(|(name, _)| name.contains("keep_alive") && name.contains("sent"));
     sent.map(|(_, n)| n).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_opened_again_for_writing_stays_known_as_written() {
+    let cluster = Cluster::start(2).await;
+    let (client, other) = (cluster.client().await, cluster.client().await);
+    let file = create(&client, "f", layout(2, 4096)).await;
+    let ino = file.ino();
+    file.close().await.unwrap();
+    let ends_sent = || {
+        let series = client.metrics().snapshot();
+        let ends = |name: &str| name.contains("dir=\"received\"") && name.contains("op=\"end_writes\"");
+        series.iter().filter(|(name, _)| ends(name)).map(|(_, count)| count).sum::<u64>()
+    };
+    for round in 0..20 {
+        client.open(&ROOT, ino, OpenOptions::WRITE).await.unwrap().close().await.unwrap();
+        let held = client.open(&ROOT, ino, OpenOptions::WRITE).await.unwrap();
+        // Another file's close carries along whatever end of `f` is still queued.
+        let before = ends_sent();
+        create(&client, &format!("g{round}"), layout(2, 4096)).await.close().await.unwrap();
+        eventually("ends are told", || ends_sent() > before).await;
+        let asked = cluster.iods_received("stat_objects");
+        other.getattr(&ROOT, ino).await.unwrap();
+        assert!(cluster.iods_received("stat_objects") > asked, "round {round}: the writer was forgotten");
+        held.close().await.unwrap();
+    }
+    let asked = || cluster.iods_received("stat_objects");
+    // And in the end it is forgotten.
+    loop {
+        let before = asked();
+        other.getattr(&ROOT, ino).await.unwrap();
+        if asked() == before {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
 }

@@ -2,6 +2,7 @@
 
 mod check_access;
 mod create;
+mod end_writes;
 mod getattr;
 mod link;
 mod lookup;
@@ -20,6 +21,7 @@ mod unlink;
 
 pub use check_access::check_access;
 pub use create::{Created, create};
+pub use end_writes::end_writes;
 pub use getattr::getattr;
 pub use link::link;
 pub use lookup::lookup;

@@ -2,9 +2,9 @@
 
 use crate::world::{ROOT, TARGETS, World, done, errno, name};
 use pvfs_meta::{Intent, Outcome, Settled, intent, ops, session, settle, writer};
-use pvfs_types::{DataGen, Errno, Ino, SessionId, SetAttr, Timestamp};
+use pvfs_types::{DataGen, Errno, Ino, SessionId, SetAttr, Timestamp, limits};
 use pvfs_wire::Access;
-use pvfs_wire::msg::file::Open;
+use pvfs_wire::msg::file::{EndWrites, Open};
 use pvfs_wire::msg::namespace as msg;
 
 fn pending<T: std::fmt::Debug>(outcome: Outcome<T>) -> Intent {
@@ -32,6 +32,20 @@ fn a_report_grows_the_record_and_never_shrinks_it() {
     assert_eq!((w.attr(ino).size, w.attr(ino).size_epoch), (150, 0));
     assert_eq!(errno(w.try_report(&w.report_req(ino, 1 << 63, false))), Errno::EFBIG);
     assert_eq!(errno(w.try_report(&w.report_req(ROOT, 1, false))), Errno::EINVAL);
+}
+
+#[test]
+fn many_writers_end_at_once_and_only_the_sessions_own() {
+    let (mut w, ino) = world();
+    w.open(ino, Access::WRITE).expect("opens");
+    let other = w.open_session(2);
+    w.in_session(other, |w| w.open(ino, Access::WRITE).expect("opens"));
+    let gone = Ino(1 << 40);
+    let end = EndWrites { by: w.by(), inos: vec![gone, ino] };
+    w.run(|txn, _| ops::end_writes(txn, &end)).expect("ends");
+    assert_eq!(w.read(|txn| writer::list(txn, ino)).expect("lists"), [other]);
+    let too_many = EndWrites { by: w.by(), inos: vec![ino; limits::END_WRITES_MAX + 1] };
+    assert_eq!(errno(w.run(|txn, _| ops::end_writes(txn, &too_many))), Errno::EINVAL);
 }
 
 #[test]

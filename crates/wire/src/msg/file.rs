@@ -1,6 +1,10 @@
 //! Operations on open files: client to mgr. `open` yields a signed capability; nobody remembers readers.
 
-use super::{namespace::Entry, request, session::Mutator};
+use super::{
+    namespace::Entry,
+    request,
+    session::{Done, Mutator},
+};
 use crate::{Access, Capability};
 use minicbor::{Decode, Encode};
 use pvfs_types::{Ino, Timestamp};
@@ -56,7 +60,18 @@ pub struct ReportSize {
     pub close: bool,
 }
 
+/// Ends this session's standing as a writer of files that it closed with nothing to report, many at once.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct EndWrites {
+    #[n(0)]
+    pub by: Mutator,
+    /// At most `limits::END_WRITES_MAX`; one that is not written or not there is passed over.
+    #[n(1)]
+    pub inos: Vec<Ino>,
+}
+
 request! {
     Open => Open, Opened;
     ReportSize => ReportSize, Entry;
+    EndWrites => EndWrites, Done;
 }

@@ -80,6 +80,7 @@ ops! {
     // Client to mgr: open files.
     Open = 0x401, "open";
     ReportSize = 0x402, "report_size";
+    EndWrites = 0x403, "end_writes";
 
     // Client to iod.
     Read = 0x501, "read";

@@ -325,6 +325,7 @@ fn open_files(s: &mut Samples) {
     };
     s.both(&report, &file_entry());
     s.request(&ReportSize { mtime: None, close: false, ..report });
+    s.both(&EndWrites { by: mutator(), inos: vec![Ino(7), Ino(1 << 40)] }, &Done {});
 }
 
 fn bytes(s: &mut Samples) {
