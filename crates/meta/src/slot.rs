@@ -8,7 +8,7 @@ use pvfs_types::{SessionId, limits};
 /// What to do with a numbered request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// Do it, and [`record`] its answer in the same transaction.
+    /// Do it, and [`record()`] its answer in the same transaction.
     New,
     /// It was done: this was the answer.
     Repeat(Vec<u8>),
