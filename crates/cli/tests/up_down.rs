@@ -214,3 +214,14 @@ fn up_mounts_and_down_unmounts_and_nothing_is_lost() {
     assert_eq!(fs::read(mount.join("f")).unwrap(), b"through the mount");
     assert_eq!(place.ok(&["cat", "/f"]), "through the mount");
 }
+
+#[test]
+fn up_detached_goes_on_when_nobody_reads_what_it_prints() {
+    let place = Place::new();
+    let (data, port) = (place.data().display().to_string(), place.ports.first.to_string());
+    let mut up = place.command(&["up", "--detach", "--no-mount", "--dir", &data, "--port", &port]);
+    let mut up = up.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(up.stdout.take());
+    assert!(up.wait().unwrap().success());
+    assert!(place.run(&["status"]).status.success(), "all daemons are up");
+}

@@ -121,7 +121,8 @@ fn detach() -> Result<(), CliError> {
         let len = output.read(&mut chunk).map_err(start)?;
         let ready = chunk[..len].contains(&READY_MARK);
         let text: Vec<u8> = chunk[..len].iter().copied().filter(|&byte| byte != READY_MARK).collect();
-        io::stdout().write_all(&text).map_err(|source| CliError::Output { source })?;
+        // Also when nobody reads it any more (`pvfs up --detach … | head -1`): the daemons must not die of that.
+        let _ = io::stdout().write_all(&text);
         if ready {
             return Ok(());
         }
