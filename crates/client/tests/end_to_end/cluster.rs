@@ -85,11 +85,22 @@ impl Cluster {
             let iod = cluster.run_iod(n, "127.0.0.1:0").await;
             cluster.iods.push(iod);
         }
-        let client = cluster.client().await;
-        eventually("all targets are up", || client.status().targets.iter().filter(|t| t.up).count() == iods)
-            .await;
-        client.shutdown().await.unwrap();
+        in_time(cluster.all_targets_up()).await;
         cluster
+    }
+
+    /// Waits for every iod's first heartbeat. A client learns the map as it connects, and again with its keep-alives,
+    /// which `pace` may put far off: each look is a new client's.
+    async fn all_targets_up(&self) {
+        loop {
+            let client = self.client().await;
+            let up = client.status().targets.iter().filter(|target| target.up).count();
+            client.shutdown().await.unwrap();
+            if up == self.iods.len() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     async fn run_iod(&self, number: usize, listen: &str) -> Daemon {
