@@ -6,6 +6,9 @@ use std::ops::ControlFlow;
 /// The longest key, in bytes (LMDB's own bound). Keys are not empty.
 pub const KEY_BYTES_MAX: usize = 511;
 
+/// The one key that nobody may use: an engine keeps there what it must remember.
+pub const ENGINE_KEY: &[u8] = &[0];
+
 /// Is shown key and value; breaks when it has seen enough.
 pub type Visit<'v> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'v;
 

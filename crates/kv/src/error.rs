@@ -13,6 +13,8 @@ pub enum KvError {
     Io { what: String, source: io::Error },
     #[error("a key has 1 to 511 bytes, this one has {bytes}")]
     KeySize { bytes: usize },
+    #[error("the key of one zero byte is the engine's own")]
+    ReservedKey,
     /// The store's own structure is damaged, or is not one this build can read.
     #[error("the metadata store is damaged: {detail}")]
     Corrupt { detail: String },

@@ -16,7 +16,7 @@ mod write_set;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 
-pub use engine::{Engine, KEY_BYTES_MAX, Read, Visit, WriteTxn};
+pub use engine::{ENGINE_KEY, Engine, KEY_BYTES_MAX, Read, Visit, WriteTxn};
 pub use error::KvError;
 pub use lmdb::{Durability, LmdbEngine};
 pub use mem::{MemEngine, MemStore};

@@ -1,39 +1,48 @@
-//! The embedded default: LMDB, one data file in one directory, memory-mapped, copy-on-write pages.
+//! The embedded default: LMDB with a journal in front of it.
 //!
-//! A kill -9 or a power loss at any moment leaves the state of the last commit; opening needs no recovery.
+//! A commit is one record in the journal and one sync of a file whose blocks are there already. LMDB learns of it later,
+//! with thousands of others in one transaction: its pages are all over its file, and to write and sync them for each
+//! commit takes ten times as long. Until then reads find the change in memory, and a restart reads it from the journal.
+//! Near the end of the space, where only LMDB can tell what still fits, commits go straight into it.
+//!
+//! A kill -9 or a power loss at any moment leaves the state of the last commit that returned (or of one that had not
+//! yet, whole).
 
-use crate::{Engine, KvError, Read, Visit, WriteSet};
-use heed::types::Bytes;
-use heed::{Database, Env, EnvFlags, EnvOpenOptions, MdbError, RoTxn, WithoutTls};
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
-use std::ops::Bound;
-use std::os::fd::AsFd;
-use std::path::Path;
+mod checkpoint;
+mod journal;
+mod tree;
 
-/// Whether a commit waits for the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// A commit that returned survives a power loss.
-    Sync,
-    /// A commit that returned survives the death of the process, not that of the machine; that may damage the
-    /// store. For tests and throw-away file systems.
-    NoSync,
-}
+pub use tree::Durability;
 
-/// How many snapshots may be held at once.
-const READERS_MAX: u32 = 1024;
-const LOCK_FILE: &str = "pvfs.lock";
+use crate::{Engine, KvError, Read, Visit, WriteSet, overlay::read_through};
+use checkpoint::{Checkpointer, Pairs};
+use journal::{Journal, Recovered};
+use std::{
+    ops::Bound,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+};
+use tree::{Tree, TreeSnapshot};
 
-/// An LMDB environment. Readers block nobody and are blocked by nobody; one commit runs at a time.
+/// How much of the journal is read at a start, at most twice this; and how much LMDB takes in one transaction.
+const SEGMENT_BYTES: u64 = 16 << 20;
+/// Space in LMDB and on its disk for each byte of journal, so that what the journal took also fits there: pages may be
+/// half full, and those that a transaction changes are there twice.
+const TREE_BYTES_PER_JOURNAL_BYTE: u64 = 8;
+
+/// An LMDB environment and its journal. Readers block nobody and are blocked by nobody; one commit runs at a time.
 ///
 /// Downside: a snapshot held for long keeps freed pages from being used again, so the file grows meanwhile; it never
 /// shrinks.
 pub struct LmdbEngine {
-    // Dropped in this order: the lock goes last.
-    env: Env<WithoutTls>,
-    pairs: Database<Bytes, Bytes>,
-    lock: File,
+    shared: Arc<Checkpointer>,
+    journal: Mutex<Journal>,
+    worker: Option<JoinHandle<()>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl LmdbEngine {
@@ -41,75 +50,57 @@ impl LmdbEngine {
     /// page); this much address space is taken, the file grows as needed.
     ///
     /// # Errors
-    /// [`KvError::InUse`]: another process, or another engine in this one, has it open.
+    /// [`KvError::InUse`]: another process, or another engine in this one, has it open. [`KvError::Corrupt`]: the
+    /// store is damaged, or its journal does not belong to it.
     pub fn open(dir: &Path, map_bytes: usize, durability: Durability) -> Result<LmdbEngine, KvError> {
-        let at = |what: &str| format!("{what} {}", dir.display());
-        std::fs::create_dir_all(dir).map_err(|source| KvError::Io {
-            what: at("cannot create the metadata store's directory"),
-            source,
-        })?;
-        let lock = lock(dir)?;
-        let page_bytes = rustix::param::page_size();
-        let mut options = EnvOpenOptions::new().read_txn_without_tls();
-        options.map_size(map_bytes.max(page_bytes).next_multiple_of(page_bytes));
-        options.max_readers(READERS_MAX);
-        if durability == Durability::NoSync {
-            // SAFETY: NO_SYNC can damage the store when the machine dies, as `Durability::NoSync` says; it harms no memory.
-            #[expect(unsafe_code, reason = "heed marks all flags unsafe")]
-            unsafe {
-                options.flags(EnvFlags::NO_SYNC);
-            }
+        LmdbEngine::with_journal(dir, map_bytes, durability, SEGMENT_BYTES)
+    }
+
+    /// As [`LmdbEngine::open`], with two journal segments of that many bytes.
+    pub fn with_journal(
+        dir: &Path,
+        map_bytes: usize,
+        durability: Durability,
+        segment_bytes: u64,
+    ) -> Result<LmdbEngine, KvError> {
+        let tree = Tree::open(dir, map_bytes, durability)?;
+        let (journal, Recovered { frozen, active }) =
+            Journal::open(dir, segment_bytes, durability, tree.applied()?)?;
+        let shared = Arc::new(Checkpointer::new(tree, active, frozen));
+        let worker = Arc::clone(&shared);
+        let worker = std::thread::Builder::new()
+            .name("checkpoint".into())
+            .spawn(move || worker.work())
+            .map_err(|source| KvError::Io { what: "cannot start the checkpoint thread".into(), source })?;
+        Ok(LmdbEngine { shared, journal: Mutex::new(journal), worker: Some(worker) })
+    }
+
+    /// Whether everything in a full journal would fit into LMDB and onto its disk.
+    fn is_roomy(&self, journal: &Journal) -> bool {
+        self.shared.tree.room_bytes() > 2 * journal.segment_bytes() * TREE_BYTES_PER_JOURNAL_BYTE
+    }
+
+    /// Has LMDB take all that the journal holds, and then `set`.
+    fn commit_to_tree(&self, journal: &mut Journal, set: &WriteSet) -> Result<(), KvError> {
+        self.flush(journal)?;
+        self.shared.tree.commit(set.iter(), journal.last())
+    }
+
+    /// Has LMDB take all that the journal holds.
+    fn flush(&self, journal: &mut Journal) -> Result<(), KvError> {
+        self.shared.wait()?;
+        if self.shared.freeze(journal.last()) {
+            journal.switch();
+            self.shared.wait()?;
         }
-        // SAFETY: a mapped file must not be changed by others. The lock above keeps out every other daemon, and this
-        // process too, from opening it a second time.
-        #[expect(unsafe_code, reason = "LMDB maps a file")]
-        let env = unsafe { options.open(dir) }
-            .map_err(|e| kv_error(e, &at("cannot open the metadata store in")))?;
-        let mut txn =
-            env.write_txn().map_err(|e| kv_error(e, &at("cannot write to the metadata store in")))?;
-        let pairs = env
-            .create_database::<Bytes, Bytes>(&mut txn, None)
-            .map_err(|e| kv_error(e, &at("cannot open the metadata store in")))?;
-        txn.commit().map_err(|e| kv_error(e, &at("cannot write to the metadata store in")))?;
-        Ok(LmdbEngine { env, pairs, lock })
-    }
-
-    fn put_all(&self, set: &WriteSet) -> Result<(), heed::Error> {
-        let mut txn = self.env.write_txn()?;
-        for (key, value) in set.iter() {
-            match value {
-                Some(value) => self.pairs.put(&mut txn, key, value)?,
-                None => {
-                    self.pairs.delete(&mut txn, key)?;
-                }
-            }
-        }
-        txn.commit()
-    }
-
-    /// A full disk can show as a short write, which LMDB reports as EIO: tells the two apart by the free space.
-    fn disk_is_full(&self) -> bool {
-        const FREE_BYTES_MIN: u64 = 1 << 20;
-        rustix::fs::fstatvfs(self.lock.as_fd()).is_ok_and(|fs| fs.f_bavail * fs.f_frsize < FREE_BYTES_MIN)
-    }
-}
-
-/// Takes the lock that says "one daemon at a time". The kernel drops it with the process.
-fn lock(dir: &Path) -> Result<File, KvError> {
-    let path = dir.join(LOCK_FILE);
-    let io_error = |source| KvError::Io { what: format!("cannot lock {}", path.display()), source };
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io_error)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(KvError::InUse { dir: dir.to_path_buf() }),
-        Err(TryLockError::Error(source)) => Err(io_error(source)),
+        Ok(())
     }
 }
 
 impl Engine for LmdbEngine {
     fn snapshot(&self) -> Result<Box<dyn Read + Send + '_>, KvError> {
-        let txn = self.env.read_txn().map_err(|e| kv_error(e, "cannot read the metadata store"))?;
-        Ok(Box::new(LmdbSnapshot { txn, pairs: self.pairs }))
+        let (tree, frozen, active) = self.shared.snapshot()?;
+        Ok(Box::new(Snapshot { active, below: Frozen { pairs: frozen, tree } }))
     }
 
     fn commit(&self, set: &WriteSet) -> Result<(), KvError> {
@@ -117,69 +108,84 @@ impl Engine for LmdbEngine {
             return Ok(());
         }
         set.check_keys()?;
-        self.put_all(set).map_err(|error| match kv_error(error, "cannot write to the metadata store") {
-            KvError::Io { source, .. } if self.disk_is_full() => {
-                KvError::Full { detail: format!("its disk has no space left: {source}") }
-            }
-            other => other,
-        })
+        let mut journal = locked(&self.journal);
+        let record = journal.record(set)?;
+        if !journal.takes(&record) || !self.is_roomy(&journal) {
+            return self.commit_to_tree(&mut journal, set);
+        }
+        if !journal.has_space(&record) {
+            self.shared.wait()?;
+            self.shared.freeze(journal.last());
+            journal.switch();
+        }
+        journal.append(record)?;
+        self.shared.add(set);
+        Ok(())
     }
 
     fn used_bytes(&self) -> Result<u64, KvError> {
-        let to_kv = |e| kv_error(e, "cannot read the metadata store");
-        let txn = self.env.read_txn().map_err(to_kv)?;
-        let stat = self.pairs.stat(&txn).map_err(to_kv)?;
-        let pages = stat.branch_pages + stat.leaf_pages + stat.overflow_pages;
-        Ok(pages as u64 * u64::from(stat.page_size))
+        self.shared.used_bytes()
     }
 }
 
-struct LmdbSnapshot<'a> {
-    txn: RoTxn<'a, WithoutTls>,
-    pairs: Database<Bytes, Bytes>,
+impl Drop for LmdbEngine {
+    fn drop(&mut self) {
+        let flushed = self.flush(&mut locked(&self.journal));
+        if let Err(error) = flushed {
+            tracing::warn!(%error, "the journal is kept for the next start");
+        }
+        self.shared.stop();
+        if let Some(worker) = self.worker.take() {
+            let _ = worker.join();
+        }
+    }
 }
 
-impl Read for LmdbSnapshot<'_> {
+/// The newest changes over those under way to LMDB over what LMDB has.
+struct Snapshot<'a> {
+    active: Pairs,
+    below: Frozen<'a>,
+}
+
+struct Frozen<'a> {
+    pairs: Pairs,
+    tree: TreeSnapshot<'a>,
+}
+
+fn between<'a>(
+    pairs: &'a Pairs,
+    from: &'a [u8],
+    to: &'a [u8],
+) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
+    let bounds: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Included(from), Bound::Excluded(to.max(from)));
+    pairs.range::<[u8], _>(bounds).map(|(key, value)| (&**key, value.as_deref()))
+}
+
+impl Read for Snapshot<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        match self.pairs.get(&self.txn, key) {
-            Ok(value) => Ok(value.map(<[u8]>::to_vec)),
-            Err(error) => Err(kv_error(error, "cannot read the metadata store")),
+        match self.active.get(key) {
+            Some(value) => Ok(value.as_deref().map(<[u8]>::to_vec)),
+            None => self.below.get(key),
         }
     }
 
     fn range(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), KvError> {
-        if from >= to {
-            return Ok(());
-        }
-        let to_kv = |e| kv_error(e, "cannot read the metadata store");
-        let bounds = (Bound::Included(from), Bound::Excluded(to));
-        for pair in self.pairs.range(&self.txn, &bounds).map_err(to_kv)? {
-            let (key, value) = pair.map_err(to_kv)?;
-            if visit(key, value).is_break() {
-                break;
-            }
-        }
-        Ok(())
+        read_through(between(&self.active, from, to), &self.below, from, to, visit)
     }
 }
 
-fn kv_error(error: heed::Error, what: &str) -> KvError {
-    match error {
-        heed::Error::Io(source)
-            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
-        {
-            KvError::Full { detail: format!("its disk has no space left: {source}") }
+impl Read for Frozen<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        match self.pairs.get(key) {
+            Some(value) => Ok(value.as_deref().map(<[u8]>::to_vec)),
+            None => self.tree.get(key),
         }
-        heed::Error::Io(source) => KvError::Io { what: what.to_owned(), source },
-        heed::Error::Mdb(MdbError::MapFull) => KvError::Full { detail: "its map is used up".to_owned() },
-        heed::Error::Mdb(
-            e @ (MdbError::PageNotFound
-            | MdbError::Corrupted
-            | MdbError::Panic
-            | MdbError::VersionMismatch
-            | MdbError::Invalid
-            | MdbError::Incompatible),
-        ) => KvError::Corrupt { detail: format!("{what}: {e}") },
-        other => KvError::Engine { detail: format!("{what}: {other}") },
+    }
+
+    fn range(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), KvError> {
+        read_through(between(&self.pairs, from, to), &self.tree, from, to, visit)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,35 +38,46 @@ impl<R: Read + ?Sized> Read for Overlay<'_, R> {
     }
 
     fn range(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), KvError> {
-        let mut own = self.set.range(from, to).peekable();
-        let mut stopped = false;
-        let mut show = |key: &[u8], value: Option<&[u8]>| match value {
-            Some(value) => visit(key, value),
-            None => ControlFlow::Continue(()),
-        };
-        self.parent.range(from, to, &mut |key, value| {
-            while let Some((own_key, own_value)) = own.next_if(|(own_key, _)| *own_key < key) {
-                if show(own_key, own_value).is_break() {
-                    stopped = true;
-                    return ControlFlow::Break(());
-                }
-            }
-            let shown = match own.next_if(|(own_key, _)| *own_key == key) {
-                Some((_, own_value)) => show(key, own_value),
-                None => show(key, Some(value)),
-            };
-            stopped = shown.is_break();
-            shown
-        })?;
-        if !stopped {
-            for (key, value) in own {
-                if show(key, value).is_break() {
-                    break;
-                }
+        read_through(self.set.range(from, to), self.parent, from, to, visit)
+    }
+}
+
+/// Shows the pairs of `below` with `from <= key < to` as the changes in `own` (in key order, `None` deletes) make them.
+pub(crate) fn read_through<'o>(
+    own: impl Iterator<Item = (&'o [u8], Option<&'o [u8]>)>,
+    below: &(impl Read + ?Sized),
+    from: &[u8],
+    to: &[u8],
+    visit: &mut Visit<'_>,
+) -> Result<(), KvError> {
+    let mut own = own.peekable();
+    let mut stopped = false;
+    let mut show = |key: &[u8], value: Option<&[u8]>| match value {
+        Some(value) => visit(key, value),
+        None => ControlFlow::Continue(()),
+    };
+    below.range(from, to, &mut |key, value| {
+        while let Some((own_key, own_value)) = own.next_if(|(own_key, _)| *own_key < key) {
+            if show(own_key, own_value).is_break() {
+                stopped = true;
+                return ControlFlow::Break(());
             }
         }
-        Ok(())
+        let shown = match own.next_if(|(own_key, _)| *own_key == key) {
+            Some((_, own_value)) => show(key, own_value),
+            None => show(key, Some(value)),
+        };
+        stopped = shown.is_break();
+        shown
+    })?;
+    if !stopped {
+        for (key, value) in own {
+            if show(key, value).is_break() {
+                break;
+            }
+        }
     }
+    Ok(())
 }
 
 impl<R: Read + ?Sized> WriteTxn for Overlay<'_, R> {

@@ -1,6 +1,9 @@
 //! What a transaction wants changed: for each key a new value, or its removal.
 
-use crate::{KvError, engine::KEY_BYTES_MAX};
+use crate::{
+    KvError,
+    engine::{ENGINE_KEY, KEY_BYTES_MAX},
+};
 use std::collections::{BTreeMap, btree_map::Entry};
 use std::ops::Bound;
 
@@ -85,6 +88,7 @@ impl WriteSet {
     pub fn check_keys(&self) -> Result<(), KvError> {
         match self.0.keys().map(Vec::len).find(|len| !(1..=KEY_BYTES_MAX).contains(len)) {
             Some(bytes) => Err(KvError::KeySize { bytes }),
+            None if self.0.contains_key(ENGINE_KEY) => Err(KvError::ReservedKey),
             None => Ok(()),
         }
     }

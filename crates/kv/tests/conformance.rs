@@ -30,7 +30,8 @@ impl Place for LmdbPlace {
     }
 
     fn open(&self) -> Result<LmdbEngine, KvError> {
-        LmdbEngine::open(self.dir.path(), self.bytes * 2, Durability::NoSync)
+        // So little journal that a suite of commits goes through it many times, and past it once the map is nearly full.
+        LmdbEngine::with_journal(self.dir.path(), self.bytes * 2, Durability::NoSync, 32 << 10)
     }
 }
 

@@ -122,6 +122,7 @@ impl MetaError {
                 KvError::InUse { .. }
                 | KvError::Io { .. }
                 | KvError::KeySize { .. }
+                | KvError::ReservedKey
                 | KvError::Corrupt { .. }
                 | KvError::Engine { .. },
             ) => Errno::EIO,

@@ -180,7 +180,7 @@ proptest! {
 
     #[test]
     fn a_checker_over_random_bytes_never_panics(
-        pairs in prop::collection::vec((prop::collection::vec(any::<u8>(), 1..40), prop::collection::vec(any::<u8>(), 0..40)), 0..20),
+        pairs in prop::collection::vec((prop::collection::vec(any::<u8>(), 2..40), prop::collection::vec(any::<u8>(), 0..40)), 0..20),
         space in prop::sample::select(pvfs_meta::keys::space::ALL.to_vec()),
     ) {
         use pvfs_kv::{Engine, MemEngine, WriteSet};

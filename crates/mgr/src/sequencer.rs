@@ -229,6 +229,7 @@ fn attempt(engine: &dyn Engine, jobs: &mut [Box<dyn Job>], env: &OpEnv<'_>) -> R
         job.run(&mut batch, env);
     }
     let changes = batch.into_set();
+    drop(snapshot);
     if changes.is_empty() { Ok(()) } else { engine.commit(&changes) }
 }
 
