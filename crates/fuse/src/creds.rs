@@ -44,7 +44,6 @@ fn parse_groups(status: &[u8]) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::Cancel;
     use std::sync::Mutex;
 
     #[test]
@@ -58,9 +57,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_read_that_has_no_right_is_tried_once_more_with_groups() {
-        let (_source, cancel) = Cancel::pair();
         let pid = std::process::id();
-        let ctx = Context { uid: 1000, gid: 1000, pid, cancel };
+        let ctx = Context { uid: 1000, gid: 1000, pid };
         let seen = Mutex::new(Vec::new());
         let answer = reading(&ctx, |cred| {
             seen.lock().expect("not poisoned").push(cred.groups.len());

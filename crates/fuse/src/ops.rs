@@ -7,7 +7,6 @@
 use bytes::Bytes;
 use pvfs_types::{Errno, FileKind, SetAttr, Timestamp};
 use std::{future::Future, sync::Arc, time::Duration};
-use tokio::sync::watch;
 
 /// What an operation answers.
 pub type Reply<T> = Result<T, Errno>;
@@ -24,53 +23,14 @@ impl NodeId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Handle(pub u64);
 
-/// Who asks, and whether the answer is still wanted.
-#[derive(Clone, Debug)]
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
 pub struct Context {
     /// The caller's file system user and group, as `setfsuid(2)` has them.
     pub uid: u32,
     pub gid: u32,
     /// The calling thread as the daemon sees it; 0 where the kernel itself asks or another pid name space hides it.
     pub pid: u32,
-    pub cancel: Cancel,
-}
-
-/// Tells an operation that nobody wants its answer any more.
-#[derive(Clone, Debug)]
-pub struct Cancel(watch::Receiver<bool>);
-
-/// The other end of a [`Cancel`].
-#[derive(Debug)]
-pub struct CancelSource(watch::Sender<bool>);
-
-impl Cancel {
-    pub fn pair() -> (CancelSource, Cancel) {
-        let (source, cancel) = watch::channel(false);
-        (CancelSource(source), Cancel(cancel))
-    }
-
-    /// Returns once the operation is cancelled; never, when it cannot be any more.
-    pub async fn cancelled(&self) {
-        let mut receiver = self.0.clone();
-        if receiver.wait_for(|cancelled| *cancelled).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-
-    /// What `work` answers, or `EINTR` when it is cancelled before. A cancelled `work` is dropped.
-    pub async fn or_eintr<T>(&self, work: impl Future<Output = Reply<T>>) -> Reply<T> {
-        tokio::select! {
-            biased;
-            reply = work => reply,
-            () = self.cancelled() => Err(Errno::EINTR),
-        }
-    }
-}
-
-impl CancelSource {
-    pub fn cancel(&self) {
-        self.0.send_replace(true);
-    }
 }
 
 /// What the kernel keeps of an inode.
@@ -214,6 +174,8 @@ impl OpenFlags {
 }
 
 /// A file system as the kernel sees it through FUSE.
+///
+/// A call that nobody waits for any more (its caller was sent a signal) is dropped where it stands.
 ///
 /// Methods with an answer of `ENOSYS` here are the ones the kernel does without: it falls back, and asks no more.
 pub trait Filesystem: Send + Sync + 'static {

@@ -2,22 +2,23 @@
 
 use crate::{
     Adapter, MountError, MountOptions,
-    adapter::{REQUEST_BYTES_MAX, SESSION_THREADS},
+    adapter::{REQUEST_BYTES_MAX, SESSION_THREADS, WANTED},
     control::Control,
     device::{self, Refused, Unmount},
     mountinfo,
-    ops::{Cancel, CancelSource, Filesystem},
+    ops::Filesystem,
 };
 use pvfs_env::Metrics;
+use pvfs_kfuse::Session;
 use std::{
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::Duration,
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, timeout},
 };
 use tracing::{debug, info, warn};
@@ -49,40 +50,44 @@ pub async fn mount<F: Filesystem>(
     options: &MountOptions,
     metrics: &Metrics,
 ) -> Result<Mounted, MountError> {
-    let (cancel_source, cancel) = Cancel::pair();
-    let (alive, jobs) = mpsc::channel(1);
-    let notifier = Arc::new(OnceLock::new());
-    let runtime = tokio::runtime::Handle::current();
-    let adapter = Adapter::new(fs, runtime, cancel, alive, notifier.clone(), metrics);
     let start = Start { source: source.to_owned(), dir: dir.to_owned(), options: options.clone() };
-    let started = tokio::task::spawn_blocking(move || start.run(adapter)).await;
+    let started = tokio::task::spawn_blocking(move || start.run()).await;
     let started = started.map_err(|e| MountError::Start { source: io::Error::other(e) })??;
-    let _ = notifier.set(started.session.notifier());
-
     let control = Control::listen(&started.device)
         .inspect_err(|error| debug!(%error, "no control socket: umount will not wait for this daemon"))
         .ok();
     let (tell, ended) = watch::channel(None);
     let session = started.session;
-    let (over, session_over) = tokio::sync::oneshot::channel();
+    let (alive, jobs) = mpsc::channel(1);
+    let adapter = Arc::new(Adapter::new(fs, alive, session.notifier(), metrics));
+    let runtime = tokio::runtime::Handle::current();
+    let (over, session_over) = oneshot::channel();
+    let (began, has_begun) = oneshot::channel();
     std::thread::Builder::new()
-        .name("fuse-session".to_owned())
-        .spawn(move || over.send(session.run()))
+        .name("fuse-0".to_owned())
+        .spawn(move || {
+            let began = |control| {
+                let _ = began.send(control);
+            };
+            over.send(session.run(adapter, runtime, SESSION_THREADS, began))
+        })
         .map_err(|source| MountError::Start { source })?;
     tokio::spawn(async move {
         let end = session_over.await.unwrap_or_else(|_| Err(io::Error::other("the session died")));
-        finish_jobs(jobs, cancel_source).await;
+        finish_jobs(jobs, has_begun).await;
         tell.send_replace(Some(end.map_err(Arc::new)));
     });
     info!(dir = %started.dir.display(), source, "mounted");
     Ok(Mounted { dir: started.dir, ended, _control: control })
 }
 
-/// Waits for the last jobs; gives them up after a while.
-async fn finish_jobs(mut jobs: mpsc::Receiver<()>, cancel: CancelSource) {
+/// Waits for the last requests; gives them up after a while.
+async fn finish_jobs(mut jobs: mpsc::Receiver<()>, control: oneshot::Receiver<pvfs_kfuse::Control>) {
     if timeout(JOBS_GRACE, jobs.recv()).await.is_err() {
         warn!(waited_s = JOBS_GRACE.as_secs(), "requests given up: their servers do not answer");
-        cancel.cancel();
+        if let Ok(control) = control.await {
+            control.give_up();
+        }
         jobs.recv().await;
     }
 }
@@ -94,18 +99,18 @@ struct Start {
     options: MountOptions,
 }
 
-struct Started<F: Filesystem> {
-    session: fuser::Session<Adapter<F>>,
+struct Started {
+    session: Session,
     dir: PathBuf,
     /// `major:minor`.
     device: String,
 }
 
 impl Start {
-    fn run<F: Filesystem>(self, adapter: Adapter<F>) -> Result<Started<F>, MountError> {
+    fn run(self) -> Result<Started, MountError> {
         let dir = device::check_dir(&self.dir)?;
         let fd = device::mount(&self.source, &dir, &self.options)?;
-        match Self::shake_hands(adapter, fd, &dir) {
+        match Self::shake_hands(fd, &dir) {
             Ok((session, device)) => Ok(Started { session, dir, device }),
             Err(source) => {
                 // Nobody serves it: it must not stay.
@@ -115,15 +120,8 @@ impl Start {
         }
     }
 
-    fn shake_hands<F: Filesystem>(
-        adapter: Adapter<F>,
-        fd: OwnedFd,
-        dir: &Path,
-    ) -> io::Result<(fuser::Session<Adapter<F>>, String)> {
-        let mut config = fuser::Config::default();
-        config.n_threads = Some(SESSION_THREADS);
-        config.acl = fuser::SessionACL::All;
-        let session = fuser::Session::from_fd(adapter, fd, fuser::SessionACL::All, config)?;
+    fn shake_hands(fd: OwnedFd, dir: &Path) -> io::Result<(Session, String)> {
+        let session = Session::handshake(fd, &WANTED)?;
         let mount = mountinfo::find_mount(dir)?
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it was unmounted at once"))?;
         if let Err(error) = device::set_read_ahead(&mount.device, REQUEST_BYTES_MAX / 1024) {

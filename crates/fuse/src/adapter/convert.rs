@@ -1,30 +1,44 @@
-//! Between our words and the library's. Pure.
+//! Between our words and the kernel's. Pure.
 
-use crate::ops::{NodeAttr, NodeId, Opened};
-use fuser::{FileAttr, FileType, FopenFlags, INodeNo, TimeOrNow};
-use pvfs_types::{Errno, FileKind, SetTime, Timestamp, mode};
-use std::time::{SystemTime, UNIX_EPOCH};
+use crate::ops::{DirEntry, Entry, Handle, NodeAttr, Opened};
+use pvfs_kfuse::abi::{self, fattr, fopen};
+use pvfs_types::{FileKind, SetAttr, SetTime, Timestamp, mode};
+use std::time::Duration;
 
-pub fn errno(errno: Errno) -> fuser::Errno {
-    fuser::Errno::from_i32(errno.number())
+pub fn entry_out(Entry { node, attr, valid }: &Entry) -> abi::EntryOut {
+    abi::EntryOut {
+        nodeid: node.0,
+        generation: 0,
+        entry_valid: valid.as_secs(),
+        attr_valid: valid.as_secs(),
+        entry_valid_nsec: valid.subsec_nanos(),
+        attr_valid_nsec: valid.subsec_nanos(),
+        attr: attr_of(attr),
+    }
 }
 
-pub fn node(ino: INodeNo) -> NodeId {
-    NodeId(ino.0)
+pub fn attr_out(attr: &NodeAttr, valid: Duration) -> abi::AttrOut {
+    abi::AttrOut {
+        attr_valid: valid.as_secs(),
+        attr_valid_nsec: valid.subsec_nanos(),
+        dummy: 0,
+        attr: attr_of(attr),
+    }
 }
 
-/// Attributes under the number `node`, which the library takes for the entry's node id too.
-pub fn file_attr(node: NodeId, attr: &NodeAttr) -> FileAttr {
-    FileAttr {
-        ino: INodeNo(node.0),
+fn attr_of(attr: &NodeAttr) -> abi::Attr {
+    abi::Attr {
+        ino: attr.ino,
         size: attr.size,
         blocks: attr.blocks,
-        atime: attr.atime.to_system(),
-        mtime: attr.mtime.to_system(),
-        ctime: attr.ctime.to_system(),
-        crtime: UNIX_EPOCH,
-        kind: file_type(attr.kind),
-        perm: u16::try_from(attr.mode & mode::ALL).unwrap_or(0),
+        // Seconds are signed, though the kernel's word for them is not.
+        atime: attr.atime.secs.cast_unsigned(),
+        mtime: attr.mtime.secs.cast_unsigned(),
+        ctime: attr.ctime.secs.cast_unsigned(),
+        atimensec: attr.atime.nanos,
+        mtimensec: attr.mtime.nanos,
+        ctimensec: attr.ctime.nanos,
+        mode: type_bits(attr.kind) | attr.mode & mode::ALL,
         nlink: attr.nlink,
         uid: attr.uid,
         gid: attr.gid,
@@ -34,36 +48,26 @@ pub fn file_attr(node: NodeId, attr: &NodeAttr) -> FileAttr {
     }
 }
 
-/// A number and a kind, nothing else.
-pub fn bare_attr(ino: u64, kind: FileKind) -> FileAttr {
-    FileAttr {
-        ino: INodeNo(ino),
-        size: 0,
-        blocks: 0,
-        atime: UNIX_EPOCH,
-        mtime: UNIX_EPOCH,
-        ctime: UNIX_EPOCH,
-        crtime: UNIX_EPOCH,
-        kind: file_type(kind),
-        perm: 0,
-        nlink: 1,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        blksize: 4096,
-        flags: 0,
+/// The entry without its name, which follows.
+pub fn dirent(entry: &DirEntry) -> abi::Dirent {
+    abi::Dirent {
+        ino: entry.ino,
+        off: entry.cookie,
+        namelen: u32::try_from(entry.name.len()).unwrap_or(u32::MAX),
+        // As `d_type`: the upper bits of a mode's type.
+        kind: type_bits(entry.kind) >> 12,
     }
 }
 
-pub fn file_type(kind: FileKind) -> FileType {
+fn type_bits(kind: FileKind) -> u32 {
     match kind {
-        FileKind::File => FileType::RegularFile,
-        FileKind::Dir => FileType::Directory,
-        FileKind::Symlink => FileType::Symlink,
-        FileKind::Fifo => FileType::NamedPipe,
-        FileKind::Socket => FileType::Socket,
-        FileKind::CharDev => FileType::CharDevice,
-        FileKind::BlockDev => FileType::BlockDevice,
+        FileKind::File => libc::S_IFREG,
+        FileKind::Dir => libc::S_IFDIR,
+        FileKind::Symlink => libc::S_IFLNK,
+        FileKind::Fifo => libc::S_IFIFO,
+        FileKind::Socket => libc::S_IFSOCK,
+        FileKind::CharDev => libc::S_IFCHR,
+        FileKind::BlockDev => libc::S_IFBLK,
     }
 }
 
@@ -93,38 +97,34 @@ fn join_rdev((major, minor): (u32, u32)) -> u32 {
     (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & 0xf_ff00) << 12)
 }
 
-pub fn set_time(time: TimeOrNow) -> SetTime {
-    match time {
-        TimeOrNow::Now => SetTime::Now,
-        TimeOrNow::SpecificTime(time) => SetTime::At(timestamp(time)),
-    }
+/// What a `setattr` is to change, and the open file it came by, if any.
+pub fn changes(args: &abi::SetAttrIn) -> (Option<Handle>, SetAttr) {
+    let has = |bit| args.valid & bit != 0;
+    let time = |set, now, secs: u64, nanos| match (has(set), has(now)) {
+        (_, true) => Some(SetTime::Now),
+        (true, false) => Some(SetTime::At(Timestamp { secs: secs.cast_signed(), nanos })),
+        (false, false) => None,
+    };
+    let changes = SetAttr {
+        mode: has(fattr::MODE).then_some(args.mode & mode::ALL),
+        uid: has(fattr::UID).then_some(args.uid),
+        gid: has(fattr::GID).then_some(args.gid),
+        size: has(fattr::SIZE).then_some(args.size),
+        atime: time(fattr::ATIME, fattr::ATIME_NOW, args.atime, args.atimensec),
+        mtime: time(fattr::MTIME, fattr::MTIME_NOW, args.mtime, args.mtimensec),
+    };
+    (has(fattr::FH).then_some(Handle(args.fh)), changes)
 }
 
-/// The library counts the nanoseconds of a time before 1970 backwards (`fuser` 0.18, `system_time_from_time`): what
-/// was (-s, n) arrives as the epoch less s + n. Undone here.
-fn timestamp(time: SystemTime) -> Timestamp {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(_) => Timestamp::from_system(time),
-        Err(before) => {
-            let d = before.duration();
-            Timestamp { secs: d.as_secs().cast_signed().wrapping_neg(), nanos: d.subsec_nanos() }
-        }
-    }
-}
-
-pub fn open_reply(opened: Opened) -> FopenFlags {
-    // Without FOPEN_KEEP_CACHE: what the page cache held before this open is dropped.
-    if opened.direct {
-        FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES
-    } else {
-        FopenFlags::empty()
-    }
+pub fn open_out(opened: Opened) -> abi::OpenOut {
+    // Without KEEP_CACHE: what the page cache held before this open is dropped.
+    let open_flags = if opened.direct { fopen::DIRECT_IO | fopen::PARALLEL_DIRECT_WRITES } else { 0 };
+    abi::OpenOut { fh: opened.handle.0, open_flags, backing_id: 0 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn device_numbers_survive_the_way_there_and_back() {
@@ -135,12 +135,22 @@ mod tests {
     }
 
     #[test]
-    fn times_before_1970_are_what_the_kernel_sent() {
-        // The kernel sent secs = -2, nanos = 300_000_000 (1.7 s before the epoch).
-        let from_library = UNIX_EPOCH - Duration::new(2, 300_000_000);
-        assert_eq!(timestamp(from_library), Timestamp { secs: -2, nanos: 300_000_000 });
-        let after = UNIX_EPOCH + Duration::new(5, 1);
-        assert_eq!(timestamp(after), Timestamp { secs: 5, nanos: 1 });
+    fn only_what_is_marked_valid_is_changed_and_times_may_lie_before_1970() {
+        let args = abi::SetAttrIn {
+            valid: fattr::FH | fattr::SIZE | fattr::MTIME | fattr::ATIME | fattr::ATIME_NOW,
+            fh: 9,
+            size: 5,
+            mtime: (-2_i64).cast_unsigned(),
+            mtimensec: 300_000_000,
+            mode: 0o777,
+            ..abi::SetAttrIn::default()
+        };
+        let (handle, changes) = changes(&args);
+        assert_eq!(handle, Some(Handle(9)));
+        let mtime = Some(SetTime::At(Timestamp { secs: -2, nanos: 300_000_000 }));
+        let expected =
+            SetAttr { size: Some(5), mtime, atime: Some(SetTime::Now), ..SetAttr::default() };
+        assert_eq!(changes, expected);
     }
 
     #[test]

@@ -1,0 +1,130 @@
+//! Buffers that requests are read into. The bytes of a write begin on a page, so that whoever gets them as [`Bytes`] needs
+//! no copy; when the last of them is gone, the buffer comes back.
+
+use crate::abi::WRITE_HEAD_BYTES;
+use bytes::Bytes;
+use std::{
+    ops::{Deref, DerefMut, Range},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+const PAGE: usize = 4096;
+/// Buffers kept for the next request. More may be in use: as many as writes wait for their answers.
+const KEPT_MAX: usize = 16;
+/// Shorter writes are copied, so that they do not hold a whole buffer while they wait.
+const COPY_BELOW: usize = 64 << 10;
+
+/// Buffers of one size, and those that are free.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    request_bytes: usize,
+    free: Mutex<Vec<Vec<u8>>>,
+}
+
+/// Room for one request.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    bytes: Vec<u8>,
+    /// Where the request begins: so far before a page as the head of a write is long.
+    start: usize,
+    pool: Arc<Pool>,
+}
+
+impl Pool {
+    /// For requests of `request_bytes`.
+    pub fn new(request_bytes: usize) -> Arc<Pool> {
+        Arc::new(Pool { request_bytes, free: Mutex::default() })
+    }
+
+    pub fn take(self: &Arc<Self>) -> Buffer {
+        let kept = self.with(Vec::pop);
+        // Two pages more: one to begin on a page, one for the head before it.
+        let bytes = kept.unwrap_or_else(|| vec![0; self.request_bytes + 2 * PAGE]);
+        let start = bytes.as_ptr().align_offset(PAGE) + PAGE - WRITE_HEAD_BYTES;
+        Buffer { bytes, start, pool: Arc::clone(self) }
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Vec<Vec<u8>>) -> T) -> T {
+        act(&mut self.free.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Buffer {
+    /// The `part` of the request that lies in this buffer. The buffer is given away with it where that saves a copy
+    /// worth saving; `self` is then another one.
+    pub fn give(&mut self, part: Range<usize>) -> Bytes {
+        if part.len() < COPY_BELOW {
+            return Bytes::copy_from_slice(&self[part]);
+        }
+        let fresh = self.pool.take();
+        Bytes::from_owner(std::mem::replace(self, fresh)).slice(part)
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[self.start..self.start + self.pool.request_bytes]
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.start + self.pool.request_bytes]
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.pool.with(|free| {
+            if free.len() < KEPT_MAX {
+                free.push(bytes);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_of_a_write_begin_on_a_page_and_are_not_copied() {
+        let pool = Pool::new(WRITE_HEAD_BYTES + (1 << 20));
+        for _ in 0..3 {
+            let mut buffer = pool.take();
+            assert_eq!(buffer.len(), WRITE_HEAD_BYTES + (1 << 20));
+            let at = buffer[WRITE_HEAD_BYTES..].as_ptr();
+            assert_eq!(at.align_offset(PAGE), 0);
+            let data = buffer.give(WRITE_HEAD_BYTES..WRITE_HEAD_BYTES + COPY_BELOW);
+            assert_eq!(data.as_ptr(), at);
+            assert_ne!(buffer[WRITE_HEAD_BYTES..].as_ptr(), at, "the next request goes elsewhere");
+        }
+    }
+
+    #[test]
+    fn buffers_come_back_with_the_last_of_their_bytes_and_few_are_kept() {
+        let pool = Pool::new(WRITE_HEAD_BYTES + COPY_BELOW);
+        let kept = || pool.with(|free| free.len());
+        let mut buffer = pool.take();
+        let data = buffer.give(WRITE_HEAD_BYTES..WRITE_HEAD_BYTES + COPY_BELOW);
+        let (head, tail) = (data.slice(..10), data.slice(10..));
+        drop((data, head));
+        assert_eq!(kept(), 0);
+        drop(tail);
+        assert_eq!(kept(), 1);
+        let short = buffer.give(0..10);
+        drop(buffer);
+        assert_eq!((short.len(), kept()), (10, 2), "short ones are copies");
+        drop((0..50).map(|_| pool.take()).collect::<Vec<_>>());
+        assert_eq!(kept(), KEPT_MAX);
+    }
+}

@@ -1,0 +1,90 @@
+//! The connected `/dev/fuse` descriptor: whole requests in, whole answers out.
+
+use crate::{
+    abi::{OutHeader, notify},
+    buffer::Buffer,
+};
+use rustix::io::Errno;
+use std::{
+    io::{self, IoSlice},
+    os::fd::OwnedFd,
+};
+use zerocopy::IntoBytes;
+
+/// One session's way to the kernel. Any number of threads may read and write it at once; each read gives a whole
+/// request.
+#[derive(Debug)]
+pub(crate) struct Device {
+    fd: OwnedFd,
+}
+
+/// What a read of the device brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// A request of that many bytes.
+    Request(usize),
+    /// The file system was unmounted, or the session aborted: there will be no more.
+    End,
+}
+
+impl Device {
+    pub fn new(fd: OwnedFd) -> Device {
+        Device { fd }
+    }
+
+    /// Waits for the next request.
+    pub fn receive(&self, buffer: &mut Buffer) -> io::Result<Received> {
+        loop {
+            return match rustix::io::read(&self.fd, &mut **buffer) {
+                Ok(len) => Ok(Received::Request(len)),
+                // The caller gave up before the request was read; or nothing is there yet.
+                Err(Errno::INTR | Errno::NOENT) => continue,
+                Err(Errno::AGAIN) => {
+                    let mut fds = [rustix::event::PollFd::new(&self.fd, rustix::event::PollFlags::IN)];
+                    match rustix::event::poll(&mut fds, None) {
+                        Ok(_) | Err(Errno::INTR) => continue,
+                        Err(errno) => Err(errno.into()),
+                    }
+                }
+                Err(Errno::NODEV | Errno::CONNABORTED) => Ok(Received::End),
+                Err(errno) => Err(errno.into()),
+            };
+        }
+    }
+
+    /// Answers the request `unique`: with `parts`, one after the other, or the (positive) `errno`.
+    ///
+    /// # Errors
+    /// `ENOENT`: nobody waits for it any more.
+    pub fn answer(&self, unique: u64, answer: Result<&[&[u8]], i32>) -> io::Result<()> {
+        match answer {
+            Ok(parts) => self.send(unique, 0, parts),
+            // The kernel takes no number outside of these.
+            Err(errno) => self.send(unique, -errno.clamp(1, 511), &[]),
+        }
+    }
+
+    /// Tells the kernel something it has not asked for.
+    pub fn notify(&self, code: i32, parts: &[&[u8]]) -> io::Result<()> {
+        debug_assert!((notify::POLL..=notify::PRUNE).contains(&code));
+        self.send(0, code, parts)
+    }
+
+    fn send(&self, unique: u64, error: i32, parts: &[&[u8]]) -> io::Result<()> {
+        let len = size_of::<OutHeader>() + parts.iter().map(|part| part.len()).sum::<usize>();
+        let len = u32::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let head = OutHeader { len, error, unique };
+        // At most three parts occur; more would go too, only not from the stack.
+        let mut slices = [IoSlice::new(&[]); 4];
+        slices[0] = IoSlice::new(head.as_bytes());
+        let Some(rest) = slices.get_mut(1..=parts.len()) else {
+            return self.send(unique, error, &[&parts.concat()]);
+        };
+        for (slice, part) in rest.iter_mut().zip(parts) {
+            *slice = IoSlice::new(part);
+        }
+        let sent = rustix::io::retry_on_intr(|| rustix::io::writev(&self.fd, &slices[..=parts.len()]))?;
+        // The kernel takes a whole message or none.
+        if u32::try_from(sent) == Ok(len) { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    }
+}

@@ -1,0 +1,90 @@
+//! Requests that were read and have no answer yet, so that each gets exactly one: from its job, or from the interrupt that
+//! ended the job.
+
+use crate::{device::Device, job::Job};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tracing::debug;
+
+/// The requests at work, by `unique`.
+#[derive(Default)]
+pub(crate) struct InFlight(Mutex<HashMap<u64, Arc<Job>>>);
+
+impl InFlight {
+    fn with<T>(&self, act: impl FnOnce(&mut HashMap<u64, Arc<Job>>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn add(&self, unique: u64, job: &Arc<Job>) {
+        self.with(|jobs| jobs.insert(unique, Arc::clone(job)));
+    }
+
+    pub fn contains(&self, unique: u64) -> bool {
+        self.with(|jobs| jobs.contains_key(&unique))
+    }
+
+    /// Takes a request off. Whoever gets it has to answer it.
+    pub fn take(&self, unique: u64) -> Option<Arc<Job>> {
+        self.with(|jobs| jobs.remove(&unique))
+    }
+
+    /// All that are left, for good.
+    pub fn take_all(&self) -> Vec<Arc<Job>> {
+        self.with(|jobs| jobs.drain().map(|(_, job)| job).collect())
+    }
+
+    pub fn len(&self) -> usize {
+        self.with(|jobs| jobs.len())
+    }
+}
+
+/// The right, and the duty, to answer one request. Dropped without an answer, it answers with `EIO`.
+#[must_use]
+pub struct Reply {
+    unique: u64,
+    device: Arc<Device>,
+    in_flight: Arc<InFlight>,
+    open: bool,
+}
+
+impl Reply {
+    pub(crate) fn new(unique: u64, device: &Arc<Device>, in_flight: &Arc<InFlight>) -> Reply {
+        Reply { unique, device: Arc::clone(device), in_flight: Arc::clone(in_flight), open: true }
+    }
+
+    /// Answers with `parts`, one after the other. False: nobody waits any more, and the kernel knows nothing of what it
+    /// would have been given (a handle, say).
+    pub fn ok(mut self, parts: &[&[u8]]) -> bool {
+        self.send(Ok(parts))
+    }
+
+    /// Answers with a (positive) errno.
+    pub fn error(mut self, errno: i32) {
+        self.send(Err(errno));
+    }
+
+    fn send(&mut self, answer: Result<&[&[u8]], i32>) -> bool {
+        self.open = false;
+        if self.in_flight.take(self.unique).is_none() {
+            // It was interrupted, and answered so.
+            return false;
+        }
+        match self.device.answer(self.unique, answer) {
+            Ok(()) => true,
+            Err(error) => {
+                debug!(unique = self.unique, %error, "the kernel did not take an answer");
+                false
+            }
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if self.open {
+            self.send(Err(rustix::io::Errno::IO.raw_os_error()));
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! A session with the kernel: the handshake, the threads that read requests, interrupts.
+
+use crate::{
+    abi::{self, init},
+    buffer::{Buffer, Pool},
+    device::{Device, Received},
+    inflight::{InFlight, Reply},
+    job::Job,
+    notify::Notifier,
+    request::{Init, Malformed, Op, Request},
+};
+use std::{
+    future::Future,
+    io,
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+use tokio::runtime::Handle;
+use tracing::{debug, warn};
+use zerocopy::IntoBytes;
+
+/// How long an interrupted request may still be answered as if nothing had happened. Any signal interrupts (a timer's, a
+/// child's), and a server that is there answers sooner than this: so nobody sees `EINTR` but who waits in vain.
+pub const INTERRUPT_GRACE: Duration = Duration::from_millis(20);
+
+/// When to look again for a request that is interrupted before it was read (another thread may be about to note it).
+const UNKNOWN_AGAIN: Duration = Duration::from_millis(1);
+
+/// What serves requests.
+pub trait Serve: Send + Sync + 'static {
+    /// The work that answers `request`. Polled for the first time on the thread that read the request, in the context of the
+    /// runtime: what it does before it first waits should be short. Dropped when the caller is interrupted.
+    fn serve(self: &Arc<Self>, request: Request, reply: Reply) -> impl Future<Output = ()> + Send + 'static;
+
+    /// The kernel holds the inode that many lookups less.
+    fn forget(&self, node: u64, lookups: u64);
+}
+
+/// What a server wants of a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Of [`abi::init`]; those that the kernel does not offer are done without.
+    pub flags: u64,
+    /// The longest write and read of one request, in bytes.
+    pub request_bytes_max: u32,
+    pub read_ahead_bytes_max: u32,
+    /// Requests of the kernel's own accord (read-ahead, releases) that may be under way.
+    pub background_max: u16,
+    pub background_congested: u16,
+}
+
+/// What was agreed on. Another process needs it to go on with the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    pub minor: u32,
+    pub flags: u64,
+    pub request_bytes_max: u32,
+}
+
+/// A session that is agreed on and not served yet.
+#[derive(Debug)]
+pub struct Session {
+    device: Arc<Device>,
+    agreed: Agreed,
+}
+
+/// What the reading threads share.
+struct Shared<S> {
+    serve: Arc<S>,
+    device: Arc<Device>,
+    in_flight: Arc<InFlight>,
+    draining: Arc<AtomicBool>,
+    runtime: Handle,
+}
+
+/// What a session is doing, and how to end that.
+#[derive(Clone)]
+pub struct Control {
+    in_flight: Arc<InFlight>,
+    draining: Arc<AtomicBool>,
+}
+
+impl Session {
+    /// Agrees with the kernel on `fd`, fresh from a mount, about how to talk. Waits for the kernel's first request.
+    ///
+    /// # Errors
+    /// A kernel whose FUSE is older than 7.31, or another major version.
+    pub fn handshake(fd: OwnedFd, wanted: &Wanted) -> io::Result<Session> {
+        let device = Device::new(fd);
+        let mut buffer = Pool::new(request_bytes(wanted.request_bytes_max)).take();
+        loop {
+            let Received::Request(len) = device.receive(&mut buffer)? else {
+                return Err(io::Error::new(io::ErrorKind::NotConnected, "it was unmounted at once"));
+            };
+            let Ok(Request { unique, op: Op::Init(offer), .. }) = Request::decode(&mut buffer, len) else {
+                return Err(invalid("its first request is no INIT".to_owned()));
+            };
+            if offer.major > abi::MAJOR {
+                // It asks again in the version it is told.
+                let ours = abi::InitOut { major: abi::MAJOR, minor: abi::MINOR, ..abi::InitOut::default() };
+                device.answer(unique, Ok(&[ours.as_bytes()]))?;
+                continue;
+            }
+            if (offer.major, offer.minor) < (abi::MAJOR, abi::MINOR_MIN) {
+                device.answer(unique, Err(rustix::io::Errno::PROTO.raw_os_error()))?;
+                let text = format!("FUSE {}.{} is too old: {} is needed", offer.major, offer.minor, oldest());
+                return Err(invalid(text));
+            }
+            let (agreed, out) = agree(&offer, wanted);
+            device.answer(unique, Ok(&[out.as_bytes()]))?;
+            debug!(offer.minor, flags = format!("{:#x}", agreed.flags), "FUSE session agreed on");
+            return Ok(Session { device: Arc::new(device), agreed });
+        }
+    }
+
+    /// Goes on with a session that another process began: `agreed` is what it was told by [`Session::agreed`]. The
+    /// requests that were in its hands come again ([`Request::is_resent`]), if the kernel can do that.
+    ///
+    /// # Errors
+    /// The session is over; or the kernel (before 6.9) cannot send requests again: then they have no answer until their
+    /// callers are killed.
+    pub fn attach(fd: OwnedFd, agreed: Agreed) -> io::Result<Session> {
+        let session = Session { device: Arc::new(Device::new(fd)), agreed };
+        session.notifier().resend()?;
+        Ok(session)
+    }
+
+    pub fn agreed(&self) -> Agreed {
+        self.agreed
+    }
+
+    pub fn notifier(&self) -> Notifier {
+        Notifier::new(Arc::clone(&self.device))
+    }
+
+    /// Serves requests until the file system is unmounted or [`Control::drain`] is called, reading with `threads` threads,
+    /// this one among them. Jobs may outlive it.
+    pub fn run<S: Serve>(
+        self,
+        serve: Arc<S>,
+        runtime: Handle,
+        threads: usize,
+        ready: impl FnOnce(Control),
+    ) -> io::Result<()> {
+        let control = Control { in_flight: Arc::default(), draining: Arc::default() };
+        let shared = Shared {
+            serve,
+            device: self.device,
+            in_flight: Arc::clone(&control.in_flight),
+            draining: Arc::clone(&control.draining),
+            runtime,
+        };
+        let pool = Pool::new(request_bytes(self.agreed.request_bytes_max));
+        ready(control);
+        thread::scope(|scope| {
+            let reader = || shared.read_all(pool.take());
+            for n in 1..threads {
+                thread::Builder::new().name(format!("fuse-{n}")).spawn_scoped(scope, reader)?;
+            }
+            reader()
+        })
+    }
+}
+
+impl Control {
+    /// Requests that have no answer yet.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Takes no more requests: those that come are left to whoever attaches next.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// Gives all work up: for a session that is over.
+    pub fn give_up(&self) {
+        for job in self.in_flight.take_all() {
+            job.give_up();
+        }
+    }
+}
+
+impl<S: Serve> Shared<S> {
+    fn read_all(&self, mut buffer: Buffer) -> io::Result<()> {
+        let _context = self.runtime.enter();
+        while let Received::Request(len) = self.device.receive(&mut buffer)? {
+            if self.draining.load(Ordering::SeqCst) {
+                break;
+            }
+            match Request::decode(&mut buffer, len) {
+                Ok(request) => self.take(request),
+                Err(malformed) => self.refuse(malformed),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&self, request: Request) {
+        let Request { unique, node, ref op, .. } = request;
+        match *op {
+            Op::Forget { lookups } => self.serve.forget(node, lookups),
+            Op::BatchForget(ref nodes) => {
+                for one in nodes {
+                    self.serve.forget(one.nodeid, one.nlookup);
+                }
+            }
+            Op::Interrupt { unique: target } => self.interrupted(unique, target),
+            Op::NotifyReply => {}
+            // The unmount that sends it waits for nothing else.
+            Op::Destroy => self.answer(unique, Ok(&[])),
+            Op::Init(_) => self.answer(unique, Err(rustix::io::Errno::IO.raw_os_error())),
+            Op::Other(opcode) => {
+                debug!(opcode, "not served");
+                self.answer(unique, Err(rustix::io::Errno::NOSYS.raw_os_error()));
+            }
+            _ => {
+                let job = Job::new(self.runtime.clone());
+                self.in_flight.add(unique, &job);
+                let reply = Reply::new(unique, &self.device, &self.in_flight);
+                job.begin(self.serve.serve(request, reply));
+            }
+        }
+    }
+
+    /// The caller of `target` was sent a signal. If it still waits a little later, it is told so.
+    fn interrupted(&self, unique: u64, target: u64) {
+        let (device, in_flight) = (Arc::clone(&self.device), Arc::clone(&self.in_flight));
+        let known = in_flight.contains(target);
+        self.runtime.spawn(async move {
+            if !known {
+                // Not noted yet, or answered already. In the first case the kernel, told EAGAIN, interrupts again.
+                tokio::time::sleep(UNKNOWN_AGAIN).await;
+                let _ = device.answer(unique, Err(rustix::io::Errno::AGAIN.raw_os_error()));
+                return;
+            }
+            tokio::time::sleep(INTERRUPT_GRACE).await;
+            if let Some(job) = in_flight.take(target) {
+                let _ = device.answer(target, Err(rustix::io::Errno::INTR.raw_os_error()));
+                job.give_up();
+            }
+        });
+    }
+
+    fn refuse(&self, malformed: Malformed) {
+        warn!(?malformed, "the kernel sent what is no request");
+        if let Some(unique) = malformed.unique {
+            self.answer(unique, Err(rustix::io::Errno::IO.raw_os_error()));
+        }
+    }
+
+    fn answer(&self, unique: u64, answer: Result<&[&[u8]], i32>) {
+        if let Err(error) = self.device.answer(unique, answer) {
+            debug!(unique, %error, "the kernel did not take an answer");
+        }
+    }
+}
+
+/// Room for the longest request: a write.
+fn request_bytes(write_bytes_max: u32) -> usize {
+    let write = usize::try_from(write_bytes_max).unwrap_or(usize::MAX);
+    abi::WRITE_HEAD_BYTES.saturating_add(write).max(abi::MIN_READ_BUFFER)
+}
+
+fn oldest() -> String {
+    format!("{}.{}", abi::MAJOR, abi::MINOR_MIN)
+}
+
+fn invalid(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+/// What to make of an offer, and how to say so.
+fn agree(offer: &Init, wanted: &Wanted) -> (Agreed, abi::InitOut) {
+    const PAGE: u32 = 4096;
+    let always = init::ASYNC_READ | init::BIG_WRITES | init::MAX_PAGES | init::INIT_EXT | init::HAS_RESEND;
+    let flags = offer.flags & (wanted.flags | always);
+    // Without MAX_PAGES the kernel splits at 32 pages.
+    let pages = if flags & init::MAX_PAGES == 0 { 32 } else { wanted.request_bytes_max.div_ceil(PAGE) };
+    let max_pages = u16::try_from(pages).unwrap_or(u16::MAX);
+    let request_bytes_max = wanted.request_bytes_max.min(u32::from(max_pages) * PAGE);
+    let minor = offer.minor.min(abi::MINOR);
+    let half = |flags: u64| u32::try_from(flags & u64::from(u32::MAX)).unwrap_or_default();
+    let out = abi::InitOut {
+        major: abi::MAJOR,
+        minor: abi::MINOR,
+        max_readahead: offer.max_readahead.min(wanted.read_ahead_bytes_max),
+        flags: half(flags),
+        flags2: half(flags >> 32),
+        max_background: wanted.background_max,
+        congestion_threshold: wanted.background_congested,
+        max_write: request_bytes_max,
+        time_gran: 1,
+        max_pages,
+        ..abi::InitOut::default()
+    };
+    (Agreed { minor, flags, request_bytes_max }, out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WANTED: Wanted = Wanted {
+        flags: init::PARALLEL_DIROPS | init::DIRECT_IO_ALLOW_MMAP,
+        request_bytes_max: 1 << 20,
+        read_ahead_bytes_max: 1 << 20,
+        background_max: 64,
+        background_congested: 48,
+    };
+
+    fn offer(minor: u32, flags: u64) -> Init {
+        Init { major: 7, minor, max_readahead: 128 << 10, flags }
+    }
+
+    #[test]
+    fn only_what_is_offered_is_taken() {
+        let all = offer(99, u64::MAX);
+        let (agreed, out) = agree(&all, &WANTED);
+        assert_eq!((agreed.minor, agreed.request_bytes_max), (abi::MINOR, 1 << 20));
+        assert_eq!((out.max_write, out.max_pages, out.max_readahead), (1 << 20, 256, 128 << 10));
+        assert_ne!(agreed.flags & init::PARALLEL_DIROPS, 0);
+        assert_eq!(agreed.flags & (init::POSIX_ACL | init::WRITEBACK_CACHE), 0, "not wanted");
+        assert_eq!(out.flags2, half_of(init::DIRECT_IO_ALLOW_MMAP | init::HAS_RESEND));
+        let (agreed, out) = agree(&offer(31, init::ASYNC_READ), &WANTED);
+        assert_eq!((agreed.minor, agreed.flags), (31, init::ASYNC_READ));
+        assert_eq!((out.max_write, out.flags2), (128 << 10, 0), "a kernel that splits at 32 pages");
+    }
+
+    fn half_of(flags: u64) -> u32 {
+        u32::try_from(flags >> 32).expect("32 bits")
+    }
+}
