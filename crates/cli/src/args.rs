@@ -70,6 +70,7 @@ pub enum Command {
     Ln(cmd::ln::Args),
     Layout(cmd::layout::Args),
     Bench(cmd::bench::Args),
+    Torture(cmd::torture::Args),
     Completions(cmd::completions::Args),
 }
 
@@ -98,6 +99,7 @@ impl Command {
             Command::Ln(_) => "ln",
             Command::Layout(_) => "layout",
             Command::Bench(_) => "bench",
+            Command::Torture(_) => "torture",
             Command::Completions(_) => "completions",
         }
     }

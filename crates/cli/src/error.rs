@@ -51,6 +51,8 @@ pub enum CliError {
     #[error(transparent)]
     Bench(#[from] pvfs_bench::BenchError),
     #[error(transparent)]
+    Torture(#[from] cmd::torture::TortureCmdError),
+    #[error(transparent)]
     Mount(#[from] pvfs_fuse::MountError),
     #[error(transparent)]
     Umount(#[from] pvfs_fuse::UmountError),

@@ -11,6 +11,7 @@ mod config;
 mod context;
 mod copy;
 mod error;
+mod family;
 mod local;
 mod mountpoint;
 mod remote;

@@ -226,8 +226,7 @@ impl<F: Filesystem> Adapter<F> {
             }
             Op::Create { name, mode, umask, flags } => {
                 self.count("create");
-                let (mode, flags) =
-                    (convert::masked(mode, umask), OpenFlags::from_bits(flags.cast_signed()));
+                let (mode, flags) = (convert::masked(mode, umask), OpenFlags::from_bits(flags.cast_signed()));
                 match self.fs.create(ctx, node, &name, mode, flags).await {
                     Ok((entry, opened)) => {
                         self.outdate(entry.node, opened);

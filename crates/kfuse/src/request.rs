@@ -27,42 +27,137 @@ pub struct Request {
 pub enum Op {
     Init(Init),
     Destroy,
-    Interrupt { unique: u64 },
-    Forget { lookups: u64 },
+    Interrupt {
+        unique: u64,
+    },
+    Forget {
+        lookups: u64,
+    },
     BatchForget(Vec<abi::ForgetOne>),
     NotifyReply,
-    Lookup { name: Name },
-    GetAttr { handle: Option<u64> },
+    Lookup {
+        name: Name,
+    },
+    GetAttr {
+        handle: Option<u64>,
+    },
     SetAttr(abi::SetAttrIn),
     ReadLink,
-    SymLink { name: Name, target: Name },
-    MkNod { name: Name, mode: u32, umask: u32, rdev: u32 },
-    MkDir { name: Name, mode: u32, umask: u32 },
-    Unlink { name: Name },
-    RmDir { name: Name },
-    Rename { name: Name, new_dir: u64, new_name: Name, flags: u32 },
-    Link { node: u64, name: Name },
-    Open { flags: u32 },
-    Create { name: Name, mode: u32, umask: u32, flags: u32 },
-    Read { handle: u64, offset: u64, len: u32 },
-    Write { handle: u64, offset: u64, flags: u32, data: Bytes },
+    SymLink {
+        name: Name,
+        target: Name,
+    },
+    MkNod {
+        name: Name,
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+    },
+    MkDir {
+        name: Name,
+        mode: u32,
+        umask: u32,
+    },
+    Unlink {
+        name: Name,
+    },
+    RmDir {
+        name: Name,
+    },
+    Rename {
+        name: Name,
+        new_dir: u64,
+        new_name: Name,
+        flags: u32,
+    },
+    Link {
+        node: u64,
+        name: Name,
+    },
+    Open {
+        flags: u32,
+    },
+    Create {
+        name: Name,
+        mode: u32,
+        umask: u32,
+        flags: u32,
+    },
+    Read {
+        handle: u64,
+        offset: u64,
+        len: u32,
+    },
+    Write {
+        handle: u64,
+        offset: u64,
+        flags: u32,
+        data: Bytes,
+    },
     StatFs,
-    Release { handle: u64, flags: u32, lock_owner: u64 },
-    Flush { handle: u64, lock_owner: u64 },
-    Fsync { handle: u64, data_only: bool },
-    SetXattr { name: Name, value: Bytes, flags: u32 },
-    GetXattr { name: Name, room: u32 },
-    ListXattr { room: u32 },
-    RemoveXattr { name: Name },
-    OpenDir { flags: u32 },
-    ReadDir { handle: u64, offset: u64, room: u32, plus: bool },
-    ReleaseDir { handle: u64 },
-    FsyncDir { handle: u64, data_only: bool },
+    Release {
+        handle: u64,
+        flags: u32,
+        lock_owner: u64,
+    },
+    Flush {
+        handle: u64,
+        lock_owner: u64,
+    },
+    Fsync {
+        handle: u64,
+        data_only: bool,
+    },
+    SetXattr {
+        name: Name,
+        value: Bytes,
+        flags: u32,
+    },
+    GetXattr {
+        name: Name,
+        room: u32,
+    },
+    ListXattr {
+        room: u32,
+    },
+    RemoveXattr {
+        name: Name,
+    },
+    OpenDir {
+        flags: u32,
+    },
+    ReadDir {
+        handle: u64,
+        offset: u64,
+        room: u32,
+        plus: bool,
+    },
+    ReleaseDir {
+        handle: u64,
+    },
+    FsyncDir {
+        handle: u64,
+        data_only: bool,
+    },
     GetLock(Lock),
-    SetLock { lock: Lock, wait: bool },
-    Access { mask: u32 },
-    Fallocate { handle: u64, offset: u64, len: u64, mode: u32 },
-    Lseek { handle: u64, offset: u64, whence: u32 },
+    SetLock {
+        lock: Lock,
+        wait: bool,
+    },
+    Access {
+        mask: u32,
+    },
+    Fallocate {
+        handle: u64,
+        offset: u64,
+        len: u64,
+        mode: u32,
+    },
+    Lseek {
+        handle: u64,
+        offset: u64,
+        whence: u32,
+    },
     /// One that is not served; its number.
     Other(u32),
 }
@@ -239,7 +334,11 @@ fn opened(opcode: u32, mut f: Fields) -> Option<Op> {
         o::FSYNC | o::FSYNCDIR => {
             let abi::FsyncIn { fh: handle, flags, .. } = f.take()?;
             let data_only = flags & abi::FSYNC_FDATASYNC != 0;
-            if opcode == o::FSYNC { Op::Fsync { handle, data_only } } else { Op::FsyncDir { handle, data_only } }
+            if opcode == o::FSYNC {
+                Op::Fsync { handle, data_only }
+            } else {
+                Op::FsyncDir { handle, data_only }
+            }
         }
         o::OPENDIR => Op::OpenDir { flags: f.take::<abi::OpenIn>()?.flags },
         o::READDIR | o::READDIRPLUS => {
@@ -361,11 +460,7 @@ mod tests {
     fn lists_that_claim_more_than_they_hold_are_refused() {
         let count = |count| abi::BatchForgetIn { count, dummy: 0 };
         let one = abi::ForgetOne { nodeid: 2, nlookup: 3 };
-        check(
-            abi::opcode::BATCH_FORGET,
-            &[count(1).as_bytes(), one.as_bytes()],
-            Op::BatchForget(vec![one]),
-        );
+        check(abi::opcode::BATCH_FORGET, &[count(1).as_bytes(), one.as_bytes()], Op::BatchForget(vec![one]));
         refused(abi::opcode::BATCH_FORGET, &[count(u32::MAX).as_bytes(), one.as_bytes()]);
         let value = abi::SetXattrIn { size: u32::MAX, flags: 0 };
         refused(abi::opcode::SETXATTR, &[value.as_bytes(), b"user.x\0v"]);

@@ -21,6 +21,7 @@ pub mod put;
 pub mod rm;
 pub mod stat;
 pub mod status;
+pub mod torture;
 pub mod umount;
 pub mod up;
 
@@ -54,6 +55,7 @@ pub fn run(command: Command, global: &Global) -> Result<(), CliError> {
         Command::Ln(args) => ln::run(&args, global),
         Command::Layout(args) => layout::run(args, global),
         Command::Bench(args) => bench::run(&args, global),
+        Command::Torture(args) => torture::run(&args, global),
         Command::Completions(args) => completions::run(&args),
     }
 }

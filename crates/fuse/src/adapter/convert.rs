@@ -148,8 +148,7 @@ mod tests {
         let (handle, changes) = changes(&args);
         assert_eq!(handle, Some(Handle(9)));
         let mtime = Some(SetTime::At(Timestamp { secs: -2, nanos: 300_000_000 }));
-        let expected =
-            SetAttr { size: Some(5), mtime, atime: Some(SetTime::Now), ..SetAttr::default() };
+        let expected = SetAttr { size: Some(5), mtime, atime: Some(SetTime::Now), ..SetAttr::default() };
         assert_eq!(changes, expected);
     }
 
