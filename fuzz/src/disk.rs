@@ -61,7 +61,7 @@ pub fn target_seeds() -> Vec<Vec<u8>> {
     let target = TargetUuid([2; 16]);
     let records = [
         Identity { fs: FsId([1; 16]), target }.encode(),
-        State { generation: 3, boot: 4, clean: true }.encode(),
+        State { generation: 3, boot: 4, clean: true, run: 5 }.encode(),
         Membership { target, id: TargetId(5) }.encode(),
         pvfs_store::MgrTime { boot: 6, time_ms: 7 }.encode(),
     ];

@@ -137,6 +137,7 @@ fn each_op(op: Op, side: &mut Side<'_>) {
         Op::Write => side.of::<data::Write>(),
         Op::Sync => side.of::<data::Sync>(),
         Op::StatObjects => side.of::<data::StatObjects>(),
+        Op::Commit => side.of::<data::Commit>(),
         Op::RemoveObjects => side.of::<data::RemoveObjects>(),
         Op::TruncateObjects => side.of::<data::TruncateObjects>(),
         Op::Heartbeat => side.of::<admin::Heartbeat>(),

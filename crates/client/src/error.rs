@@ -72,6 +72,7 @@ impl ClientError {
                 | Status::WrongTarget
                 | Status::NotNow
                 | Status::PayloadDamaged
+                | Status::StoreRaised(_)
                 | Status::BadRequest => Errno::EIO,
             },
             ClientError::NotLetIn { .. } => Errno::EACCES,

@@ -154,7 +154,13 @@ async fn write_slot(
     data: &Bytes,
 ) -> Result<(DataGen, ())> {
     let payload = request.payload(data);
-    let make = |target, pass| Write { target, pass, slot: request.slot, ranges: request.ranges.clone() };
+    let make = |target, pass| Write {
+        target,
+        pass,
+        slot: request.slot,
+        ranges: request.ranges.clone(),
+        again: None,
+    };
     let (data_gen, _) =
         call_slot(core, inode, capability, Access::WRITE, request.slot, &payload, make).await?;
     core.counters.bytes_written.add(request.bytes);
@@ -174,7 +180,7 @@ async fn call_slot<R: Request>(
     let mut tries = Tries::default();
     loop {
         let target = core.targets.locate(&capability.grant.dist, slot).await;
-        let pass = Pass { capability, lease: core.session.lease() };
+        let pass = Pass { capability, lease: core.session.lease(), store: None };
         match core.targets.call(target, &make(target, pass), payload).await {
             Ok(answer) => return Ok((capability.grant.data_gen, answer)),
             Err(refusal) => {

@@ -62,7 +62,8 @@ impl Tries {
             | Status::UnknownOp
             | Status::Version
             | Status::WrongFs
-            | Status::Unauthorized => Action::GiveUp,
+            | Status::Unauthorized
+            | Status::StoreRaised(_) => Action::GiveUp,
         }
     }
 }

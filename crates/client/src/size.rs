@@ -83,7 +83,7 @@ impl Core {
         let mut tries = Tries::default();
         loop {
             let target = self.targets.locate(&dist, object.slot).await;
-            let request = StatObjects { target, objects: vec![object] };
+            let request = StatObjects { target, objects: vec![object], store: None };
             match self.targets.call(target, &request, &[]).await {
                 Ok((reply, _)) => return Ok((object.slot, reply.objects.first().copied().flatten())),
                 Err(refusal) => match tries.refused(refusal.status) {

@@ -26,6 +26,12 @@ pub struct IodConfig {
     pub open_objects_max: Option<usize>,
     /// How often the mgr is told that this iod lives.
     pub heartbeat: Duration,
+    /// How often what was written is made durable.
+    pub commit_period: Duration,
+    /// With so many uncommitted bytes on a target, that is done at once.
+    pub commit_bytes: u64,
+    /// The file that tells the run of the machine; `None`: the kernel's.
+    pub boot_id: Option<PathBuf>,
     /// Where to serve `/metrics`, if anywhere.
     pub metrics_addr: Option<String>,
     pub metrics: Metrics,
@@ -47,6 +53,9 @@ impl IodConfig {
             label: "iod".into(),
             open_objects_max: None,
             heartbeat: Duration::from_secs(1),
+            commit_period: Duration::from_secs(5),
+            commit_bytes: 256 << 20,
+            boot_id: None,
             metrics_addr: None,
             metrics: Metrics::new(),
             transport: Arc::new(TcpTransport),

@@ -2,12 +2,13 @@
 
 use pvfs_env::{Counter, Metrics};
 use pvfs_wire::{Op, Status};
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 pub struct Counters {
     metrics: Metrics,
     pub bytes_read: Counter,
     pub bytes_written: Counter,
+    commit_microseconds: Counter,
     ops: HashMap<Op, Counter>,
 }
 
@@ -15,11 +16,20 @@ impl Counters {
     pub fn new(metrics: Metrics) -> Counters {
         let bytes = |dir| metrics.counter("pvfs_iod_bytes_total", &[("dir", dir)]);
         let op = |op: Op| (op, metrics.counter("pvfs_iod_ops_total", &[("op", op.name())]));
-        let ops =
-            [Op::Read, Op::Write, Op::Sync, Op::StatObjects, Op::RemoveObjects, Op::TruncateObjects].map(op);
+        let ops = [
+            Op::Read,
+            Op::Write,
+            Op::Sync,
+            Op::Commit,
+            Op::StatObjects,
+            Op::RemoveObjects,
+            Op::TruncateObjects,
+        ]
+        .map(op);
         Counters {
             bytes_read: bytes("read"),
             bytes_written: bytes("written"),
+            commit_microseconds: metrics.counter("pvfs_iod_commit_microseconds_total", &[]),
             ops: ops.into_iter().collect(),
             metrics,
         }
@@ -36,6 +46,13 @@ impl Counters {
     pub fn refused(&self, op: Op, status: Status) {
         let labels = [("op", op.name()), ("status", status_name(status))];
         self.metrics.counter("pvfs_iod_refusals_total", &labels).inc();
+    }
+
+    /// A target was committed, or could not be.
+    pub fn committed(&self, took: Duration, done: bool) {
+        let result = if done { "done" } else { "failed" };
+        self.metrics.counter("pvfs_iod_commits_total", &[("result", result)]).inc();
+        self.commit_microseconds.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 
     /// Every counter of the daemon, in order.
@@ -60,5 +77,6 @@ fn status_name(status: Status) -> &'static str {
         Status::Version => "version",
         Status::WrongFs => "wrong_fs",
         Status::Unauthorized => "unauthorized",
+        Status::StoreRaised(_) => "store_raised",
     }
 }

@@ -84,6 +84,7 @@ mod tests {
         Pass {
             capability: Capability::sign(grant(access), &key()),
             lease: Lease::sign(SessionId(3), NOW + 1, &key()),
+            store: None,
         }
     }
 

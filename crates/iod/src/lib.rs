@@ -4,6 +4,7 @@
 //! remembers nothing of a client between two requests. Where to start reading: `service.rs`, then one file per
 //! operation in `ops/`.
 
+mod committer;
 mod config;
 mod counters;
 mod error;

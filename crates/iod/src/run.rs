@@ -1,7 +1,7 @@
 //! Starts an iod, lets it serve, stops it.
 
 use crate::{
-    IodConfig, IodError, counters::Counters, heartbeat::Heart, mgr_time::MgrTime, service::Iod,
+    IodConfig, IodError, committer, counters::Counters, heartbeat::Heart, mgr_time::MgrTime, service::Iod,
     target::Target,
 };
 use pvfs_env::disk::raise_descriptor_limit;
@@ -54,6 +54,7 @@ pub async fn serve(
         () = server.run(Arc::clone(&iod), shutdown) => Ok(()),
         error = serve_metrics(&config) => Err(error),
         () = heart.beat() => Ok(()),
+        () = committer::commit_all(&iod, config.commit_period) => Ok(()),
     };
     heart.farewell().await;
     result.and(close(&iod).await)
@@ -80,7 +81,8 @@ fn open_stores(config: &IodConfig) -> Result<Vec<Store>, IodError> {
     let descriptors = raise_descriptor_limit();
     let most = usize::try_from((descriptors / 2).min(OPEN_OBJECTS_MAX)).unwrap_or(usize::MAX);
     let open_objects_max = config.open_objects_max.unwrap_or(most) / config.targets.len().max(1);
-    let options = StoreOptions { open_objects_max, metrics: config.metrics.clone() };
+    let options =
+        StoreOptions { open_objects_max, boot_id: config.boot_id.clone(), metrics: config.metrics.clone() };
     let open = |dir| Ok(Store::open(dir, config.fs, &options)?);
     config.targets.iter().map(|dir| open(dir)).collect()
 }
@@ -113,6 +115,7 @@ fn assemble(config: &IodConfig, stores: Vec<Store>, process: u64) -> Iod {
         time: MgrTime::new(now_ms),
         counters: Counters::new(config.metrics.clone()),
         read_memory: Iod::read_memory(),
+        commit_bytes: config.commit_bytes,
         label: config.label.clone(),
         process,
         started: Timestamp::from_system(config.clock.wall()),

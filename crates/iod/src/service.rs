@@ -7,6 +7,7 @@ use crate::{
     target::Target,
 };
 use pvfs_net::{Incoming, Replier, Service};
+use pvfs_store::StoreError;
 use pvfs_types::{TargetId, Timestamp, limits::PAYLOAD_BYTES_MAX};
 use pvfs_wire::{MacKey, Op, Refusal, Status, msg::hello::Role};
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub struct Iod {
     pub time: MgrTime,
     pub counters: Counters,
     pub read_memory: Semaphore,
+    /// A target with this many uncommitted bytes is committed before its time.
+    pub commit_bytes: u64,
     pub label: String,
     pub process: u64,
     pub started: Timestamp,
@@ -43,6 +46,14 @@ impl Iod {
         self.targets.iter().find(|target| target.serves(id)).ok_or_else(|| {
             Refusal::new(Status::WrongTarget, format!("target {id} is not served by {}", self.label))
         })
+    }
+
+    /// Makes durable what was written to the target so far. May take long.
+    pub fn commit(&self, target: &Target) -> Result<(), StoreError> {
+        let begin = Instant::now();
+        let done = target.store.commit();
+        self.counters.committed(begin.elapsed(), done.is_ok());
+        done.map(|_| ())
     }
 
     /// Counts the answer and gives it.
@@ -91,6 +102,7 @@ impl Service for Iod {
             Op::Sync => spawn(self, op, reply, admitted, move |iod, admitted| {
                 ops::sync::serve(iod, &request, admitted)
             }),
+            Op::Commit => spawn(self, op, reply, admitted, move |iod, _| ops::commit::serve(iod, &request)),
             Op::RemoveObjects => spawn(self, op, reply, admitted, move |iod, _| {
                 mgr_only(&request)?;
                 ops::remove_objects::serve(iod, &request)

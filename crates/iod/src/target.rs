@@ -2,8 +2,12 @@
 
 use pvfs_store::{Store, StoreError};
 use pvfs_types::{Errno, TargetId};
-use pvfs_wire::{Refusal, Status, msg::data::Generations};
+use pvfs_wire::{
+    Refusal, Status,
+    msg::data::{Durability, Generations, Written},
+};
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 pub struct Target {
@@ -12,11 +16,13 @@ pub struct Target {
     process: u64,
     /// The mgr refuses this target, or calls it by another number than it was told before.
     suspended: AtomicBool,
+    /// So much was written that the next commit should not wait for its time.
+    pub commit_soon: Notify,
 }
 
 impl Target {
     pub fn new(store: Store, process: u64) -> Target {
-        Target { store, process, suspended: AtomicBool::new(false) }
+        Target { store, process, suspended: AtomicBool::new(false), commit_soon: Notify::new() }
     }
 
     /// Whether this is the target `id`, and may serve.
@@ -27,6 +33,23 @@ impl Target {
     /// What answers bear, with the store generation `store`.
     pub fn generations(&self, store: u64) -> Generations {
         Generations { process: self.process, boot: self.store.boot(), store }
+    }
+
+    /// Refuses a client that holds bytes of an older store generation than this target has now: it sends them first.
+    pub fn check_store(&self, known: Option<u64>) -> Result<(), Refusal> {
+        let generation = self.store.generation();
+        if known.is_none_or(|known| known >= generation) {
+            return Ok(());
+        }
+        Err(Refusal::new(Status::StoreRaised(generation), "acknowledged bytes may be lost: send them again"))
+    }
+
+    /// The answer that tells what is durable now.
+    pub fn committed(&self) -> Written {
+        // In this order: bytes that were lost after a commit must not pass for committed.
+        let committed = self.store.committed();
+        let generations = self.generations(self.store.generation());
+        Written { generations, durability: Some(Durability { mark: 0, committed }) }
     }
 
     /// The mgr answered a heartbeat: what number this target has, or that it is refused.

@@ -14,11 +14,12 @@ use pvfs_wire::{
     Access, Lease, Status,
     msg::{
         admin::GetStatus,
-        data::{Pass, Ranges, Read, RemoveObjects, StatObjects, Sync, TruncateObjects},
+        data::{Acked, Commit, Pass, Ranges, Read, RemoveObjects, StatObjects, Sync, TruncateObjects},
         hello::Role,
     },
 };
-use support::{FakeMgr, Joined, TARGET, TestIod, config, key, list, object, pass, refused};
+use std::time::Duration;
+use support::{FS, FakeMgr, Joined, TARGET, TestIod, config, key, list, object, pass, refused};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_written_are_read_back_run_by_run() {
@@ -109,7 +110,7 @@ async fn bad_ranges_are_refused_and_write_nothing() {
     }
     let much = list(&[(0, PAYLOAD_BYTES_MAX), (0, 1)]);
     assert_eq!(refused(it.client.read_with(pass(Access::READ), 1, much).await), Status::BadRequest);
-    let stat = StatObjects { target: TARGET, objects: vec![object(1)] };
+    let stat = StatObjects { target: TARGET, objects: vec![object(1)], store: None };
     assert_eq!(it.client.peer.call(&stat).await.unwrap().objects, [None]);
 }
 
@@ -134,7 +135,7 @@ async fn objects_are_removed_and_cut_for_mgrs_only() {
     assert_eq!(&it.client.read(0, 9).await.unwrap()[..], b"he");
     mgr.call(&remove).await.unwrap();
     mgr.call(&remove).await.expect("also when it is sent again");
-    let stat = StatObjects { target: TARGET, objects: vec![object(1), object(2)] };
+    let stat = StatObjects { target: TARGET, objects: vec![object(1), object(2)], store: None };
     assert_eq!(it.client.peer.call(&stat).await.unwrap().objects, [None, None], "a cut makes no object");
     assert_eq!(refused(it.client.write(0, b"late").await), Status::Errno(Errno::ESTALE));
 }
@@ -143,12 +144,12 @@ async fn objects_are_removed_and_cut_for_mgrs_only() {
 async fn sizes_are_told_to_any_peer() {
     let it = Joined::start().await;
     it.client.write(4090, b"hello").await.unwrap();
-    let stat = StatObjects { target: TARGET, objects: vec![object(0), object(1)] };
+    let stat = StatObjects { target: TARGET, objects: vec![object(0), object(1)], store: None };
     let stats = it.client.peer.call(&stat).await.unwrap().objects;
     assert_eq!((stats[0], stats[1].map(|stat| stat.len)), (None, Some(4095)));
-    let many = StatObjects { target: TARGET, objects: vec![object(1); 1000] };
+    let many = StatObjects { target: TARGET, objects: vec![object(1); 1000], store: None };
     assert_eq!(it.client.peer.call(&many).await.unwrap().objects.len(), 1000);
-    let too_many = StatObjects { target: TARGET, objects: vec![object(1); PIECES_MAX + 1] };
+    let too_many = StatObjects { target: TARGET, objects: vec![object(1); PIECES_MAX + 1], store: None };
     assert_eq!(refused(it.client.peer.call(&too_many).await), Status::BadRequest);
 }
 
@@ -263,4 +264,92 @@ async fn what_an_iod_cannot_start_with_is_said() {
     let error = start(taken).await.unwrap_err().to_string();
     assert!(error.contains(&running.addr) && error.contains("another port"), "{error}");
     running.stop().await;
+}
+
+fn commit(store: Option<u64>, now: bool) -> Commit {
+    Commit { target: TARGET, store, now }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_written_is_committed_by_and_by_and_at_once_where_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    format_target(dir.path(), FS).unwrap();
+    let mgr = FakeMgr::start(1000).await;
+    let mut config = config(&[dir.path().to_owned()], &mgr.addr);
+    config.commit_period = Duration::from_millis(50);
+    let iod = TestIod::start_with(config.clone()).await;
+    mgr.hears(|beat| beat.mgr_time_ms >= 1000).await;
+    let client = iod.client();
+    let written = client.write_told(b"abc", None).await.unwrap();
+    let committed = async || {
+        let told = client.peer.call(&commit(Some(written.generations.store), false)).await.unwrap();
+        told.durability.unwrap().committed
+    };
+    let mark = written.durability.unwrap().mark;
+    let by_and_by = async {
+        while committed().await < mark {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), by_and_by).await.expect("committed by itself");
+    assert!(iod.count("pvfs_iod_commits_total{result=\"done\"}") >= 1);
+    iod.stop().await;
+
+    config.commit_period = Duration::from_secs(3600);
+    config.metrics = pvfs_env::Metrics::new();
+    let iod = TestIod::start_with(config.clone()).await;
+    let client = iod.client();
+    let mark = client.write_told(b"abc", None).await.unwrap().durability.unwrap().mark;
+    assert!(client.peer.call(&commit(None, false)).await.unwrap().durability.unwrap().committed < mark);
+    assert!(client.peer.call(&commit(None, true)).await.unwrap().durability.unwrap().committed >= mark);
+    iod.stop().await;
+
+    // Many bytes do not wait for the time.
+    config.commit_bytes = 1000;
+    config.metrics = pvfs_env::Metrics::new();
+    let iod = TestIod::start_with(config).await;
+    iod.client().write(0, &[1; 1000]).await.unwrap();
+    let early = async {
+        while iod.count("pvfs_iod_commits_total{result=\"done\"}") == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), early).await.expect("committed before its time");
+    iod.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_machines_death_nothing_is_served_to_who_still_holds_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    format_target(dir.path(), FS).unwrap();
+    let mgr = FakeMgr::start(1000).await;
+    let boot_id = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&boot_id, "00000000-0000-0001").unwrap();
+    let mut config = config(&[dir.path().to_owned()], &mgr.addr);
+    config.boot_id = Some(boot_id.path().to_owned());
+    let iod = TestIod::start_with(config.clone()).await;
+    mgr.hears(|beat| beat.mgr_time_ms >= 1000).await;
+    let written = iod.client().write_told(b"abc", None).await.unwrap();
+    let (known, mark) = (written.generations.store, written.durability.unwrap().mark);
+    iod.kill().await;
+
+    std::fs::write(&boot_id, "00000000-0000-0002").unwrap();
+    let iod = TestIod::start_with(config).await;
+    let holder = iod.client();
+    let raised = Status::StoreRaised(known + 1);
+    let pass = |store| Pass { store, ..pass(Access::READ_WRITE) };
+    let held = Some(known);
+    assert_eq!(refused(holder.write_with(pass(held), 1, list(&[(0, 1)]), b"x").await), raised);
+    assert_eq!(refused(holder.read_with(pass(held), 1, list(&[(0, 1)])).await), raised);
+    let sync = Sync { target: TARGET, pass: pass(held), slots: vec![Slot(1)] };
+    assert_eq!(refused(holder.peer.call(&sync).await), raised);
+    let stat = StatObjects { target: TARGET, objects: vec![object(1)], store: held };
+    assert_eq!(refused(holder.peer.call(&stat).await), raised);
+    assert_eq!(refused(holder.peer.call(&commit(held, true)).await), raised);
+    // Who holds nothing is served, and so is who sends again what it holds.
+    holder.read_with(pass(None), 1, list(&[(0, 1)])).await.unwrap();
+    let again = holder.write_told(b"abc", Some(Acked { generation: known, mark })).await.unwrap();
+    assert_eq!(again.generations.store, known + 1);
+    holder.read_with(pass(Some(known + 1)), 1, list(&[(0, 1)])).await.unwrap();
+    iod.stop().await;
 }

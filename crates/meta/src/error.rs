@@ -147,7 +147,8 @@ impl MetaError {
             | Status::UnknownOp
             | Status::Version
             | Status::WrongFs
-            | Status::Unauthorized => Errno::EIO,
+            | Status::Unauthorized
+            | Status::StoreRaised(_) => Errno::EIO,
         }
     }
 

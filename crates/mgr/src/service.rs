@@ -151,9 +151,13 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
             change(mgr, req.by.clone(), move |txn, _| ops::end_writes(txn, &req).map(|()| Done {})).await
         }
 
-        Op::Read | Op::Write | Op::Sync | Op::StatObjects | Op::RemoveObjects | Op::TruncateObjects => {
-            Err(not_here(request.op))
-        }
+        Op::Read
+        | Op::Write
+        | Op::Sync
+        | Op::Commit
+        | Op::StatObjects
+        | Op::RemoveObjects
+        | Op::TruncateObjects => Err(not_here(request.op)),
     }
 }
 

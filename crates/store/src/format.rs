@@ -12,6 +12,9 @@ use std::{io, path::Path};
 /// What may be in a directory that is to be formatted: what an interrupted format leaves, and what mkfs makes.
 const LEFTOVERS: [&str; 6] = [LOCK_FILE, State::FILE, "state.new", "identity.new", OBJECTS_DIR, "lost+found"];
 
+/// The store generation of a target that never lost anything.
+pub(crate) const FIRST_GENERATION: u64 = 1;
+
 /// Makes `dir` a target of the file system `fs`, durably; makes the directory where it is missing. A directory that is
 /// a target of `fs` already stays as it is.
 ///
@@ -40,7 +43,7 @@ pub fn format_disk(disk: &impl Disk, fs: FsId) -> Result<TargetUuid, StoreError>
     let io = |what| move |source| StoreError::Io { dir: disk.place().to_owned(), what, source };
     disk.make_dir(OBJECTS_DIR).map_err(io("make the objects' directory"))?;
     let boot = disk.boot().map_err(io("read the machine's boot id"))?;
-    let state = State { generation: 1, boot, clean: true };
+    let state = State { generation: FIRST_GENERATION, boot, clean: true, run: 0 };
     small_files::store(disk, State::FILE, &state.encode())?;
     // Last: a directory with an identity is a whole target.
     let identity = Identity { fs, target: TargetUuid::random() };

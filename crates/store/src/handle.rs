@@ -11,9 +11,14 @@ use std::{
     ops::Deref,
     sync::{
         Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
+
+/// No writer since the last fence.
+const NOBODY: u64 = 0;
+/// More than one writer since the last fence, or nobody knows.
+const SEVERAL: u64 = u64::MAX;
 
 pub(crate) type File = Option<Box<dyn DiskFile>>;
 
@@ -26,6 +31,9 @@ pub(crate) struct Handle {
     /// This process has synced the directory since the file was opened, so that its name is durable.
     name_durable: AtomicBool,
     syncing: Mutex<()>,
+    /// Under which mark it was last put on the list of what the next commit syncs.
+    pub(crate) dirty_in: AtomicU64,
+    writer: AtomicU64,
 }
 
 /// An object's file, shared: it stays the object's file until this is dropped.
@@ -39,7 +47,37 @@ impl Handle {
             file: RwLock::new(None),
             name_durable: AtomicBool::new(false),
             syncing: Mutex::new(()),
+            dirty_in: AtomicU64::new(0),
+            writer: AtomicU64::new(SEVERAL),
         }
+    }
+
+    /// The object is empty and has lost nothing: there is no writer to know of.
+    pub(crate) fn is_new(&self) {
+        self.writer.store(NOBODY, Ordering::SeqCst);
+    }
+
+    /// `writer` has written to it.
+    pub(crate) fn written_by(&self, writer: u64) {
+        let writer = writer.clamp(NOBODY + 1, SEVERAL - 1);
+        let mut known = self.writer.load(Ordering::SeqCst);
+        while known != writer && known != SEVERAL {
+            let now = if known == NOBODY { writer } else { SEVERAL };
+            match self.writer.compare_exchange(known, now, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return,
+                Err(found) => known = found,
+            }
+        }
+    }
+
+    /// Whether several writers may have written since the last fence. The caller makes the next one now, if so.
+    pub(crate) fn take_several(&self) -> bool {
+        self.writer.compare_exchange(SEVERAL, NOBODY, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// That fence was not made.
+    pub(crate) fn is_unfenced(&self) {
+        self.writer.store(SEVERAL, Ordering::SeqCst);
     }
 
     /// The object's file where there is one.

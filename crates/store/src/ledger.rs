@@ -12,6 +12,7 @@ use tracing::{error, warn};
 pub(crate) struct Ledger {
     disk: Arc<dyn Disk>,
     boot: u64,
+    run: u64,
     generation: AtomicU64,
     /// Whether the record on the disk says what `generation` says.
     saved: Mutex<bool>,
@@ -37,13 +38,20 @@ impl Ledger {
             warn!(dir = %disk.place().display(), generation,
                 "the machine stopped while the target was in use: what was not synced may be lost; store generation raised");
         }
-        let ledger = Ledger { disk, boot, generation: AtomicU64::new(generation), saved: Mutex::new(false) };
+        let generation = AtomicU64::new(generation);
+        let ledger =
+            Ledger { disk, boot, run: before.run.saturating_add(1), generation, saved: Mutex::new(false) };
         ledger.save()?;
         Ok((ledger, before))
     }
 
     pub(crate) fn boot(&self) -> u64 {
         self.boot
+    }
+
+    /// The number of this opening of the store; rises with each, durably.
+    pub(crate) fn run(&self) -> u64 {
+        self.run
     }
 
     pub(crate) fn generation(&self) -> u64 {
@@ -78,11 +86,13 @@ impl Ledger {
     pub(crate) fn close(&self) -> Result<(), StoreError> {
         let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         *saved = false;
-        self.write(true)
+        self.write(true)?;
+        *saved = true;
+        Ok(())
     }
 
     fn write(&self, clean: bool) -> Result<(), StoreError> {
-        let state = State { generation: self.generation(), boot: self.boot, clean };
+        let state = State { generation: self.generation(), boot: self.boot, clean, run: self.run };
         small_files::store(&*self.disk, State::FILE, &state.encode())
     }
 }

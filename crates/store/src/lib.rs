@@ -6,7 +6,9 @@
 //! Calls block as [`pvfs_env::disk`] says. Every error is a [`StoreError`].
 
 mod cache;
+mod commits;
 mod error;
+mod fence;
 mod format;
 mod handle;
 mod ledger;
@@ -19,8 +21,9 @@ mod text;
 mod tombstones;
 
 pub use error::StoreError;
+pub use fence::Acked;
 pub use format::{format_disk, format_target};
-pub use objects::{ObjectRead, ObjectRun, ObjectStat};
+pub use objects::{ObjectRead, ObjectRun, ObjectStat, Write};
 pub use records::{FORMAT_VERSION, Identity, Membership, MgrTime, State};
 pub use store::{Store, StoreOptions};
 pub use text::RecordError;

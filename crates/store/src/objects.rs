@@ -1,5 +1,6 @@
 //! What an object is to the store's user, and the name of its file. Pure.
 
+use crate::Acked;
 use bytes::Bytes;
 use pvfs_types::{ObjectId, ObjectOffset, Timestamp};
 
@@ -14,6 +15,17 @@ pub struct ObjectRun {
     pub offset: ObjectOffset,
     /// In bytes, not 0.
     pub len: usize,
+}
+
+/// What [`crate::Store::write`] is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Write<'a> {
+    /// Where the bytes go.
+    pub runs: &'a [ObjectRun],
+    /// Who writes: what tells one session from others.
+    pub writer: u64,
+    /// It was acknowledged so before, and is sent again because it may have been lost.
+    pub again: Option<Acked>,
 }
 
 /// What a read found. All of it holds at one moment: of each run `bytes` has exactly what lies below `object_len`.

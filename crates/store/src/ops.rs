@@ -1,7 +1,9 @@
 //! What can be done to objects: read, write, sync, stat, truncate, remove.
 
 use crate::{
-    ObjectRead, ObjectRun, ObjectStat, Store, StoreError,
+    Acked, ObjectRead, ObjectRun, ObjectStat, Store, StoreError, Write,
+    fence::{Fences, Verdict},
+    format::FIRST_GENERATION,
     handle::{Handle, SharedFile},
     objects::{self, OBJECTS_DIR},
 };
@@ -13,6 +15,7 @@ use std::{
     io,
     sync::{PoisonError, atomic::Ordering},
 };
+use tracing::warn;
 
 impl Store {
     /// Reads `runs`, in order, into one buffer: of each what lies below the object's end. Allocates no more than that.
@@ -39,22 +42,35 @@ impl Store {
         read().map_err(|source| self.failed("read", id, source))
     }
 
-    /// Writes `bytes`, which are as long as `runs` together, run by run; makes the object where it is missing. After an
-    /// error a part of the runs may be written. Returns the store generation that holds for these bytes.
-    pub fn write(&self, id: ObjectId, runs: &[ObjectRun], bytes: &[u8]) -> Result<u64, StoreError> {
+    /// Writes `bytes`, which are as long as `write.runs` together, run by run; makes the object where it is missing.
+    /// After an error a part of the runs may be written. Tells what the acknowledgement is worth.
+    pub fn write(&self, id: ObjectId, write: &Write<'_>, bytes: &[u8]) -> Result<Acked, StoreError> {
         let generation = self.generation();
-        if runs.is_empty() {
-            return Ok(generation);
+        if write.runs.is_empty() {
+            return Ok(Acked { generation, mark: Acked::DURABLE });
         }
         let handle = self.cache.get(id);
         let file = self.opened(&handle)?;
+        let failed = |source| self.failed("write to", id, source);
+        let mut limit = u64::MAX;
+        if let Some(acked) = write.again {
+            match fences(&*file).map_err(failed)?.judge(acked) {
+                Verdict::Done => return Ok(Acked { generation, mark: Acked::DURABLE }),
+                Verdict::Below(offset) => limit = offset,
+            }
+        }
         let mut rest = bytes;
-        for run in runs {
+        for run in write.runs {
             let (part, after) = rest.split_at(run.len);
-            file.write_at(part, run.offset.0).map_err(|source| self.failed("write to", id, source))?;
+            let part = &part[..below(run, limit)];
+            if !part.is_empty() {
+                file.write_at(part, run.offset.0).map_err(failed)?;
+            }
             rest = after;
         }
-        Ok(generation)
+        handle.written_by(write.writer);
+        let mark = self.commits.written(&handle, bytes.len() as u64);
+        Ok(Acked { generation, mark })
     }
 
     /// Makes durable what was written to the object, its name too; one that is not there has nothing to sync. Returns the
@@ -64,11 +80,7 @@ impl Store {
     /// After an error bytes may be lost, and the store generation is raised.
     pub fn sync(&self, id: ObjectId) -> Result<u64, StoreError> {
         blocking(|| {
-            let handle = self.cache.get(id);
-            let _turn = handle.sync_turn();
-            if let Some(file) = self.existing(&handle).map_err(|source| self.failed("open", id, source))? {
-                self.sync_file(&handle, &file)?;
-            }
+            self.sync_handle(&self.cache.get(id))?;
             self.ledger.save()?;
             Ok(self.generation())
         })
@@ -83,22 +95,24 @@ impl Store {
         }
     }
 
-    /// Cuts the object to at most `len` bytes, durably. Never makes it longer, never makes one that is not there.
+    /// Cuts the object to at most `len` bytes, durably, and leaves a fence: nothing written before comes back past it.
+    /// Never makes the object longer. One that is not there stays so, unless it may have been lost.
     pub fn truncate(&self, id: ObjectId, len: u64) -> Result<(), StoreError> {
         blocking(|| {
             let handle = self.cache.get(id);
             let _turn = handle.sync_turn();
-            if self.existing(&handle).map_err(|source| self.failed("open", id, source))?.is_none() {
-                return Ok(());
-            }
-            if let Some(file) = &*handle.alone() {
-                cut(&**file, len).map_err(|source| self.failed("truncate", id, source))?;
-            }
+            let failed = |source| self.failed("truncate", id, source);
+            let Some(file) = self.existing_or_lost(&handle)? else { return Ok(()) };
+            // The bulk of it while others read and write.
+            self.sync_file(&handle, &*file)?;
+            drop(file);
+            let alone = handle.alone();
+            let Some(file) = &*alone else { return Ok(()) };
+            cut(&**file, len).map_err(failed)?;
+            let up_to = Acked { generation: self.generation(), mark: self.commits.close_mark() };
             // Also where nothing was cut: an earlier try may have cut and died before its sync.
-            match self.existing(&handle).map_err(|source| self.failed("open", id, source))? {
-                Some(file) => self.sync_file(&handle, &file),
-                None => Ok(()),
-            }
+            self.sync_file(&handle, &**file)?;
+            self.leave_fence(&**file, up_to, Some(len)).map_err(failed)
         })
     }
 
@@ -140,8 +154,26 @@ impl Store {
         Ok(())
     }
 
+    /// Makes durable what was written to the object. Where several wrote, leaves a fence: what one of them synced is not
+    /// written over by what another one wrote before and sends again.
+    pub(crate) fn sync_handle(&self, handle: &Handle) -> Result<(), StoreError> {
+        let failed = |source| self.failed("sync", handle.id, source);
+        let _turn = handle.sync_turn();
+        let Some(file) = self.existing(handle).map_err(|source| self.failed("open", handle.id, source))?
+        else {
+            return Ok(());
+        };
+        if !handle.take_several() {
+            return self.sync_file(handle, &*file);
+        }
+        let up_to = Acked { generation: self.generation(), mark: self.commits.close_mark() };
+        self.sync_file(handle, &*file)
+            .and_then(|()| self.leave_fence(&*file, up_to, None).map_err(failed))
+            .inspect_err(|_| handle.is_unfenced())
+    }
+
     /// Syncs the file, and the names that lead to it where that is not done yet.
-    fn sync_file(&self, handle: &Handle, file: &SharedFile<'_>) -> Result<(), StoreError> {
+    fn sync_file(&self, handle: &Handle, file: &dyn DiskFile) -> Result<(), StoreError> {
         let shard = objects::shard(handle.id);
         let sync = || {
             file.sync()?;
@@ -161,6 +193,40 @@ impl Store {
         })
     }
 
+    /// Notes with the object that all up to `up_to` is durable in it, or was cut off at `len`. Durable on return. A disk
+    /// that keeps no notes goes without.
+    fn leave_fence(&self, file: &dyn DiskFile, up_to: Acked, len: Option<u64>) -> io::Result<()> {
+        let mut fences = fences(file)?;
+        fences.add(up_to, len);
+        match file.set_note(&fences.encode()) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                if !self.noteless.swap(true, Ordering::Relaxed) {
+                    let dir = self.dir().display();
+                    warn!(%dir, "the disk keeps no extended attributes: after a power loss, writes that clients send again may undo cuts");
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.ledger.raise(&error);
+                Err(error)
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// The object's file. Where it is missing and the target has lost something once, an empty one, to put a fence on:
+    /// its writers may still send its bytes again.
+    fn existing_or_lost<'h>(&self, handle: &'h Handle) -> Result<Option<SharedFile<'h>>, StoreError> {
+        let found = self.existing(handle).map_err(|source| self.failed("open", handle.id, source))?;
+        if found.is_some() || self.generation() == FIRST_GENERATION {
+            return Ok(found);
+        }
+        match self.opened(handle) {
+            Err(StoreError::Removed { .. }) => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
     fn existing<'h>(&self, handle: &'h Handle) -> io::Result<Option<SharedFile<'h>>> {
         self.with_descriptors(|| handle.existing(&*self.disk))
     }
@@ -172,7 +238,14 @@ impl Store {
         let opened = self.with_descriptors(|| {
             handle.opened(|| {
                 removed = self.tombstones.lock().unwrap_or_else(PoisonError::into_inner).contains(id);
-                if removed { self.disk.open(&handle.name) } else { create(&*self.disk, handle) }
+                if removed {
+                    return self.disk.open(&handle.name);
+                }
+                let file = create(&*self.disk, handle)?;
+                if self.generation() == FIRST_GENERATION && file.stat()?.len == 0 {
+                    handle.is_new();
+                }
+                Ok(file)
             })
         });
         opened.map_err(|source| match source.kind() {
@@ -209,6 +282,11 @@ fn create(disk: &dyn Disk, handle: &Handle) -> io::Result<Box<dyn DiskFile>> {
 
 fn cut(file: &dyn DiskFile, len: u64) -> io::Result<()> {
     if file.stat()?.len > len { file.truncate(len) } else { Ok(()) }
+}
+
+/// The object's fences. A note that does not read is none of ours.
+fn fences(file: &dyn DiskFile) -> io::Result<Fences> {
+    Ok(file.note()?.and_then(|note| Fences::decode(&note)).unwrap_or(Fences::NONE))
 }
 
 /// How much of `run` lies below `object_len`, in bytes.

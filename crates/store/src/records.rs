@@ -22,6 +22,8 @@ pub struct State {
     pub boot: u64,
     /// The store was closed with everything synced. Else a process uses it, or used it until it or its machine died.
     pub clean: bool,
+    /// How often the store was opened. Marks of writes rise with it.
+    pub run: u64,
 }
 
 /// The number the mgr gave this target when it joined. Written once.
@@ -66,6 +68,7 @@ impl State {
             ("generation", self.generation.to_string()),
             ("boot", hex(self.boot)),
             ("clean", clean.to_owned()),
+            ("run", self.run.to_string()),
         ];
         text::encode("state", 1, &fields)
     }
@@ -80,6 +83,8 @@ impl State {
                 "no" => Some(false),
                 _ => None,
             })?,
+            // Earlier builds did not count.
+            run: fields.find("run", |v| v.parse().ok())?.unwrap_or(0),
         })
     }
 }
@@ -146,10 +151,16 @@ mod tests {
 
     #[test]
     fn golden_state() {
-        let state = State { generation: 7, boot: 0xab, clean: false };
+        let state = State { generation: 7, boot: 0xab, clean: false, run: 12 };
         let text = state.encode();
-        assert_eq!(text, "pvfs state 1\ngeneration 7\nboot 00000000000000ab\nclean no\ncrc32c a2d16ca2\n");
+        assert_eq!(
+            text,
+            "pvfs state 1\ngeneration 7\nboot 00000000000000ab\nclean no\nrun 12\ncrc32c a5362a7b\n"
+        );
         assert_eq!(State::decode(text.as_bytes()), Ok(state));
+        let before_runs_were_counted =
+            "pvfs state 1\ngeneration 7\nboot 00000000000000ab\nclean no\ncrc32c a2d16ca2\n";
+        assert_eq!(State::decode(before_runs_were_counted.as_bytes()), Ok(State { run: 0, ..state }));
     }
 
     #[test]
@@ -190,7 +201,7 @@ mod tests {
         fn no_fields_make_a_decoder_panic(
             kind in "(identity|state|target-id|mgr-time)",
             fields in proptest::collection::vec(
-                ("(fs|target|generation|boot|clean|id|ms)", "[0-9a-f+-]{0,40}"), 0..6,
+                ("(fs|target|generation|boot|clean|run|id|ms)", "[0-9a-f+-]{0,40}"), 0..6,
             ),
         ) {
             let fields: Vec<_> = fields.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();

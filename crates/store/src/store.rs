@@ -3,6 +3,7 @@
 use crate::{
     Identity, Membership, MgrTime, StoreError,
     cache::{Cache, CacheCounters},
+    commits::{Commits, Dirty},
     ledger::Ledger,
     objects::SHARDS,
     small_files::{self, load_identity, open_dir, take_lock},
@@ -10,12 +11,12 @@ use crate::{
 };
 use pvfs_env::{
     Metrics,
-    disk::{Disk, DiskFile, DiskLock, Usage},
+    disk::{Disk, DiskFile, DiskLock, Usage, blocking},
 };
 use pvfs_types::{FsId, TargetId, TargetUuid};
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
 };
 
@@ -26,12 +27,14 @@ const TOMBSTONES_MAX: usize = 1 << 16;
 pub struct StoreOptions {
     /// Objects whose descriptors are kept open (those in use right now come on top).
     pub open_objects_max: usize,
+    /// The file that tells the run of the machine; `None`: the kernel's.
+    pub boot_id: Option<PathBuf>,
     pub metrics: Metrics,
 }
 
 impl Default for StoreOptions {
     fn default() -> StoreOptions {
-        StoreOptions { open_objects_max: 1024, metrics: Metrics::new() }
+        StoreOptions { open_objects_max: 1024, boot_id: None, metrics: Metrics::new() }
     }
 }
 
@@ -49,12 +52,21 @@ impl Default for StoreOptions {
 /// cannot be read too new, `write` returns the generation from *before* it wrote, and [`Store::sync`] the one from
 /// *after* it synced.
 ///
-/// A write-back that failed is noticed by the next `sync` of that object, or by [`Store::close`], not at once; when the
-/// kernel has dropped the inode in between (its descriptor left the cache and memory was short), only by `close`.
+/// # Commits
+///
+/// [`Store::commit`] makes durable all that was written so far. Each write bears the mark of the commit that will cover
+/// it ([`Acked`]); a write whose mark [`Store::committed`] has reached, with no newer generation told beside it, is
+/// durable. What a client wrote and may have been lost it sends again ([`Write::again`]); cuts and syncs that have
+/// overtaken it leave fences with the object, so that old bytes never come back (see `fence.rs`).
+///
+/// A write-back that failed is noticed by the next `sync` of that object or the next commit, not at once; when the kernel
+/// has dropped the inode in between, only by a commit of the whole file system (many objects at once, or
+/// [`Store::close`]).
 pub struct Store {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) ledger: Ledger,
     pub(crate) cache: Cache,
+    pub(crate) commits: Commits,
     pub(crate) tombstones: Mutex<Tombstones>,
     /// Shards whose own names this process has made durable.
     pub(crate) durable_shards: Box<[AtomicBool]>,
@@ -62,13 +74,20 @@ pub struct Store {
     membership: Mutex<Option<TargetId>>,
     mgr_time_at_open: Option<u64>,
     mgr_time_file: Box<dyn DiskFile>,
+    /// That the disk keeps no notes has been told.
+    pub(crate) noteless: AtomicBool,
     _lock: Box<dyn DiskLock>,
 }
 
 impl Store {
     /// Opens the target in `dir`, which must be one of the file system `fs`.
     pub fn open(dir: &Path, fs: FsId, options: &StoreOptions) -> Result<Store, StoreError> {
-        Store::open_disk(Arc::new(open_dir(dir)?), fs, options)
+        let disk = open_dir(dir)?;
+        let disk = match &options.boot_id {
+            Some(file) => disk.with_boot_id(file),
+            None => disk,
+        };
+        Store::open_disk(Arc::new(disk), fs, options)
     }
 
     /// As [`Store::open`], on a directory that is open already.
@@ -92,6 +111,8 @@ impl Store {
         let event = |event| options.metrics.counter("pvfs_iod_object_cache_total", &[("event", event)]);
         let counters = CacheCounters { hits: event("hit"), misses: event("miss"), evictions: event("evict") };
         Ok(Store {
+            commits: Commits::new(ledger.run(), before.clean),
+            noteless: AtomicBool::new(false),
             ledger,
             cache: Cache::new(options.open_objects_max, counters),
             tombstones: Mutex::new(Tombstones::new(TOMBSTONES_MAX)),
@@ -111,11 +132,55 @@ impl Store {
     /// # Errors
     /// After an error the target counts as not closed: if the machine stops, its generation will be raised.
     pub fn close(&self) -> Result<(), StoreError> {
+        let _turn = self.commits.turn();
         if let Err(source) = self.disk.sync_all() {
             self.ledger.raise(&source);
             return Err(self.io("sync the target", source));
         }
         self.ledger.close()
+    }
+
+    /// Makes durable what was written to all objects before the call. Gives the mark up to which all is durable now.
+    ///
+    /// # Errors
+    /// After an error bytes may be lost, and the store generation is raised.
+    pub fn commit(&self) -> Result<u64, StoreError> {
+        blocking(|| {
+            let wanted = self.commits.mark();
+            let _turn = self.commits.turn();
+            let committed = self.commits.committed();
+            if committed >= wanted {
+                // Another caller's commit began after this call and has covered it.
+                return Ok(committed);
+            }
+            let (mark, dirty) = self.commits.begin();
+            let synced = match dirty {
+                Dirty::Few(handles) => handles.iter().try_for_each(|handle| self.sync_handle(handle)),
+                Dirty::Many => self.disk.sync_all().map_err(|source| {
+                    self.ledger.raise(&source);
+                    self.io("sync the target", source)
+                }),
+            };
+            synced.and_then(|()| self.ledger.save()).inspect_err(|_| self.commits.failed())?;
+            self.commits.end(mark);
+            Ok(mark)
+        })
+    }
+
+    /// All up to this mark is durable, as long as [`Store::generation`], asked *after* this, is not newer than what was
+    /// acknowledged.
+    pub fn committed(&self) -> u64 {
+        self.commits.committed()
+    }
+
+    /// Bytes written since the last commit began.
+    pub fn uncommitted_bytes(&self) -> u64 {
+        self.commits.bytes()
+    }
+
+    /// Whether a commit would have anything to do.
+    pub fn is_dirty(&self) -> bool {
+        self.commits.is_dirty()
     }
 
     pub fn dir(&self) -> &Path {

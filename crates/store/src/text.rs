@@ -80,8 +80,17 @@ impl Fields<'_> {
         key: &'static str,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, RecordError> {
-        let value = self.0.iter().find(|(k, _)| *k == key).and_then(|(_, value)| parse(value));
-        value.ok_or(RecordError::Field { key })
+        self.find(key, parse)?.ok_or(RecordError::Field { key })
+    }
+
+    /// As [`Fields::get`], for a key that may be missing.
+    pub(crate) fn find<T>(
+        &self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, RecordError> {
+        let Some((_, value)) = self.0.iter().find(|(k, _)| *k == key) else { return Ok(None) };
+        parse(value).map(Some).ok_or(RecordError::Field { key })
     }
 }
 

@@ -7,13 +7,13 @@ mod support;
 use pvfs_store::StoreError;
 use pvfs_types::{Errno, TargetId};
 use std::sync::atomic::Ordering;
-use support::{TempTarget, id, run};
+use support::{TempTarget, id, run, writes};
 
 #[test]
 fn a_process_that_died_loses_nothing() {
     let target = TempTarget::new();
     let (store, faults) = target.open_faulty();
-    let before = store.write(id(1), &[run(0, 3)], b"abc").unwrap();
+    let before = store.write(id(1), &writes(&[run(0, 3)]), b"abc").unwrap().generation;
     drop(store);
     let store = target.open_with(&faults);
     assert_eq!(store.generation(), before);
@@ -60,7 +60,7 @@ fn a_machine_that_died_after_a_clean_stop_and_a_new_start_raises_the_generation(
 fn a_failed_sync_raises_the_generation_for_good() {
     let target = TempTarget::new();
     let (store, faults) = target.open_faulty();
-    let written = store.write(id(1), &[run(0, 3)], b"abc").unwrap();
+    let written = store.write(id(1), &writes(&[run(0, 3)]), b"abc").unwrap().generation;
     faults.fail_next_sync_of(".0000");
     let error = store.sync(id(1)).unwrap_err();
     assert_eq!(error.errno(), Errno::EIO);
@@ -74,7 +74,7 @@ fn a_failed_sync_raises_the_generation_for_good() {
 fn nothing_is_called_synced_before_a_raised_generation_is_durable() {
     let target = TempTarget::new();
     let (store, faults) = target.open_faulty();
-    let written = store.write(id(1), &[run(0, 3)], b"abc").unwrap();
+    let written = store.write(id(1), &writes(&[run(0, 3)]), b"abc").unwrap().generation;
     faults.fail_next_sync_of(".0000");
     faults.fail_next_sync_of("state.new");
     faults.fail_next_sync_of("state.new");
@@ -103,14 +103,14 @@ fn a_stop_that_cannot_sync_is_not_clean() {
 fn a_new_object_s_name_is_synced_with_its_bytes() {
     let target = TempTarget::new();
     let (store, faults) = target.open_faulty();
-    store.write(id(1), &[run(0, 3)], b"abc").unwrap();
+    store.write(id(1), &writes(&[run(0, 3)]), b"abc").unwrap();
     faults.take_synced();
     store.sync(id(1)).unwrap();
     let object = "objects/000/0000000000000001.00000000.0000";
     assert_eq!(faults.take_synced(), [object, "objects/000", "objects"]);
     store.sync(id(1)).unwrap();
     assert_eq!(faults.take_synced(), [object], "the names are durable");
-    store.write(id(2), &[run(0, 3)], b"abc").unwrap();
+    store.write(id(2), &writes(&[run(0, 3)]), b"abc").unwrap();
     store.sync(id(2)).unwrap();
     assert_eq!(faults.take_synced(), ["objects/000/0000000000000002.00000000.0000", "objects/000"]);
 }
@@ -119,7 +119,7 @@ fn a_new_object_s_name_is_synced_with_its_bytes() {
 fn a_directory_that_cannot_be_synced_raises_the_generation() {
     let target = TempTarget::new();
     let (store, faults) = target.open_faulty();
-    let written = store.write(id(1), &[run(0, 3)], b"abc").unwrap();
+    let written = store.write(id(1), &writes(&[run(0, 3)]), b"abc").unwrap().generation;
     faults.fail_next_sync_of("objects/000");
     store.sync(id(1)).unwrap_err();
     faults.take_synced();
@@ -131,7 +131,7 @@ fn a_directory_that_cannot_be_synced_raises_the_generation() {
 fn removals_and_cuts_are_durable_also_when_sent_again() {
     let target = TempTarget::new();
     let (store, faults) = target.open_faulty();
-    store.write(id(1), &[run(0, 3)], b"abc").unwrap();
+    store.write(id(1), &writes(&[run(0, 3)]), b"abc").unwrap();
     faults.take_synced();
     for _ in 0..2 {
         store.truncate(id(1), 1).unwrap();

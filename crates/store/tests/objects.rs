@@ -9,7 +9,7 @@ use pvfs_env::Metrics;
 use pvfs_store::{ObjectRun, Store, StoreError, StoreOptions};
 use pvfs_types::Errno;
 use std::collections::{BTreeMap, BTreeSet};
-use support::{FS, TempTarget, id, run};
+use support::{FS, TempTarget, id, run, writes};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -81,9 +81,9 @@ fn step(store: &Store, model: &mut Model, op: &Op) -> Result<(), TestCaseError> 
         Op::Write(ino, runs, first) => {
             let total: usize = runs.iter().map(|r| r.1).sum();
             let payload: Vec<u8> = (0..total).map(|n| first.wrapping_add(n.to_le_bytes()[0])).collect();
-            let done = store.write(id(*ino), &as_runs(runs), &payload);
+            let done = store.write(id(*ino), &writes(&as_runs(runs)), &payload);
             if model.write(*ino, runs, &payload) {
-                prop_assert_eq!(done.unwrap(), store.generation());
+                prop_assert_eq!(done.unwrap().generation, store.generation());
             } else {
                 let is_removed = matches!(done, Err(StoreError::Removed { .. }));
                 prop_assert!(is_removed);
@@ -128,7 +128,7 @@ proptest! {
         ops in proptest::collection::vec(any_op(), 1..40), open_objects_max in 1usize..6,
     ) {
         let target = TempTarget::new();
-        let options = StoreOptions { open_objects_max, metrics: Metrics::new() };
+        let options = StoreOptions { open_objects_max, metrics: Metrics::new(), ..StoreOptions::default() };
         let open = || Store::open(target.path(), FS, &options).unwrap();
         let (mut store, mut model) = (open(), Model::default());
         for op in &ops {
@@ -151,7 +151,7 @@ fn an_absent_object_reads_as_not_there_and_stays_so() {
     assert_eq!((read.bytes.len(), read.object_len, read.exists), (0, 0, false));
     store.truncate(id(1), 50).unwrap();
     store.sync(id(1)).unwrap();
-    store.write(id(1), &[], b"").unwrap();
+    store.write(id(1), &writes(&[]), b"").unwrap();
     store.remove(&[id(1)]).unwrap();
     assert_eq!(store.stat(id(1)).unwrap(), None);
 }
@@ -160,10 +160,10 @@ fn an_absent_object_reads_as_not_there_and_stays_so() {
 fn a_late_write_does_not_bring_a_removed_object_back() {
     let target = TempTarget::new();
     let store = target.open();
-    store.write(id(1), &[run(0, 3)], b"abc").unwrap();
+    store.write(id(1), &writes(&[run(0, 3)]), b"abc").unwrap();
     store.remove(&[id(1), id(2)]).unwrap();
     for ino in [1, 2] {
-        let error = store.write(id(ino), &[run(0, 3)], b"abc").unwrap_err();
+        let error = store.write(id(ino), &writes(&[run(0, 3)]), b"abc").unwrap_err();
         assert_eq!(error.errno(), Errno::ESTALE);
         assert_eq!(store.stat(id(ino)).unwrap(), None);
     }
@@ -173,7 +173,7 @@ fn a_late_write_does_not_bring_a_removed_object_back() {
 fn a_read_past_the_end_allocates_only_what_is_there() {
     let target = TempTarget::new();
     let store = target.open();
-    store.write(id(1), &[run(10, 3)], b"abc").unwrap();
+    store.write(id(1), &writes(&[run(10, 3)]), b"abc").unwrap();
     let read = store.read(id(1), &[run(11, 4 << 20), run(1 << 40, 4 << 20)]).unwrap();
     assert_eq!((&read.bytes[..], read.object_len, read.exists), (&b"bc"[..], 13, true));
 }
@@ -183,7 +183,7 @@ fn an_offset_that_the_disk_cannot_hold_is_an_errno() {
     let target = TempTarget::new();
     let store = target.open();
     let far = i64::MAX.cast_unsigned() - 10;
-    let error = store.write(id(1), &[run(far, 3)], b"abc").unwrap_err();
+    let error = store.write(id(1), &writes(&[run(far, 3)]), b"abc").unwrap_err();
     assert!(matches!(error.errno(), Errno::EFBIG | Errno::EINVAL), "{error}");
 }
 
@@ -191,10 +191,10 @@ fn an_offset_that_the_disk_cannot_hold_is_an_errno() {
 fn more_objects_than_descriptors_are_served() {
     let target = TempTarget::new();
     let metrics = Metrics::new();
-    let options = StoreOptions { open_objects_max: 4, metrics: metrics.clone() };
+    let options = StoreOptions { open_objects_max: 4, metrics: metrics.clone(), ..StoreOptions::default() };
     let store = Store::open(target.path(), FS, &options).unwrap();
     for ino in 0..2000u64 {
-        store.write(id(ino), &[run(0, 8)], &ino.to_le_bytes()).unwrap();
+        store.write(id(ino), &writes(&[run(0, 8)]), &ino.to_le_bytes()).unwrap();
     }
     let open = std::fs::read_dir("/proc/self/fd").unwrap().count();
     assert!(open < 200, "{open} descriptors are open");
@@ -211,7 +211,7 @@ fn more_objects_than_descriptors_are_served() {
 fn requests_side_by_side_never_tear_the_store() {
     const BLOCK: usize = 4096;
     let target = TempTarget::new();
-    let options = StoreOptions { open_objects_max: 2, metrics: Metrics::new() };
+    let options = StoreOptions { open_objects_max: 2, metrics: Metrics::new(), ..StoreOptions::default() };
     let store = Store::open(target.path(), FS, &options).unwrap();
     std::thread::scope(|scope| {
         for writer in 1..=3u8 {
@@ -219,7 +219,7 @@ fn requests_side_by_side_never_tear_the_store() {
             scope.spawn(move || {
                 for n in 0..300u64 {
                     let runs = [run((n % 16) * BLOCK as u64, BLOCK)];
-                    store.write(id(n % 4), &runs, &[writer; BLOCK]).unwrap();
+                    store.write(id(n % 4), &writes(&runs), &[writer; BLOCK]).unwrap();
                 }
             });
         }

@@ -189,7 +189,7 @@ fn a_directory_with_something_in_it_is_not_formatted() {
 #[test]
 fn a_target_that_lost_its_identity_is_not_formatted_over_its_objects() {
     let target = TempTarget::new();
-    target.open().write(support::id(5), &[support::run(0, 1)], b"x").unwrap();
+    target.open().write(support::id(5), &support::writes(&[support::run(0, 1)]), b"x").unwrap();
     fs::remove_file(target.path().join("identity")).unwrap();
     assert!(matches!(format_target(target.path(), FS), Err(StoreError::NotEmpty { .. })));
 }
@@ -275,7 +275,7 @@ fn a_full_disk_is_enospc_and_leaves_what_was_acknowledged() {
     let mut acknowledged = 0;
     let error = loop {
         let run = support::run(acknowledged * data.len() as u64, data.len());
-        match store.write(support::id(1), &[run], &data) {
+        match store.write(support::id(1), &support::writes(&[run]), &data) {
             Ok(_) => acknowledged += 1,
             Err(error) => break error,
         }
@@ -286,8 +286,12 @@ fn a_full_disk_is_enospc_and_leaves_what_was_acknowledged() {
     let read = store.read(support::id(1), &[support::run(0, 16 << 20)]).unwrap();
     let kept = usize::try_from(acknowledged).unwrap() * data.len();
     assert!(read.bytes.len() >= kept && read.bytes[..kept].iter().all(|&b| b == 7));
-    store.write(support::id(1), &[support::run(0, 4)], b"over").expect("what is there can be written over");
+    store
+        .write(support::id(1), &support::writes(&[support::run(0, 4)]), b"over")
+        .expect("what is there can be written over");
     store.sync(support::id(1)).unwrap();
     store.remove(&[support::id(1)]).unwrap();
-    store.write(support::id(2), &[support::run(0, data.len())], &data).expect("there is room again");
+    store
+        .write(support::id(2), &support::writes(&[support::run(0, data.len())]), &data)
+        .expect("there is room again");
 }

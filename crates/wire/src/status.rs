@@ -48,6 +48,10 @@ pub enum Status {
     /// The peer does not know the secret, or may not do this in its role.
     #[n(13)]
     Unauthorized,
+    /// The target's store generation is this, newer than what the client knows: acknowledged bytes may be lost. Send
+    /// again what is held for the target, then this request.
+    #[n(14)]
+    StoreRaised(#[n(0)] u64),
 }
 
 /// The body of a refusal frame.

@@ -37,6 +37,7 @@ fn refusals() -> Vec<Refusal> {
         Status::Version,
         Status::WrongFs,
         Status::Unauthorized,
+        Status::StoreRaised(7),
     ]
     .map(|status| Refusal::new(status, "why"))
     .to_vec()

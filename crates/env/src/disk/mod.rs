@@ -67,6 +67,21 @@ pub trait DiskFile: Send + Sync {
 
     /// Makes the file's bytes and length durable. An error may be told once only: bytes may be lost for good.
     fn sync(&self) -> io::Result<()>;
+
+    /// The note that [`DiskFile::set_note`] left with the file; `None` where there is none or can be none.
+    fn note(&self) -> io::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+
+    /// Keeps a few bytes beside the file's own, in place of those kept before; durable on return, together with all that
+    /// [`DiskFile::sync`] makes durable.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] where the disk cannot keep any.
+    fn set_note(&self, note: &[u8]) -> io::Result<()> {
+        let _ = note;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// A lock held; dropping it gives it back.

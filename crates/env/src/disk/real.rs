@@ -23,9 +23,17 @@ const WRITE_BYTES_INLINE_MAX: usize = 64 << 10;
 /// `f_type` of tmpfs, see statfs(2): its files never wait for a device.
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 
+/// Where Linux says which run of the machine this is.
+const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
+/// The extended attribute that holds a file's note.
+const NOTE: &str = "user.pvfs.note";
+/// Longer notes are not ours.
+const NOTE_BYTES_MAX: usize = 256;
+
 /// A directory, held open: it stays the same one even when it is renamed or mounted over.
 pub struct RealDisk {
     path: PathBuf,
+    boot_id: PathBuf,
     dir: OwnedFd,
     traits: Arc<Traits>,
 }
@@ -56,7 +64,15 @@ impl RealDisk {
         let kind = fs::fstatfs(&dir)?.f_type;
         let memory = u64::try_from(kind).is_ok_and(|kind| kind == TMPFS_MAGIC);
         let traits = Arc::new(Traits { memory, no_nowait: AtomicBool::new(false) });
-        Ok(RealDisk { path: path.to_owned(), dir, traits })
+        Ok(RealDisk { path: path.to_owned(), boot_id: BOOT_ID_FILE.into(), dir, traits })
+    }
+
+    /// Lets the run of the machine be read from `file` instead of from the kernel: for a machine whose disks outlive less
+    /// than the kernel does, and for tests.
+    #[must_use]
+    pub fn with_boot_id(mut self, file: &Path) -> RealDisk {
+        file.clone_into(&mut self.boot_id);
+        self
     }
 
     fn open_file(&self, name: &str, more: OFlags) -> io::Result<OwnedFd> {
@@ -77,7 +93,7 @@ impl Disk for RealDisk {
     }
 
     fn boot(&self) -> io::Result<u64> {
-        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        let text = std::fs::read_to_string(&self.boot_id)?;
         let hex: String = text.trim().chars().filter(|&c| c != '-').take(16).collect();
         u64::from_str_radix(&hex, 16).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
     }
@@ -188,6 +204,21 @@ impl DiskFile for RealFile {
 
     fn sync(&self) -> io::Result<()> {
         Ok(blocking(|| fs::fdatasync(&self.fd))?)
+    }
+
+    fn note(&self) -> io::Result<Option<Vec<u8>>> {
+        let mut note = [0; NOTE_BYTES_MAX];
+        match fs::fgetxattr(&self.fd, NOTE, &mut note) {
+            Ok(len) => Ok(Some(note[..len].to_vec())),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// fdatasync(2) does not cover attributes.
+    fn set_note(&self, note: &[u8]) -> io::Result<()> {
+        fs::fsetxattr(&self.fd, NOTE, note, fs::XattrFlags::empty())?;
+        Ok(blocking(|| fs::fsync(&self.fd))?)
     }
 }
 
@@ -359,6 +390,32 @@ mod tests {
     fn the_boot_id_stays_while_the_machine_runs() {
         let disk = RealDisk::open(&std::env::temp_dir()).unwrap();
         assert_eq!(disk.boot().unwrap(), disk.boot().unwrap());
+    }
+
+    #[test]
+    fn the_boot_id_can_come_from_a_file() {
+        let dir = TempDir::new("boot-id");
+        let file = dir.0.join("boot_id");
+        std::fs::write(&file, "00000000-0000-00ab-0000-000000000000\n").unwrap();
+        let disk = RealDisk::open(&dir.0).unwrap().with_boot_id(&file);
+        assert_eq!(disk.boot().unwrap(), 0xab);
+    }
+
+    #[test]
+    fn a_note_is_kept_beside_the_bytes() {
+        let dir = TempDir::new("note");
+        let disk = RealDisk::open(&dir.0).unwrap();
+        let file = disk.create("f").unwrap();
+        assert_eq!(file.note().unwrap(), None);
+        match file.set_note(b"first") {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => return,
+            done => done.unwrap(),
+        }
+        file.set_note(b"second").unwrap();
+        drop(file);
+        let file = disk.open("f").unwrap();
+        assert_eq!(file.note().unwrap().as_deref(), Some(&b"second"[..]));
+        assert_eq!(file.stat().unwrap().len, 0);
     }
 
     #[test]

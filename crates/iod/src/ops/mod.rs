@@ -1,5 +1,6 @@
 //! The operations, one file each: check the request, do it on the store, say how it went.
 
+pub mod commit;
 pub mod read;
 pub mod remove_objects;
 pub mod stat_objects;

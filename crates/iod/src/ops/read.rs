@@ -33,6 +33,7 @@ pub async fn serve<'a>(
     guard::check(&req.pass, &iod.key, admitted.now_ms, Access::READ, &[req.slot])?;
     let grant = &req.pass.capability.grant;
     let asked = ranges::expand(&req.ranges, &grant.dist, req.slot)?;
+    target.check_store(req.pass.store)?;
     let kib = u32::try_from(asked.bytes.div_ceil(1024)).unwrap_or(u32::MAX);
     let memory = iod.read_memory.acquire_many(kib).await;
     let memory = memory.map_err(|_| Refusal::new(Status::NotNow, "the iod is stopping"))?;

@@ -13,6 +13,7 @@ pub fn count(req: &StatObjects) -> usize {
 pub fn serve(iod: &Iod, req: &StatObjects) -> Result<ObjectStats, Refusal> {
     super::check_count(req.objects.len())?;
     let target = iod.target(req.target)?;
+    target.check_store(req.store)?;
     let store = target.store.generation();
     let mut objects = Vec::with_capacity(req.objects.len());
     for &id in &req.objects {

@@ -15,6 +15,7 @@ pub fn serve(iod: &Iod, request: &Incoming, admitted: &Admitted) -> Result<Writt
     super::check_count(req.slots.len())?;
     let target = iod.target(req.target)?;
     guard::check(&req.pass, &iod.key, admitted.now_ms, Access::default(), &req.slots)?;
+    target.check_store(req.pass.store)?;
     let grant = &req.pass.capability.grant;
     let slots: BTreeSet<Slot> = req.slots.iter().copied().collect();
     for slot in slots {
@@ -22,5 +23,5 @@ pub fn serve(iod: &Iod, request: &Incoming, admitted: &Admitted) -> Result<Writt
         target.store.sync(id).map_err(|error| target::refusal(&error))?;
     }
     // After all of them: what was lost before this moment shows in it.
-    Ok(Written { generations: target.generations(target.store.generation()) })
+    Ok(target.committed())
 }

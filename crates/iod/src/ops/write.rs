@@ -2,10 +2,11 @@
 
 use crate::{guard, mgr_time::Admitted, ranges, service::Iod, target};
 use pvfs_net::Incoming;
+use pvfs_store::Acked;
 use pvfs_types::ObjectId;
 use pvfs_wire::{
     Access, Refusal,
-    msg::data::{Write, Written},
+    msg::data::{Durability, Write, Written},
 };
 
 pub fn serve(iod: &Iod, request: &Incoming, admitted: &Admitted) -> Result<Written, Refusal> {
@@ -14,9 +15,18 @@ pub fn serve(iod: &Iod, request: &Incoming, admitted: &Admitted) -> Result<Writt
     guard::check(&req.pass, &iod.key, admitted.now_ms, Access::WRITE, &[req.slot])?;
     let grant = &req.pass.capability.grant;
     let asked = ranges::expand_payload(&req.ranges, &grant.dist, req.slot, request.payload.len())?;
+    target.check_store(req.pass.store)?;
     let id = ObjectId { ino: grant.ino, data_gen: grant.data_gen, slot: req.slot };
-    let written = target.store.write(id, &asked.runs, &request.payload);
-    let store = written.map_err(|error| target::refusal(&error))?;
+    let again = req.again.map(|acked| Acked { generation: acked.generation, mark: acked.mark });
+    let write = pvfs_store::Write { runs: &asked.runs, writer: grant.session.0, again };
+    // Before it is written: what is lost meanwhile must not pass for committed.
+    let committed = target.store.committed();
+    let written = target.store.write(id, &write, &request.payload);
+    let Acked { generation, mark } = written.map_err(|error| target::refusal(&error))?;
     iod.counters.bytes_written.add(asked.bytes as u64);
-    Ok(Written { generations: target.generations(store) })
+    if target.store.uncommitted_bytes() >= iod.commit_bytes {
+        target.commit_soon.notify_one();
+    }
+    let durability = Some(Durability { mark, committed });
+    Ok(Written { generations: target.generations(generation), durability })
 }

@@ -15,7 +15,7 @@ use pvfs_wire::{
     cap::Grant,
     msg::{
         admin::{Heartbeat, HeartbeatAnswer},
-        data::{Generations, Pass, Ranges, Read, ReadDone, Run, Write},
+        data::{Acked, Generations, Pass, Ranges, Read, ReadDone, Run, Write, Written},
         hello::{Role, Secret},
     },
 };
@@ -164,7 +164,10 @@ pub fn config(dirs: &[PathBuf], mgr: &str) -> IodConfig {
 
 impl TestIod {
     pub async fn start(dirs: &[PathBuf], mgr: &str) -> TestIod {
-        let config = config(dirs, mgr);
+        TestIod::start_with(config(dirs, mgr)).await
+    }
+
+    pub async fn start_with(config: IodConfig) -> TestIod {
         let metrics = config.metrics.clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, readied) = oneshot::channel();
@@ -246,6 +249,7 @@ pub fn pass(access: Access) -> Pass {
     Pass {
         capability: Capability::sign(grant(access), &key()),
         lease: Lease::sign(SessionId(5), 2000, &key()),
+        store: None,
     }
 }
 
@@ -269,7 +273,7 @@ impl Client {
         ranges: Ranges,
         bytes: &[u8],
     ) -> Result<Generations, Refusal> {
-        let req = Write { target: TARGET, pass, slot: Slot(slot), ranges };
+        let req = Write { target: TARGET, pass, slot: Slot(slot), ranges, again: None };
         let payload = [Bytes::copy_from_slice(bytes)];
         let written = self.peer.call_payload(&req, &payload);
         tokio::time::timeout(PATIENCE, written).await.expect("an answer").map(|(done, _)| done.generations)
@@ -283,6 +287,15 @@ impl Client {
     ) -> Result<(ReadDone, Bytes), Refusal> {
         let req = Read { target: TARGET, pass, slot: Slot(slot), ranges };
         tokio::time::timeout(PATIENCE, self.peer.call_payload(&req, &[])).await.expect("an answer")
+    }
+
+    /// Writes at the start of slot 1, maybe once more; gives all that the answer tells.
+    pub async fn write_told(&self, bytes: &[u8], again: Option<Acked>) -> Result<Written, Refusal> {
+        let ranges = list(&[(0, u32::try_from(bytes.len()).unwrap())]);
+        let req = Write { target: TARGET, pass: pass(Access::WRITE), slot: Slot(1), ranges, again };
+        let payload = [Bytes::copy_from_slice(bytes)];
+        let written = self.peer.call_payload(&req, &payload);
+        tokio::time::timeout(PATIENCE, written).await.expect("an answer").map(|(done, _)| done)
     }
 
     /// Writes to slot 1.

@@ -89,7 +89,7 @@ async fn ask_targets(mgr: &Mgr, inode: &Inode) -> Result<Found, String> {
     let mut found = Found { size: 0, size_epoch: inode.size_epoch, mtime: None };
     for place in places {
         let object = ObjectId { ino: inode.ino, data_gen: inode.data_gen, slot: place.slot };
-        let request = StatObjects { target: place.target, objects: vec![object] };
+        let request = StatObjects { target: place.target, objects: vec![object], store: None };
         let answer = place.peer.call_once(&request, STAT_DEADLINE).await.map_err(|e| e.to_string())?;
         for stat in answer.objects.into_iter().flatten() {
             found.size = found.size.max(dist.size_from_object(place.slot, stat.len));

@@ -25,9 +25,13 @@ fn write() -> Write {
     let dist = Distribution { iodtab: IodtabGen(1), base: 0, pcount: 1, ssize: 4096 };
     let grant =
         Grant { session: SessionId(1), ino: Ino(2), data_gen: DataGen(0), dist, access: Access::READ_WRITE };
-    let pass = Pass { capability: Capability::sign(grant, &key), lease: Lease::sign(SessionId(1), 0, &key) };
+    let pass = Pass {
+        capability: Capability::sign(grant, &key),
+        lease: Lease::sign(SessionId(1), 0, &key),
+        store: None,
+    };
     let ranges = Ranges::List(vec![Run { offset: ObjectOffset(0), len: 3 }]);
-    Write { target: TargetId(1), pass, slot: Slot(0), ranges }
+    Write { target: TargetId(1), pass, slot: Slot(0), ranges, again: None }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use pvfs_env::disk::{Disk, DiskFile, DiskLock, FileStat, RealDisk, Usage};
-use pvfs_store::{ObjectRun, Store, StoreOptions, format_target};
+use pvfs_store::{ObjectRun, Store, StoreOptions, Write, format_target};
 use pvfs_types::{DataGen, FsId, Ino, ObjectId, ObjectOffset, Slot};
 use std::{
     io,
@@ -22,6 +22,11 @@ pub fn id(ino: u64) -> ObjectId {
 
 pub fn run(offset: u64, len: usize) -> ObjectRun {
     ObjectRun { offset: ObjectOffset(offset), len }
+}
+
+/// A write to `runs` by the one writer of most tests.
+pub fn writes(runs: &[ObjectRun]) -> Write<'_> {
+    Write { runs, writer: 1, again: None }
 }
 
 /// A formatted target.
@@ -159,6 +164,12 @@ impl DiskFile for FaultyFile {
     }
     fn sync(&self) -> io::Result<()> {
         self.faults.sync(&self.name, || self.real.sync())
+    }
+    fn note(&self) -> io::Result<Option<Vec<u8>>> {
+        self.real.note()
+    }
+    fn set_note(&self, note: &[u8]) -> io::Result<()> {
+        self.faults.sync(&format!("{} note", self.name), || self.real.set_note(note))
     }
 }
 

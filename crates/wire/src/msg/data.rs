@@ -26,6 +26,10 @@ pub struct Pass {
     pub capability: Capability,
     #[n(1)]
     pub lease: Lease,
+    /// The target's store generation that the client knows: under an older one it holds nothing any more. Under a newer
+    /// one it is refused (`StoreRaised`), to send again first what it holds. `None`: it holds nothing of this target.
+    #[n(2)]
+    pub store: Option<u64>,
 }
 
 /// A run of bytes of one object.
@@ -76,6 +80,28 @@ pub struct ReadDone {
     pub exists: bool,
 }
 
+/// How far a write was acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Acked {
+    /// Under which store generation: [`Generations::store`].
+    #[n(0)]
+    pub generation: u64,
+    /// Which commit makes it durable: [`Durability::mark`].
+    #[n(1)]
+    pub mark: u64,
+}
+
+/// What an iod tells of commits. Marks rise over all restarts of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Durability {
+    /// Of a write: it is durable once all up to this mark is committed; 0: it is already. Else of no meaning.
+    #[n(0)]
+    pub mark: u64,
+    /// All that was acknowledged up to this mark, under the store generation beside it, is durable.
+    #[n(1)]
+    pub committed: u64,
+}
+
 /// Writes the payload. Done whole or, after an error, in part; sent again, it has the same effect.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Write {
@@ -87,12 +113,18 @@ pub struct Write {
     pub slot: Slot,
     #[n(3)]
     pub ranges: Ranges,
+    /// It was acknowledged so before, and may have been lost since. What a later cut or sync has overtaken is not
+    /// written again.
+    #[n(4)]
+    pub again: Option<Acked>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Written {
     #[n(0)]
     pub generations: Generations,
+    #[n(1)]
+    pub durability: Option<Durability>,
 }
 
 /// Makes what was written to these slots of the capability's file durable, whoever wrote it.
@@ -106,6 +138,19 @@ pub struct Sync {
     pub slots: Vec<Slot>,
 }
 
+/// Asks what is durable on a target. Any authenticated peer may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Commit {
+    #[n(0)]
+    pub target: TargetId,
+    /// As [`Pass::store`].
+    #[n(1)]
+    pub store: Option<u64>,
+    /// Makes durable first all that was written so far; else answers at once.
+    #[n(2)]
+    pub now: bool,
+}
+
 /// Asks how long objects are. Any authenticated peer may.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct StatObjects {
@@ -113,6 +158,9 @@ pub struct StatObjects {
     pub target: TargetId,
     #[n(1)]
     pub objects: Vec<ObjectId>,
+    /// As [`Pass::store`].
+    #[n(2)]
+    pub store: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -158,6 +206,7 @@ request! {
     Read => Read, ReadDone;
     Write => Write, Written;
     Sync => Sync, Written;
+    Commit => Commit, Written;
     StatObjects => StatObjects, ObjectStats;
     RemoveObjects => RemoveObjects, Done;
     TruncateObjects => TruncateObjects, Done;

@@ -87,6 +87,7 @@ ops! {
     Write = 0x502, "write";
     Sync = 0x503, "sync";
     StatObjects = 0x504, "stat_objects";
+    Commit = 0x505, "commit";
 
     // Mgr to iod.
     RemoveObjects = 0x601, "remove_objects";

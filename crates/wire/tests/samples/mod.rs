@@ -343,15 +343,15 @@ fn bytes(s: &mut Samples) {
     s.both(&read, &ReadDone { generations: generations(), object_len: 3, exists: true });
     s.request(&data::Read { ranges: list.clone(), ..read.clone() });
     s.request(&data::Read { ranges: strided.clone(), ..read });
-    let write = data::Write { target: TargetId(1), pass: pass(), slot: Slot(2), ranges: list };
-    s.both(&write, &Written { generations: generations() });
-    s.request(&data::Write { ranges: strided, ..write });
+    let write = data::Write { target: TargetId(1), pass: pass(), slot: Slot(2), ranges: list, again: None };
+    s.both(&write, &Written { generations: generations(), durability: None });
+    s.request(&data::Write { ranges: strided, ..write.clone() });
     s.both(
         &data::Sync { target: TargetId(1), pass: pass(), slots: vec![Slot(0), Slot(2)] },
-        &Written { generations: generations() },
+        &Written { generations: generations(), durability: None },
     );
     s.both(
-        &StatObjects { target: TargetId(1), objects: vec![object()] },
+        &StatObjects { target: TargetId(1), objects: vec![object()], store: None },
         &ObjectStats {
             generations: generations(),
             objects: vec![Some(ObjectStat { len: 1, allocated: 4096, mtime: at(2) }), None],
@@ -359,6 +359,15 @@ fn bytes(s: &mut Samples) {
     );
     s.both(&RemoveObjects { target: TargetId(1), objects: vec![object()] }, &Done {});
     s.both(&TruncateObjects { target: TargetId(1), objects: vec![(object(), 5)] }, &Done {});
+    let known = Pass { store: Some(7), ..pass() };
+    s.request(&data::Write { pass: known, again: Some(Acked { generation: 6, mark: 9 }), ..write });
+    let durability = Some(Durability { mark: 10, committed: 8 });
+    s.reply::<data::Write>(&Written { generations: generations(), durability });
+    s.request(&StatObjects { target: TargetId(1), objects: vec![object()], store: Some(7) });
+    s.both(
+        &data::Commit { target: TargetId(1), store: Some(7), now: true },
+        &Written { generations: generations(), durability },
+    );
 }
 
 fn at(secs: i64) -> Timestamp {
@@ -409,7 +418,7 @@ fn capability() -> Capability {
 }
 
 fn pass() -> Pass {
-    Pass { capability: capability(), lease: lease() }
+    Pass { capability: capability(), lease: lease(), store: None }
 }
 
 fn generations() -> Generations {

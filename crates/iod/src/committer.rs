@@ -1,0 +1,32 @@
+//! Commits each target every few seconds, or when much was written: then clients need not keep it any longer, and a
+//! machine's death costs little to send again. Runs beside the requests and holds up none of them.
+
+use crate::{service::Iod, target::Target};
+use std::{sync::Arc, time::Duration};
+use tokio::task::JoinSet;
+use tracing::error;
+
+/// Commits all targets for ever.
+pub async fn commit_all(iod: &Arc<Iod>, period: Duration) {
+    let mut targets = JoinSet::new();
+    for index in 0..iod.targets.len() {
+        targets.spawn(commit_one(Arc::clone(iod), index, period));
+    }
+    targets.join_all().await;
+}
+
+async fn commit_one(iod: Arc<Iod>, index: usize, period: Duration) {
+    loop {
+        let target: &Target = &iod.targets[index];
+        // The time has come, or much was written.
+        let _ = tokio::time::timeout(period, target.commit_soon.notified()).await;
+        if !target.store.is_dirty() {
+            continue;
+        }
+        let work = Arc::clone(&iod);
+        let done = tokio::task::spawn_blocking(move || work.commit(&work.targets[index])).await;
+        if let Ok(Err(error)) = done {
+            error!(dir = %iod.targets[index].store.dir().display(), %error, "commit failed");
+        }
+    }
+}
