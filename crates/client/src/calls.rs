@@ -169,9 +169,11 @@ impl Core {
                 Ok(())
             }
             // The others are an iod's words.
-            Action::RenewLease | Action::FreshCapability | Action::RefreshTargets | Action::GiveUp => {
-                Err(error(refusal))
-            }
+            Action::RenewLease
+            | Action::FreshCapability
+            | Action::RefreshTargets
+            | Action::SendAgain { .. }
+            | Action::GiveUp => Err(error(refusal)),
         }
     }
 }

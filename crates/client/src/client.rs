@@ -1,7 +1,13 @@
 //! The client as a whole: how it begins and ends.
 
 use crate::{
-    ClientConfig, ClientError, ends::Ends, error::Result, inode::Inodes, open::Closes, session::Session,
+    ClientConfig, ClientError,
+    ends::Ends,
+    error::Result,
+    holds::{Bounds, Holds},
+    inode::Inodes,
+    open::Closes,
+    session::Session,
     targets::TargetMap,
 };
 use pvfs_env::{Counter, Metrics};
@@ -9,8 +15,14 @@ use pvfs_net::{Dialer, Identity, Peer};
 use pvfs_types::Timestamp;
 use pvfs_wire::msg::hello::Role;
 use std::{future::Future, sync::Arc, time::Duration};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tracing::{info, warn};
+
+/// How long a client that ends waits for targets to make durable what it wrote.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A client of one file system: its session with the mgr, its connections, its open files.
 ///
@@ -30,6 +42,7 @@ pub(crate) struct Core {
     pub inodes: Inodes,
     pub closes: Closes,
     pub ends: Ends,
+    pub holds: Holds,
     pub metrics: Metrics,
     pub counters: Counters,
     /// The client was shut down.
@@ -65,6 +78,7 @@ impl Client {
     pub async fn connect(config: ClientConfig) -> Result<Arc<Client>> {
         let begin = Instant::now();
         let client_id: [u8; 16] = pvfs_env::random::bytes();
+        let bounds = Bounds { target: config.held_bytes_target, client: config.held_bytes_client };
         let identity = Identity {
             role: Role::Client,
             fs: config.fs,
@@ -82,6 +96,7 @@ impl Client {
             inodes: Inodes::default(),
             closes: Closes::default(),
             ends: Ends::default(),
+            holds: Holds::new(bounds, &config.metrics),
             counters: Counters::new(&config.metrics),
             metrics: config.metrics,
             closed: watch::channel(false).0,
@@ -107,7 +122,7 @@ impl Client {
         self.core.session.now()
     }
 
-    /// Tells the mgr of everything written and ends the session. Calls still running, and later ones that need a
+    /// Tells the mgr of everything written, has it made durable (for a few seconds at most) and ends the session. Calls still running, and later ones that need a
     /// daemon, may fail with [`ClientError::ShutDown`].
     ///
     /// Waits for the daemons it needs; dropped, it leaves the session to end with its lease, and the mgr to learn
@@ -119,6 +134,14 @@ impl Client {
                 warn!(ino = %inode.ino, %error, "the size of an open file could not be told");
                 result = Err(error);
             }
+        }
+        // From now on nobody could send it again.
+        if timeout(COMMIT_PATIENCE, self.core.holds.emptied()).await.is_err() {
+            let bytes = self.core.holds.bytes();
+            warn!(
+                bytes,
+                "a target has not yet made durable what was written; its machine should not stop now"
+            );
         }
         let closed = self.core.close_session().await;
         self.core.closed.send_replace(true);

@@ -18,6 +18,11 @@ pub struct ClientConfig {
     /// How long [`crate::Client::connect`] tries; `None`: for ever. What comes later waits for ever anyway; drop the
     /// future to give up.
     pub connect_deadline: Option<Duration>,
+    /// How much of what was written to one target and may not be durable yet is kept, in bytes. When it is full, writes
+    /// wait until the target has committed. What is kept is sent again if the target's machine dies.
+    pub held_bytes_target: u64,
+    /// The same, for all targets together.
+    pub held_bytes_client: u64,
     pub metrics: Metrics,
     pub transport: Arc<dyn Transport>,
 }
@@ -31,6 +36,8 @@ impl ClientConfig {
             cluster_secret,
             label: format!("pid {}", std::process::id()),
             connect_deadline: None,
+            held_bytes_target: 64 << 20,
+            held_bytes_client: 1 << 30,
             metrics: Metrics::new(),
             transport: Arc::new(TcpTransport),
         }

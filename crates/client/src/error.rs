@@ -51,6 +51,9 @@ pub enum ClientError {
     /// The file's last name went and its bytes with it, while this client was cut off for long.
     #[error("the open file {ino} is gone")]
     Gone { ino: pvfs_types::Ino },
+    /// A disk failed, or filled up, between a write's acknowledgement and its becoming durable.
+    #[error("bytes that were written to {ino} are lost; the log says why")]
+    Lost { ino: pvfs_types::Ino },
     #[error("the client was shut down")]
     ShutDown,
 }
@@ -92,7 +95,7 @@ impl ClientError {
             ClientError::NoMemory { .. } => Errno::ENOMEM,
             ClientError::NotOpenFor { .. } => Errno::EBADF,
             ClientError::Gone { .. } => Errno::ESTALE,
-            ClientError::ShutDown => Errno::EIO,
+            ClientError::Lost { .. } | ClientError::ShutDown => Errno::EIO,
         }
     }
 }

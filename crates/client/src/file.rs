@@ -11,7 +11,10 @@ use crate::{
 use bytes::Bytes;
 use pvfs_types::{Attr, Cred, DataGen, Distribution, Ino, LogicalOffset, Pattern, SetAttr, Slot, limits};
 use pvfs_wire::{Access, Op, msg::namespace::Entry};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 use tracing::warn;
 
 /// Reads longer than this are held against the file's size before memory is taken for them.
@@ -34,6 +37,8 @@ pub struct File {
     /// Who opened it.
     cred: Arc<Cred>,
     at_open: Entry,
+    /// The losses that its user has been told of.
+    losses_told: AtomicU64,
     /// `None`: closed.
     count: Mutex<Option<OpenCount>>,
 }
@@ -64,6 +69,7 @@ impl File {
     ) -> File {
         let inode = Arc::clone(&count.inode);
         File {
+            losses_told: AtomicU64::new(inode.losses()),
             core,
             tasks,
             inode,
@@ -223,7 +229,8 @@ impl File {
         let slots = self.written_slots()?;
         let access = if self.access.write { Access::WRITE } else { Access::READ };
         io::sync(&self.core, &self.inode, access, slots).await?;
-        self.core.report(&self.inode, None).await
+        self.core.report(&self.inode, None).await?;
+        self.tell_losses()
     }
 
     /// Tells the mgr what this client wrote, as each `close(2)` of a duplicated descriptor must. If no other handle of
@@ -233,7 +240,8 @@ impl File {
             return Ok(());
         }
         self.need(Access::default(), "flushing")?;
-        self.core.report(&self.inode, Some(1)).await
+        self.core.report(&self.inode, Some(1)).await?;
+        self.tell_losses()
     }
 
     /// Sets the file's size.
@@ -258,7 +266,19 @@ impl File {
             return Ok(());
         }
         let (core, tasks) = (Arc::clone(&self.core), Arc::clone(&self.tasks));
-        self.core.finish(close_writer(core, tasks, count)).await
+        let lost = self.tell_losses();
+        self.core.finish(close_writer(core, tasks, count)).await.and(lost)
+    }
+
+    /// An error, once for each handle, if bytes were acknowledged and then lost for good: each who could have written
+    /// them is told.
+    fn tell_losses(&self) -> Result<()> {
+        let losses = self.inode.losses();
+        let told = self.losses_told.swap(losses, Ordering::SeqCst);
+        if self.access.write && told < losses {
+            return Err(ClientError::Lost { ino: self.inode.ino });
+        }
+        Ok(())
     }
 
     fn take_count(&self) -> Option<OpenCount> {

@@ -8,7 +8,10 @@ use pvfs_types::{Attr, Cred, DataGen, Distribution, Ino, LogicalOffset, SessionI
 use pvfs_wire::{Access, Capability, msg::namespace::Entry};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::time::Instant;
@@ -24,6 +27,8 @@ pub(crate) struct Inodes(Mutex<HashMap<Ino, Arc<Inode>>>);
 pub(crate) struct Inode {
     pub ino: Ino,
     state: Mutex<State>,
+    /// Counts acknowledged writes that are lost for good.
+    losses: AtomicU64,
     /// Held while the mgr is told or asked who writes (open for writing, size reports), so that the record and
     /// `State::recorded` agree.
     pub record: tokio::sync::Mutex<()>,
@@ -145,6 +150,7 @@ impl Inode {
         Inode {
             ino,
             state: Mutex::default(),
+            losses: AtomicU64::new(0),
             record: tokio::sync::Mutex::default(),
             validating: tokio::sync::Mutex::default(),
             appending: tokio::sync::Mutex::default(),
@@ -153,6 +159,16 @@ impl Inode {
 
     pub fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Acknowledged bytes are lost for good.
+    pub fn lost(&self) {
+        self.losses.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Rises with each [`Inode::lost`].
+    pub fn losses(&self) -> u64 {
+        self.losses.load(Ordering::SeqCst)
     }
 
     pub fn absorb(&self, attr: &Attr) {

@@ -9,6 +9,7 @@ use crate::{
     calls::{pause_after, refused},
     client::Core,
     error::Result,
+    held::{self, Held, HeldWrite},
     inode::{Inode, WriteInFlight},
     plan::SlotRequest,
     retry::{Action, Tries},
@@ -18,9 +19,12 @@ use futures_util::future::join_all;
 use pvfs_types::{DataGen, Errno, Slot, TargetId};
 use pvfs_wire::{
     Access, Capability, Op, Refusal, Request,
-    msg::data::{Pass, Read, ReadDone, Sync, Write},
+    msg::data::{Acked, Durability, Pass, Read, ReadDone, Sync, Write},
 };
 use std::{future::Future, sync::Arc};
+
+/// How often a sync that a target's disk failed is tried again, each time after all that is held was sent again.
+const FAILED_SYNCS_MAX: u32 = 2;
 
 /// What a slot answered to one read request.
 pub(crate) struct ReadAnswer {
@@ -71,6 +75,9 @@ async fn begin_write(core: &Arc<Core>, inode: &Arc<Inode>) -> Result<(WriteInFli
 }
 
 /// Makes durable what lies in `slots`.
+///
+/// # Errors
+/// A target's disk failed, also when all that this client holds was sent again.
 pub(crate) async fn sync(
     core: &Arc<Core>,
     inode: &Arc<Inode>,
@@ -81,14 +88,37 @@ pub(crate) async fn sync(
         Some(capability) => capability,
         None => core.fresh_capability(inode, access, None).await?,
     };
-    let synced = slots.into_iter().map(|slot| {
-        call_slot(core, inode, capability, access, slot, &[], move |target, pass| Sync {
-            target,
-            pass,
-            slots: vec![slot],
-        })
-    });
-    join_all(synced).await.into_iter().try_for_each(|answer| answer.map(|_| ()))
+    let synced = slots.into_iter().map(|slot| sync_slot(core, inode, capability, access, slot));
+    join_all(synced).await.into_iter().collect()
+}
+
+/// Syncs until the target says so under the store generation that all held writes were acknowledged under.
+async fn sync_slot(
+    core: &Arc<Core>,
+    inode: &Arc<Inode>,
+    capability: Capability,
+    access: Access,
+    slot: Slot,
+) -> Result<()> {
+    let target = core.targets.locate(&capability.grant.dist, slot).await;
+    let hold = core.holds.of(target);
+    let mut failures = 0;
+    loop {
+        let next = hold.look(Held::next);
+        let make = |target, pass| Sync { target, pass, slots: vec![slot] };
+        match call_slot(core, inode, capability, access, slot, &[], make).await {
+            Ok((data_gen, (written, _))) => {
+                let object = (inode.ino, data_gen, slot);
+                let synced = hold.change(|held| held.synced(object, next, written.generations.store));
+                if synced.is_some() {
+                    return Ok(());
+                }
+            }
+            // The iod has raised the generation: the next try sends again first what may be lost.
+            Err(ClientError::Refused { .. }) if failures < FAILED_SYNCS_MAX => failures += 1,
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Runs `send` for all requests: slots side by side, the requests of one slot one after the other. Answers come in
@@ -154,16 +184,29 @@ async fn write_slot(
     data: &Bytes,
 ) -> Result<(DataGen, ())> {
     let payload = request.payload(data);
-    let make = |target, pass| Write {
-        target,
-        pass,
-        slot: request.slot,
-        ranges: request.ranges.clone(),
-        again: None,
-    };
-    let (data_gen, _) =
+    let target = core.targets.locate(&capability.grant.dist, request.slot).await;
+    let room = core.holds.room(target, request.bytes).await;
+    let ranges = || request.ranges.clone();
+    let make = |target, pass| Write { target, pass, slot: request.slot, ranges: ranges(), again: None };
+    let (data_gen, (written, _)) =
         call_slot(core, inode, capability, Access::WRITE, request.slot, &payload, make).await?;
     core.counters.bytes_written.add(request.bytes);
+    // An iod of an earlier version does not tell when to let go of it.
+    let Some(Durability { mark, .. }) = written.durability else { return Ok((data_gen, ())) };
+    let held = HeldWrite {
+        ino: inode.ino,
+        data_gen,
+        slot: request.slot,
+        ranges: ranges(),
+        payload: held::own(payload, request.bytes),
+        bytes: request.bytes,
+        acked: Acked { generation: written.generations.store, mark },
+    };
+    let hold = core.holds.of(target);
+    if room.keep(held) {
+        core.look_after(Arc::clone(&hold));
+    }
+    hold.told(&written);
     Ok((data_gen, ()))
 }
 
@@ -180,23 +223,25 @@ async fn call_slot<R: Request>(
     let mut tries = Tries::default();
     loop {
         let target = core.targets.locate(&capability.grant.dist, slot).await;
-        let pass = Pass { capability, lease: core.session.lease(), store: None };
+        let pass = Pass { capability, lease: core.session.lease(), store: core.holds.known(target) };
         match core.targets.call(target, &make(target, pass), payload).await {
             Ok(answer) => return Ok((capability.grant.data_gen, answer)),
             Err(refusal) => {
                 core.counters.resent.inc();
-                mend::<R>(core, inode, access, &mut tries, pass, &mut capability, refusal).await?;
+                mend::<R>(core, inode, access, &mut tries, target, pass, &mut capability, refusal).await?;
             }
         }
     }
 }
 
 /// Does what an iod's refusal asks for before the request is sent again; or gives the error.
-async fn mend<R: Request>(
+#[expect(clippy::too_many_arguments, reason = "what was tried, and what to try next")]
+pub(crate) async fn mend<R: Request>(
     core: &Arc<Core>,
     inode: &Arc<Inode>,
     access: Access,
     tries: &mut Tries,
+    target: TargetId,
     pass: Pass,
     capability: &mut Capability,
     refusal: Refusal,
@@ -220,6 +265,7 @@ async fn mend<R: Request>(
             core.targets.refresh().await;
         }
         Action::Later => tokio::time::sleep(pause_after(tries.waits)).await,
+        Action::SendAgain { generation } => core.send_again(target, generation).await?,
         Action::NewSession | Action::GiveUp => return Err(refused::<R>(refusal)),
     }
     Ok(())

@@ -238,20 +238,23 @@ impl crate::client::Core {
             let inode = core.inodes.find(ino);
             // A time that is set by hand is not to be overridden by the report of an earlier write, and none may be
             // under way.
-            let (_record, unreported) = match &inode {
+            let (record, unreported) = match &inode {
                 Some(inode) if changes.mtime.is_some() => {
                     (Some(inode.record.lock().await), inode.with(|state| state.mtime.take()))
                 }
                 _ => (None, None),
             };
             let make = |by| SetAttr { by, ino, changes: changes.clone(), by_handle, want };
-            match core.mutate_here(&cred, make).await {
+            let set = core.mutate_here(&cred, make).await;
+            match set {
                 Ok(set) => {
                     if let Some(inode) = &inode {
                         inode.truncated(&set.entry.attr, changes.size.is_some());
                         set.capability
                             .inspect(|&capability| inode.with(|state| state.put_capability(capability)));
                     }
+                    // What it asks of targets may wait for bytes to be sent again, and those for this lock.
+                    drop(record);
                     core.complete(set.entry).await
                 }
                 Err(error) => {

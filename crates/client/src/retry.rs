@@ -13,6 +13,8 @@ pub(crate) enum Action {
     FreshCapability,
     /// Ask the mgr where the target is.
     RefreshTargets,
+    /// Send again first what is held for the target.
+    SendAgain { generation: u64 },
     /// Wait a little.
     Later,
     /// Nothing helps: the caller gets the refusal.
@@ -56,14 +58,14 @@ impl Tries {
                 self.waits += 1;
                 Action::Later
             }
+            Status::StoreRaised(generation) => Action::SendAgain { generation },
             Status::Errno(_)
             | Status::SlotStale
             | Status::BadRequest
             | Status::UnknownOp
             | Status::Version
             | Status::WrongFs
-            | Status::Unauthorized
-            | Status::StoreRaised(_) => Action::GiveUp,
+            | Status::Unauthorized => Action::GiveUp,
         }
     }
 }
@@ -88,6 +90,7 @@ mod tests {
         check(Status::WrongTarget, Action::RefreshTargets);
         check(Status::NotNow, Action::Later);
         check(Status::PayloadDamaged, Action::Later);
+        check(Status::StoreRaised(7), Action::SendAgain { generation: 7 });
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl Core {
     }
 
     /// Asks all targets of a file how far it reaches.
-    pub async fn extent(&self, ino: Ino, data_gen: DataGen, dist: Distribution) -> Result<Extent> {
+    pub async fn extent(self: &Arc<Self>, ino: Ino, data_gen: DataGen, dist: Distribution) -> Result<Extent> {
         let asked = dist.slots().map(|slot| self.object(dist, ObjectId { ino, data_gen, slot }));
         let mut extent = Extent::default();
         for answer in join_all(asked).await {
@@ -79,11 +79,16 @@ impl Core {
         Ok(extent)
     }
 
-    async fn object(&self, dist: Distribution, object: ObjectId) -> Result<(Slot, Option<ObjectStat>)> {
+    async fn object(
+        self: &Arc<Self>,
+        dist: Distribution,
+        object: ObjectId,
+    ) -> Result<(Slot, Option<ObjectStat>)> {
         let mut tries = Tries::default();
         loop {
             let target = self.targets.locate(&dist, object.slot).await;
-            let request = StatObjects { target, objects: vec![object], store: None };
+            let store = self.holds.known(target);
+            let request = StatObjects { target, objects: vec![object], store };
             match self.targets.call(target, &request, &[]).await {
                 Ok((reply, _)) => return Ok((object.slot, reply.objects.first().copied().flatten())),
                 Err(refusal) => match tries.refused(refusal.status) {
@@ -92,6 +97,7 @@ impl Core {
                         self.targets.refresh().await;
                     }
                     Action::Later => tokio::time::sleep(pause_after(tries.waits)).await,
+                    Action::SendAgain { generation } => self.send_again(target, generation).await?,
                     Action::NewSession | Action::RenewLease | Action::FreshCapability | Action::GiveUp => {
                         return Err(refused::<StatObjects>(refusal));
                     }
@@ -117,10 +123,15 @@ impl Core {
     }
 
     async fn report_here(self: &Arc<Self>, inode: &Inode, closing: Option<u32>) -> Result<()> {
-        let _record = inode.record.lock().await;
         let mut must_close = false;
         loop {
+            // Not under the lock: what it asks of the targets may wait until bytes were sent again, for which this very
+            // file may have to be opened.
             self.settle_doubts(inode).await?;
+            let _record = inode.record.lock().await;
+            if inode.with(|state| state.doubts().is_some()) {
+                continue;
+            }
             let Some(report) = inode.with(|state| state.take_report(closing, must_close)) else {
                 return Ok(());
             };
@@ -156,7 +167,7 @@ impl Core {
     }
 
     /// Asks the targets how far the file reaches, if this client cannot know.
-    async fn settle_doubts(&self, inode: &Inode) -> Result<()> {
+    async fn settle_doubts(self: &Arc<Self>, inode: &Inode) -> Result<()> {
         let (doubts, dist, data_gen, epoch) =
             inode.with(|state| (state.doubts(), state.dist, state.data_gen, state.size_epoch));
         if let (Some(doubts), Some(dist)) = (doubts, dist) {
@@ -201,7 +212,8 @@ impl State {
     }
 
     fn take_report(&mut self, closing: Option<u32>, must_close: bool) -> Option<Report> {
-        let close = must_close || closing.is_some_and(|mine| self.closes(mine));
+        // A handle that was opened since the mgr refused the report has its own standing.
+        let close = (must_close && self.recorded.is_none()) || closing.is_some_and(|mine| self.closes(mine));
         if !self.dirty && !close {
             return None;
         }

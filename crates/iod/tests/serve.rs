@@ -295,7 +295,7 @@ async fn what_was_written_is_committed_by_and_by_and_at_once_where_asked_for() {
     assert!(iod.count("pvfs_iod_commits_total{result=\"done\"}") >= 1);
     iod.stop().await;
 
-    config.commit_period = Duration::from_secs(3600);
+    config.commit_period = Duration::from_hours(1);
     config.metrics = pvfs_env::Metrics::new();
     let iod = TestIod::start_with(config.clone()).await;
     let client = iod.client();

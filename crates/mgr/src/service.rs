@@ -66,7 +66,16 @@ fn is_quick(op: Op) -> bool {
 async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
     check_role(request.op, &request.peer)?;
     match request.op {
-        Op::Hello | Op::Prove | Op::Ping => Err(not_here(request.op)),
+        Op::Hello
+        | Op::Prove
+        | Op::Ping
+        | Op::Read
+        | Op::Write
+        | Op::Sync
+        | Op::Commit
+        | Op::StatObjects
+        | Op::RemoveObjects
+        | Op::TruncateObjects => Err(not_here(request.op)),
         Op::Status => Ok(encode(&status::status(mgr))),
         Op::Heartbeat => Ok(encode(&heartbeat::heartbeat(mgr, &request.decode()?).await?)),
 
@@ -150,14 +159,6 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
             let req: EndWrites = request.decode()?;
             change(mgr, req.by.clone(), move |txn, _| ops::end_writes(txn, &req).map(|()| Done {})).await
         }
-
-        Op::Read
-        | Op::Write
-        | Op::Sync
-        | Op::Commit
-        | Op::StatObjects
-        | Op::RemoveObjects
-        | Op::TruncateObjects => Err(not_here(request.op)),
     }
 }
 
