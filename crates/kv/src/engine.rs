@@ -39,6 +39,12 @@ pub trait Engine: Send + Sync + 'static {
     /// [`KvError::Full`]: no room; nothing has changed, the store goes on, a smaller set may still fit.
     fn commit(&self, set: &WriteSet) -> Result<(), KvError>;
 
+    /// Whether only what is kept back for removals is left. Whoever adds anything should not, then; commits that make
+    /// room still fit.
+    fn is_short(&self) -> bool {
+        false
+    }
+
     /// About how many bytes the pairs take in the store.
     fn used_bytes(&self) -> Result<u64, KvError>;
 }

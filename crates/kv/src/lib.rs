@@ -11,6 +11,7 @@ mod error;
 mod lmdb;
 mod mem;
 mod overlay;
+mod reserve;
 mod write_set;
 
 #[cfg(any(test, feature = "conformance"))]

@@ -33,12 +33,20 @@ const TREE_BYTES_PER_JOURNAL_BYTE: u64 = 8;
 
 /// An LMDB environment and its journal. Readers block nobody and are blocked by nobody; one commit runs at a time.
 ///
+/// On a full disk, commits go on out of a reserve (8 MiB), and [`Engine::is_short`] says so until it is whole again or the
+/// store has as much free in its own file. A map that is used up has no reserve.
+///
 /// Downside: a snapshot held for long keeps freed pages from being used again, so the file grows meanwhile; it never
 /// shrinks.
 pub struct LmdbEngine {
     shared: Arc<Checkpointer>,
     journal: Mutex<Journal>,
     worker: Option<JoinHandle<()>>,
+}
+
+/// Room in LMDB and on its disk from which on commits go through the journal.
+fn room_bytes_min(segment_bytes: u64) -> u64 {
+    2 * segment_bytes * TREE_BYTES_PER_JOURNAL_BYTE
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -66,6 +74,9 @@ impl LmdbEngine {
         let tree = Tree::open(dir, map_bytes, durability)?;
         let (journal, Recovered { frozen, active }) =
             Journal::open(dir, segment_bytes, durability, tree.applied()?)?;
+        if tree.room_bytes() > room_bytes_min(segment_bytes) {
+            journal.allocate()?;
+        }
         let shared = Arc::new(Checkpointer::new(tree, active, frozen));
         let worker = Arc::clone(&shared);
         let worker = std::thread::Builder::new()
@@ -77,13 +88,13 @@ impl LmdbEngine {
 
     /// Whether everything in a full journal would fit into LMDB and onto its disk.
     fn is_roomy(&self, journal: &Journal) -> bool {
-        self.shared.tree.room_bytes() > 2 * journal.segment_bytes() * TREE_BYTES_PER_JOURNAL_BYTE
+        self.shared.tree.room_bytes() > room_bytes_min(journal.segment_bytes())
     }
 
     /// Has LMDB take all that the journal holds, and then `set`.
     fn commit_to_tree(&self, journal: &mut Journal, set: &WriteSet) -> Result<(), KvError> {
         self.flush(journal)?;
-        self.shared.tree.commit(set.iter(), journal.last())
+        self.shared.tree.commit(|| set.iter(), journal.last())
     }
 
     /// Has LMDB take all that the journal holds.
@@ -121,6 +132,10 @@ impl Engine for LmdbEngine {
         journal.append(record)?;
         self.shared.add(set);
         Ok(())
+    }
+
+    fn is_short(&self) -> bool {
+        self.shared.tree.is_short()
     }
 
     fn used_bytes(&self) -> Result<u64, KvError> {

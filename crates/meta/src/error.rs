@@ -66,6 +66,8 @@ pub enum MetaError {
     Layout(#[from] LayoutError),
     #[error("no target is up that could hold a new file")]
     NoTargets,
+    #[error("the metadata store is full, only removals go on: remove something, or give its disk more space")]
+    StoreShort,
     #[error("target {uuid} cannot join: a file system has at most {} targets", limits::TARGETS_MAX)]
     TargetsMax { uuid: TargetUuid },
     #[error("{session} is not known (any more)")]
@@ -112,6 +114,7 @@ impl MetaError {
             MetaError::LinkTargetTooLong { .. } => Errno::ENAMETOOLONG,
             MetaError::SizeTooBig { .. } => Errno::EFBIG,
             MetaError::NoTargets
+            | MetaError::StoreShort
             | MetaError::TargetsMax { .. }
             | MetaError::NumbersUsedUp { .. }
             | MetaError::Kv(KvError::Full { .. }) => Errno::ENOSPC,

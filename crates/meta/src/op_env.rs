@@ -6,6 +6,8 @@ use pvfs_types::{Distribution, LayoutHint, Timestamp};
 /// The outside, as far as an operation may know it.
 pub struct OpEnv<'a> {
     pub now: Timestamp,
+    /// The store has only its reserve left: nothing new is made, so that there is room to remove what is there.
+    pub is_short: bool,
     pub placement: &'a dyn Placement,
 }
 

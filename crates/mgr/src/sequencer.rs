@@ -301,7 +301,11 @@ fn work_off(queue: &mpsc::Receiver<Message>, parts: &Parts) {
     while !stopping {
         let mut jobs = Vec::new();
         stopping = gather(queue, &mut jobs, &pace);
-        let env = OpEnv { now: Timestamp::from_system(parts.clock.wall()), placement: &*parts.placement };
+        let env = OpEnv {
+            now: Timestamp::from_system(parts.clock.wall()),
+            is_short: parts.engine.is_short(),
+            placement: &*parts.placement,
+        };
         let (started, count) = (Instant::now(), jobs.len());
         // Before the answers go: who has one finds itself counted.
         counters.batches.inc();

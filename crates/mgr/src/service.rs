@@ -292,7 +292,7 @@ async fn open(mgr: &Mgr, req: Open) -> Reply {
     if !req.access.write && !truncates {
         check_session(mgr, by.session)?;
         let reply = mgr.read(|txn| {
-            let env = OpEnv { now: mgr.now(), placement: &*mgr.targets };
+            let env = OpEnv { now: mgr.now(), is_short: false, placement: &*mgr.targets };
             match ops::open(&mut Overlay::new(txn), &req, &env)? {
                 Step::Done(stat) => opened(&req, stat),
                 Step::Pending(intent) => {

@@ -116,7 +116,7 @@ impl Checkpointer {
     /// Has LMDB take what is frozen, until [`Checkpointer::stop`].
     pub fn work(&self) {
         while let Some(Frozen { pairs, through }) = self.next() {
-            let changes = pairs.into_iter().map(|(key, value)| (&**key, value.as_deref()));
+            let changes = || pairs.into_iter().map(|(key, value)| (&**key, value.as_deref()));
             let done = self.tree.commit(changes, through);
             let mut state = locked(&self.state);
             match done {

@@ -78,7 +78,7 @@ impl Journal {
         durability: Durability,
         applied: u64,
     ) -> Result<(Journal, Recovered), KvError> {
-        let open = |number| Segment::open(dir, number, segment_bytes, durability);
+        let open = |number| Segment::open(dir, number);
         let segments = [open(0)?, open(1)?];
         let rows = [segments[0].read()?, segments[1].read()?];
         // The newer row is the one that was written last.
@@ -112,6 +112,19 @@ impl Journal {
         let at = rows[current].end;
         let journal = Journal { segments, current, at, last, segment_bytes, durability, broken: false };
         Ok((journal, recovered))
+    }
+
+    /// Has blocks allocated for all of it, so that a record finds them there. Where that cannot be had, syncs take longer.
+    pub fn allocate(&self) -> Result<(), KvError> {
+        for Segment { file, .. } in &self.segments {
+            match fallocate(file, FallocateFlags::empty(), 0, self.segment_bytes) {
+                Ok(()) if self.durability == Durability::NoSync => {}
+                Ok(()) => file.sync_all().map_err(|source| self.error(source))?,
+                Err(Errno::OPNOTSUPP | Errno::NOSPC) => {}
+                Err(errno) => return Err(self.error(errno.into())),
+            }
+        }
+        Ok(())
     }
 
     pub fn segment_bytes(&self) -> u64 {
@@ -174,7 +187,7 @@ impl Journal {
 }
 
 impl Segment {
-    fn open(dir: &Path, number: usize, bytes: u64, durability: Durability) -> Result<Segment, KvError> {
+    fn open(dir: &Path, number: usize) -> Result<Segment, KvError> {
         let path = dir.join(format!("journal.{number}"));
         let error = |source| KvError::Io { what: format!("cannot open {}", path.display()), source };
         let file = OpenOptions::new()
@@ -184,15 +197,7 @@ impl Segment {
             .truncate(false)
             .open(&path)
             .map_err(error)?;
-        // So that a record finds its blocks there. Where that cannot be had, syncs take longer, and a full disk shows
-        // at a commit.
-        match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSPC) => {}
-            Err(errno) => return Err(error(errno.into())),
-        }
-        if durability == Durability::Sync {
-            file.sync_all().and_then(|()| File::open(dir)?.sync_all()).map_err(error)?;
-        }
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(error)?;
         Ok(Segment { file, path })
     }
 

@@ -2,7 +2,10 @@
 //!
 //! A kill -9 or a power loss at any moment leaves the state of the last commit; opening needs no recovery.
 
-use crate::{ENGINE_KEY, KvError, Read, Visit};
+use crate::{
+    ENGINE_KEY, KvError, Read, Visit,
+    reserve::{RESERVE_BYTES, Reserve},
+};
 use heed::types::Bytes;
 use heed::{Database, Env, EnvFlags, EnvOpenOptions, MdbError, RoTxn, WithoutTls};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -28,10 +31,14 @@ const PAGE_BYTES: u64 = 4096;
 const LOCK_FILE: &str = "pvfs.lock";
 
 /// An LMDB environment.
+///
+/// On a full disk, commits go on out of a reserve (8 MiB), and [`Tree::is_short`] says so until it is whole again or the
+/// store has as much free in its own file. A map that is used up has no reserve.
 pub(super) struct Tree {
     // Dropped in this order: the lock goes last.
     env: Env<WithoutTls>,
     pairs: Database<Bytes, Bytes>,
+    reserve: Reserve,
     lock: File,
 }
 
@@ -47,6 +54,8 @@ impl Tree {
             source,
         })?;
         let lock = lock(dir)?;
+        let reserve = Reserve::open(dir)
+            .map_err(|source| KvError::Io { what: at("cannot keep space back in"), source })?;
         let page_bytes = rustix::param::page_size();
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
         options.map_size(map_bytes.max(page_bytes).next_multiple_of(page_bytes));
@@ -69,7 +78,7 @@ impl Tree {
             .create_database::<Bytes, Bytes>(&mut txn, None)
             .map_err(|e| kv_error(e, &at("cannot open the metadata store in")))?;
         txn.commit().map_err(|e| kv_error(e, &at("cannot write to the metadata store in")))?;
-        Ok(Tree { env, pairs, lock })
+        Ok(Tree { env, pairs, reserve, lock })
     }
 
     /// The number that the last commit gave; 0 in a new store.
@@ -83,19 +92,32 @@ impl Tree {
     }
 
     /// Makes `changes` so, and `applied` the number that [`Tree::applied`] gives; or nothing of it. Durable on return.
-    pub fn commit<'a>(
-        &self,
-        changes: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
-        applied: u64,
-    ) -> Result<(), KvError> {
-        self.put_all(changes, applied).map_err(|error| {
-            match kv_error(error, "cannot write to the metadata store") {
+    pub fn commit<'a, I>(&self, changes: impl Fn() -> I, applied: u64) -> Result<(), KvError>
+    where
+        I: Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+    {
+        loop {
+            let Err(error) = self.put_all(changes(), applied) else { return Ok(()) };
+            let is_disk = matches!(error, heed::Error::Io(_));
+            let error = match kv_error(error, "cannot write to the metadata store") {
                 KvError::Io { source, .. } if self.disk_is_full() => {
                     KvError::Full { detail: format!("its disk has no space left: {source}") }
                 }
                 other => other,
+            };
+            if !(is_disk && matches!(error, KvError::Full { .. }) && self.reserve.take()) {
+                return Err(error);
             }
-        })
+        }
+    }
+
+    /// Whether only the reserve is left.
+    pub fn is_short(&self) -> bool {
+        if self.reserve.refill() {
+            return false;
+        }
+        let file_bytes = self.env.real_disk_size().unwrap_or(0);
+        self.used_bytes().is_ok_and(|used| file_bytes.saturating_sub(used) < RESERVE_BYTES)
     }
 
     fn put_all<'a>(

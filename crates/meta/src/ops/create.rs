@@ -40,7 +40,7 @@ pub fn create(txn: &mut impl WriteTxn, req: &Create, env: &OpEnv) -> Result<Outc
     let dist = env.placement.choose(req.layout.or(dir.layout.unwrap_or_default()))?;
     let new = New { dist: Some(dist), ..New::of(FileKind::File, req.mode) };
     let file = inode::make(txn, &dir, new, cred, env.now)?;
-    add_entry(txn, dir, &req.name, &file, env.now)?;
+    add_entry(txn, dir, &req.name, &file, env)?;
     if req.open.is_some_and(|access| access.covers(Access::WRITE)) {
         writer::add(txn, file.ino, req.by.session, env.now)?;
     }

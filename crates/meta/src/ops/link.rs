@@ -19,6 +19,6 @@ pub fn link(txn: &mut impl WriteTxn, req: &Link, env: &OpEnv) -> Result<Stat> {
     inode.add_link()?;
     inode.touch(env.now);
     inode::put(txn, &inode);
-    add_entry(txn, dir, &req.name, &inode, env.now)?;
+    add_entry(txn, dir, &req.name, &inode, env)?;
     inode::stat(txn, &inode, req.by.session)
 }

@@ -23,6 +23,6 @@ pub fn mknod(txn: &mut impl WriteTxn, req: &MkNod, env: &OpEnv) -> Result<Stat> 
         FileKind::Dir | FileKind::Symlink => return Err(MetaError::BadKind),
     }
     let node = inode::make(txn, &dir, new, cred, env.now)?;
-    add_entry(txn, dir, &req.name, &node, env.now)?;
+    add_entry(txn, dir, &req.name, &node, env)?;
     inode::stat(txn, &node, req.by.session)
 }

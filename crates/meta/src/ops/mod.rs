@@ -38,9 +38,9 @@ pub use setattr::setattr;
 pub use symlink::symlink;
 pub use unlink::unlink;
 
-use crate::{Inode, MetaError, Result, access, dentry, inode};
+use crate::{Inode, MetaError, OpEnv, Result, access, dentry, inode};
 use pvfs_kv::{Read, WriteTxn};
-use pvfs_types::{Cred, Ino, Name, Timestamp};
+use pvfs_types::{Cred, Ino, Name};
 
 /// The directory `ino`, if `name` is free in it and `cred` may make it there.
 fn load_dir_for_new(txn: &(impl Read + ?Sized), ino: Ino, name: &Name, cred: &Cred) -> Result<Inode> {
@@ -63,19 +63,16 @@ fn load_named(txn: &(impl Read + ?Sized), ino: Ino, name: &Name, cred: &Cred) ->
     }
 }
 
-/// Gives the new inode `child` its name in `dir`.
-fn add_entry(
-    txn: &mut impl WriteTxn,
-    mut dir: Inode,
-    name: &Name,
-    child: &Inode,
-    now: Timestamp,
-) -> Result<()> {
+/// Gives the new inode `child` its name in `dir`, if the store has room for more names.
+fn add_entry(txn: &mut impl WriteTxn, mut dir: Inode, name: &Name, child: &Inode, env: &OpEnv) -> Result<()> {
+    if env.is_short {
+        return Err(MetaError::StoreShort);
+    }
     dentry::put(txn, dir.ino, name, child.ino, child.kind);
     if child.is_dir() {
         dir.add_link()?;
     }
-    dir.touch_content(now);
+    dir.touch_content(env.now);
     inode::put(txn, &dir);
     Ok(())
 }

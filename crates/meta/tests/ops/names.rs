@@ -86,3 +86,25 @@ fn a_refused_operation_leaves_nothing() {
     assert_eq!(w.inodes_in_use(), before.1 + 1, "the orphan");
     assert_eq!(w.names(ROOT), [""; 0]);
 }
+
+#[test]
+fn in_a_store_that_is_short_nothing_is_made_and_everything_can_be_removed() {
+    let w = World::new();
+    let dir = w.dir(ROOT, "d");
+    let file = w.file(dir, "f");
+    w.symlink(dir, "l", b"to").expect("links");
+    w.is_short.set(true);
+    assert_eq!(errno(w.try_file(dir, "g", 0o644)), Errno::ENOSPC);
+    assert_eq!(errno(w.mkdir(dir, "e", 0o755)), Errno::ENOSPC);
+    assert_eq!(errno(w.mknod(dir, "p", FileKind::Fifo)), Errno::ENOSPC);
+    assert_eq!(errno(w.symlink(dir, "m", b"to")), Errno::ENOSPC);
+    assert_eq!(errno(w.link(file, dir, "h")), Errno::ENOSPC);
+    w.rename((dir, "f"), (dir, "g")).expect("takes no room");
+    w.chmod(file, 0o600).expect("takes no room");
+    w.truncate(file, 0).expect("truncates");
+    w.unlink(dir, "g").expect("unlinks");
+    w.unlink(dir, "l").expect("unlinks");
+    w.rmdir(ROOT, "d").expect("removes");
+    w.is_short.set(false);
+    w.dir(ROOT, "d");
+}

@@ -41,6 +41,8 @@ pub struct World {
     pub cred: Cred,
     seq: Cell<u64>,
     now: Cell<u64>,
+    /// The store has only its reserve left.
+    pub is_short: Cell<bool>,
     /// The test damages the store on purpose.
     pub damaged: bool,
 }
@@ -83,6 +85,7 @@ impl World {
             cred: Cred::root(),
             seq: Cell::new(0),
             now: Cell::new(1_000),
+            is_short: Cell::new(false),
             damaged: false,
         };
         world
@@ -108,7 +111,11 @@ impl World {
         self.now.set(self.now.get() + 1);
         let snapshot = self.engine.snapshot().expect("a snapshot");
         let placement = AllTargets { iodtab: iodtab::latest(&*snapshot)? };
-        let env = OpEnv { now: Timestamp::from_millis(self.now.get()), placement: &placement };
+        let env = OpEnv {
+            now: Timestamp::from_millis(self.now.get()),
+            is_short: self.is_short.get(),
+            placement: &placement,
+        };
         let mut txn = Overlay::new(&*snapshot);
         let result = op(&mut txn, &env)?;
         let set = txn.into_set();
