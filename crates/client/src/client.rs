@@ -130,6 +130,9 @@ impl Client {
     pub async fn shutdown(&self) -> Result<()> {
         let mut result = Ok(());
         for inode in self.core.inodes.all() {
+            // A report under way counts as told, but must not come after the session's end: that drops the writer's
+            // record, and with it the mgr's knowledge that it does not know the size.
+            drop(inode.record.lock().await);
             if let Err(error) = self.core.report(&inode, None).await {
                 warn!(ino = %inode.ino, %error, "the size of an open file could not be told");
                 result = Err(error);

@@ -151,13 +151,20 @@ impl TargetMap {
         peers
     }
 
-    /// Takes the mgr's answer. True: something changed.
+    /// Takes the mgr's answer. True: something changed. A mgr that has just started has heard of no target yet: what
+    /// was known stays good until it has.
     fn take(&self, answer: Targets) -> bool {
+        let before = self.view();
         let mut known = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut peers = HashMap::new();
-        for target in answer.targets.iter().filter(|target| !target.addr.is_empty()) {
-            let peer = known.entry(target.addr.clone()).or_insert_with(|| self.dial(&target.addr));
-            peers.insert(target.id, Arc::clone(peer));
+        for target in &answer.targets {
+            let peer = if target.addr.is_empty() {
+                before.peer(target.id).cloned()
+            } else {
+                let peer = known.entry(target.addr.clone()).or_insert_with(|| self.dial(&target.addr));
+                Some(Arc::clone(peer))
+            };
+            peers.extend(peer.map(|peer| (target.id, peer)));
         }
         known.retain(|_, peer| peers.values().any(|used| Arc::ptr_eq(used, peer)));
         drop(known);
@@ -222,5 +229,47 @@ impl Core {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pvfs_env::{Metrics, TcpTransport};
+    use pvfs_net::Identity;
+    use pvfs_types::TargetUuid;
+
+    fn told(version: u64, addr: &str) -> Targets {
+        let target = TargetInfo {
+            id: TargetId(1),
+            uuid: TargetUuid([1; 16]),
+            addr: addr.into(),
+            up: !addr.is_empty(),
+            bytes_total: 0,
+            bytes_free: 0,
+            heard_ms_ago: None,
+        };
+        Targets { version, targets: vec![target], iodtabs: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn a_mgr_that_has_not_heard_of_a_target_yet_takes_no_connection_away() {
+        let identity = Identity {
+            role: Role::Client,
+            fs: None,
+            client: [1; 16],
+            label: "test".into(),
+            cluster_secret: None,
+            daemon_secret: None,
+        };
+        let map = TargetMap::new(Dialer::new(Arc::new(TcpTransport), identity, Metrics::new()));
+        map.take(told(1, ""));
+        assert!(map.view().peer(TargetId(1)).is_none(), "nobody has ever known it");
+        map.take(told(2, "127.0.0.1:9"));
+        map.take(told(3, ""));
+        assert_eq!(map.view().peer(TargetId(1)).map(|peer| peer.addrs()), Some(vec!["127.0.0.1:9".into()]));
+        map.take(told(4, "127.0.0.1:10"));
+        assert_eq!(map.view().peer(TargetId(1)).map(|peer| peer.addrs()), Some(vec!["127.0.0.1:10".into()]));
+        assert_eq!(map.peers().len(), 1, "the old address is given up");
     }
 }

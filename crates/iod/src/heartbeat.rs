@@ -1,7 +1,8 @@
-//! Tells the mgr, each second, that this iod lives, and follows the mgr's time.
+//! Tells the mgr, each second, that this iod lives, and follows the mgr's time. A mgr that was started again is told at
+//! once: until then it knows no address of any target.
 
 use crate::{service::Iod, status};
-use pvfs_net::{CallError, Peer};
+use pvfs_net::{Backoff, CallError, Peer};
 use pvfs_wire::msg::admin::{Heartbeat, HeartbeatAnswer};
 use std::{sync::Arc, time::Duration};
 use tracing::{info, warn};
@@ -10,8 +11,6 @@ use tracing::{info, warn};
 const DEADLINE: Duration = Duration::from_secs(3);
 /// The last one, when stopping.
 const FAREWELL_DEADLINE: Duration = Duration::from_millis(500);
-/// The first pause after a failure; doubled with each, up to the period.
-const RETRY: Duration = Duration::from_millis(50);
 
 /// The heart of one iod.
 pub struct Heart {
@@ -25,26 +24,31 @@ pub struct Heart {
 impl Heart {
     /// Beats for ever.
     pub async fn beat(&self) {
-        let (mut pause, mut heard) = (RETRY, None);
+        let (mut backoff, mut heard) = (Backoff::default(), None);
         loop {
-            match self.mgr.call_once(&self.report(false), DEADLINE).await {
+            let pause = match self.mgr.call_once(&self.report(false), DEADLINE).await {
                 Ok(answer) => {
                     self.take(&answer);
-                    pause = self.period;
+                    backoff.reset();
                     if heard != Some(true) {
                         info!(iod = self.iod.label, mgr = ?self.mgr.addrs(), "mgr heard");
                     }
                     heard = Some(true);
+                    self.period
                 }
                 Err(error) => {
-                    pause = if heard == Some(true) { RETRY } else { (pause * 2).min(self.period) };
                     if heard != Some(false) {
                         self.warn_silent(&error);
                     }
                     heard = Some(false);
+                    backoff.fail(pvfs_env::random::number()).min(self.period)
                 }
+            };
+            tokio::select! {
+                biased;
+                () = self.mgr.broken(), if heard == Some(true) => {}
+                () = tokio::time::sleep(pause) => {}
             }
-            tokio::time::sleep(pause).await;
         }
     }
 

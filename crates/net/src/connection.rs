@@ -14,7 +14,11 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-use tokio::{sync::oneshot, task::AbortHandle, time::Instant};
+use tokio::{
+    sync::{oneshot, watch},
+    task::AbortHandle,
+    time::Instant,
+};
 
 /// The connection is gone; the request may have been done or not.
 #[derive(Debug)]
@@ -29,6 +33,8 @@ pub struct Connection {
     next_id: AtomicU64,
     counters: MessageCounters,
     reader: AbortHandle,
+    /// Closes when the connection breaks.
+    alive: watch::Receiver<()>,
 }
 
 /// Who waits for which answer; `None` once the connection is broken.
@@ -54,7 +60,12 @@ impl Connection {
         ended: impl FnOnce(NetError) + Send + 'static,
     ) -> Connection {
         let pending = Arc::new(Pending(Mutex::new(Some(HashMap::new()))));
-        let task = tokio::spawn(read_answers(reader, Arc::clone(&pending), counters.clone(), peer, ended));
+        let (living, alive) = watch::channel(());
+        let reading = read_answers(reader, Arc::clone(&pending), counters.clone(), peer, ended);
+        let task = tokio::spawn(async move {
+            reading.await;
+            drop(living);
+        });
         Connection {
             welcome,
             version,
@@ -64,11 +75,19 @@ impl Connection {
             next_id: AtomicU64::new(2),
             counters,
             reader: task.abort_handle(),
+            alive,
         }
     }
 
     pub fn is_broken(&self) -> bool {
         self.pending.with(|pending| pending.is_none())
+    }
+
+    /// Waits until it is broken.
+    pub async fn broken(&self) {
+        let mut alive = self.alive.clone();
+        // It says nothing, it closes.
+        let _ = alive.changed().await;
     }
 
     /// Since when the longest of the calls in flight waits.

@@ -194,6 +194,13 @@ impl Peer {
         self.live().map(|connection| connection.welcome.clone())
     }
 
+    /// Waits until the connection that is open now breaks; returns at once where there is none.
+    pub async fn broken(&self) {
+        if let Some(connection) = self.live() {
+            connection.broken().await;
+        }
+    }
+
     fn read_answer<R: Request>(&self, frame: Frame) -> Result<(R::Reply, Bytes), Refusal> {
         let bad = |error: FrameError| {
             Refusal::new(

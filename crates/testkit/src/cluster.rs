@@ -1,6 +1,6 @@
 //! A whole cluster: one mgr, some iods, mounts.
 
-use crate::{Ports, Process, Status, is_mounted, requests_received, unmount_lazily, wait_until};
+use crate::{Ports, Process, Proxy, Status, is_mounted, requests_received, unmount_lazily, wait_until};
 use rustix::process::Signal;
 use std::{
     collections::BTreeMap,
@@ -18,6 +18,7 @@ pub struct Builder {
     iods: u16,
     parent: Option<PathBuf>,
     envs: Vec<(String, String)>,
+    proxied: bool,
 }
 
 /// A running cluster. Dropping it ends all its processes and mounts and removes its files.
@@ -29,6 +30,7 @@ pub struct TestCluster {
     mounts: Vec<(PathBuf, Process)>,
     processes: Vec<Process>,
     addrs: BTreeMap<String, String>,
+    proxies: BTreeMap<String, Proxy>,
     ports: Ports,
     dir: TempDir,
 }
@@ -45,6 +47,13 @@ impl Builder {
     #[must_use]
     pub fn below(mut self, dir: &Path) -> Builder {
         self.parent = Some(dir.to_owned());
+        self
+    }
+
+    /// Puts a [`Proxy`] before every daemon: mounts reach the mgr, and everybody the iods, through them.
+    #[must_use]
+    pub fn proxied(mut self) -> Builder {
+        self.proxied = true;
         self
     }
 
@@ -74,6 +83,7 @@ impl Builder {
             mounts: Vec::new(),
             processes: Vec::new(),
             addrs: BTreeMap::new(),
+            proxies: BTreeMap::new(),
             ports,
             dir,
         };
@@ -82,9 +92,19 @@ impl Builder {
             [OsStr::new("--dir"), data.as_os_str(), "--iods".as_ref(), iods.as_ref(), "--port".as_ref()];
         cluster.run_ok("format", args.into_iter().chain([OsStr::new(&port)]));
         cluster.spawn("mgr", &["mgr"], 0);
+        if self.proxied {
+            cluster.proxies.insert("mgr".into(), Proxy::start(&cluster.ports.addr(0)));
+        }
         for place in 0..self.iods {
             let name = format!("iod{place}");
-            cluster.spawn(&name, &["iod", "--name", &name], place + 1);
+            if self.proxied {
+                let proxy = Proxy::start(&cluster.ports.addr(place + 1));
+                cluster.spawn(&name, &["iod", "--name", &name, "--advertise", proxy.addr()], place + 1);
+                cluster.addrs.insert(name.clone(), proxy.addr().to_owned());
+                cluster.proxies.insert(name, proxy);
+            } else {
+                cluster.spawn(&name, &["iod", "--name", &name], place + 1);
+            }
         }
         cluster.wait_targets_up();
         cluster
@@ -94,7 +114,7 @@ impl Builder {
 impl TestCluster {
     /// A cluster run by the `pvfs` executable `bin`; in tests of its own crate `env!("CARGO_BIN_EXE_pvfs")`.
     pub fn builder(bin: impl AsRef<Path>) -> Builder {
-        Builder { bin: bin.as_ref().to_owned(), iods: 2, parent: None, envs: Vec::new() }
+        Builder { bin: bin.as_ref().to_owned(), iods: 2, parent: None, envs: Vec::new(), proxied: false }
     }
 
     #[track_caller]
@@ -127,10 +147,16 @@ impl TestCluster {
         self.addrs.keys().map(String::as_str).filter(|name| name.starts_with("iod"))
     }
 
-    /// `host:port` of `mgr`, `iod0`, …
+    /// `host:port` of `mgr`, `iod0`, …; of an iod behind a proxy, the proxy's.
     #[track_caller]
     pub fn addr(&self, name: &str) -> &str {
         self.addrs.get(name).unwrap_or_else(|| panic!("no daemon {name}"))
+    }
+
+    /// The proxy before `mgr`, `iod0`, … of a cluster that was built so.
+    #[track_caller]
+    pub fn proxy(&self, name: &str) -> &Proxy {
+        self.proxies.get(name).unwrap_or_else(|| panic!("no proxy before {name}"))
     }
 
     fn spawn(&mut self, name: &str, args: &[&str], place: u16) {
@@ -246,7 +272,8 @@ impl TestCluster {
         std::fs::create_dir(&dir).unwrap();
         let mut args: Vec<String> = vec!["mount".into(), "--foreground".into()];
         args.extend(options.iter().map(ToString::to_string));
-        args.extend([format!("pvfs://{}/", self.addr("mgr")), dir.display().to_string()]);
+        let mgr = self.proxies.get("mgr").map_or(self.addr("mgr"), Proxy::addr);
+        args.extend([format!("pvfs://{mgr}/"), dir.display().to_string()]);
         args.extend(["--cluster".into(), self.cluster_toml().display().to_string()]);
         let log_dir = self.dir.path().join("log");
         let process = Process::start(&name, &self.bin, args, self.envs.clone(), &log_dir);

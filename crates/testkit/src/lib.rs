@@ -1,7 +1,9 @@
 //! Clusters of real processes for tests: formatted in a temporary directory, on free loopback ports, killed and
 //! started again at will, and gone with the value that stands for them, also when the test panics.
 //!
-//! Knows the `pvfs` command line only; no crate of the product.
+//! A [`Proxy`] before a daemon does to single messages what a bad network does.
+//!
+//! Knows the `pvfs` command line and the frames of the wire; nothing else of the product.
 
 #![allow(clippy::unwrap_used, reason = "this crate is test code: what goes wrong here fails the test")]
 
@@ -10,6 +12,7 @@ mod cluster;
 mod mounts;
 mod ports;
 mod process;
+mod proxy;
 mod status;
 
 pub use child::{Child, Half};
@@ -17,6 +20,7 @@ pub use cluster::{Builder, TestCluster};
 pub use mounts::{can_mount, is_mounted, unmount_lazily};
 pub use ports::Ports;
 pub use process::Process;
+pub use proxy::{Caught, Fate, Proxy, RawFrame, Way};
 pub use status::{Daemon, Status, requests_received};
 
 use std::time::{Duration, Instant};

@@ -2,8 +2,12 @@
 
 use crate::cluster::{Cluster, Pace, ROOT, bytes, create, eventually, in_time, layout, name};
 use pvfs_client::{Client, ClientConfig, ClientError, CreateOptions, OpenOptions};
+use pvfs_testkit::{Fate, Proxy, Way};
 use pvfs_types::{Errno, FsId, Ino};
-use pvfs_wire::msg::hello::{Role, Secret};
+use pvfs_wire::{
+    Op,
+    msg::hello::{Role, Secret},
+};
 use std::{sync::Arc, time::Duration};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -263,4 +267,27 @@ async fn a_client_that_was_shut_down_says_so() {
     client.shutdown().await.unwrap();
     let error = in_time(client.mkdir(&ROOT, Ino::ROOT, &name("d"), 0o755)).await.expect_err("shut down");
     assert!(matches!(error, ClientError::ShutDown), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_waits_for_the_report_of_a_file_that_was_just_dropped() {
+    let cluster = Cluster::start(1).await;
+    let proxy = Proxy::start(cluster.mgr_addr());
+    let client =
+        Client::connect(ClientConfig { mgr: vec![proxy.addr().into()], ..cluster.config() }).await.unwrap();
+    let file = create(&client, "f", layout(1, 4096)).await;
+    file.write_at(0, bytes(1, 5_000).into()).await.unwrap();
+    let report = proxy.plan(Way::Request, Op::ReportSize, 1, Fate::Hold);
+    drop(file);
+    let reporting = report.clone();
+    tokio::task::spawn_blocking(move || reporting.wait()).await.unwrap();
+    let shutdown = tokio::spawn(async move { client.shutdown().await });
+    let other = cluster.client().await;
+    for _ in 0..20 {
+        other.resolve(&ROOT, "f", true).await.unwrap(); // time enough for a shutdown that does not wait
+    }
+    assert_eq!(proxy.seen(Way::Request, Op::CloseSession), 0, "the session ends before the report is in");
+    report.release();
+    in_time(shutdown).await.unwrap().unwrap();
+    assert_eq!(other.resolve(&ROOT, "f", true).await.unwrap().size, 5_000);
 }

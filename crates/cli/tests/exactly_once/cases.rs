@@ -1,0 +1,66 @@
+//! Which operation is tried how.
+
+use crate::{data, names, sessions, world::Cell};
+use pvfs_wire::Op;
+use std::pin::Pin;
+
+/// Whose messages are meddled with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    Mgr,
+    Iod,
+}
+
+/// A step of a case; what it gives is compared.
+pub type Step = fn(Cell) -> Pin<Box<dyn Future<Output = String> + Send>>;
+
+/// One way to use an operation.
+pub struct Case {
+    pub name: &'static str,
+    pub asked: Asked,
+    /// The request names a slot of its session.
+    pub in_slot: bool,
+    /// Before the fault.
+    pub prepare: Step,
+    /// Sends the operation, first of its kind.
+    pub act: Step,
+    /// The opposite, by the same client; a late copy of the first must not undo it.
+    pub undo: Step,
+}
+
+/// The cases of `op`; none where sending it twice changes nothing.
+pub fn of(op: Op) -> &'static [Case] {
+    match op {
+        Op::Hello | Op::Prove | Op::Ping | Op::Status => &[],
+        // An iod's own connections are not under the proxy; a heartbeat tells a state, not a change.
+        Op::Heartbeat => &[],
+        Op::GetTargets | Op::Lookup | Op::GetAttr | Op::ReadLink | Op::ReadDir | Op::StatFs | Op::Access => {
+            &[]
+        }
+        Op::StatObjects => &[],
+
+        Op::OpenSession => sessions::OPEN_SESSION,
+        Op::KeepAlive => sessions::KEEP_ALIVE,
+        Op::CloseSession => sessions::CLOSE_SESSION,
+
+        Op::SetAttr => names::SET_ATTR,
+        Op::Create => names::CREATE,
+        Op::MkDir => names::MK_DIR,
+        Op::MkNod => names::MK_NOD,
+        Op::SymLink => names::SYM_LINK,
+        Op::Link => names::LINK,
+        Op::Unlink => names::UNLINK,
+        Op::RmDir => names::RM_DIR,
+        Op::Rename => names::RENAME,
+        Op::SetLayout => names::SET_LAYOUT,
+        Op::Open => names::OPEN,
+        Op::ReportSize => names::REPORT_SIZE,
+        Op::EndWrites => names::END_WRITES,
+
+        Op::Read => data::READ,
+        Op::Write => data::WRITE,
+        Op::Sync => data::SYNC,
+        Op::RemoveObjects => data::REMOVE_OBJECTS,
+        Op::TruncateObjects => data::TRUNCATE_OBJECTS,
+    }
+}

@@ -1,0 +1,289 @@
+//! The cases of changes of the name space, and of open files at the mgr.
+
+use crate::{
+    cases::{Asked, Case, Step},
+    world::{Cell, ROOT, name},
+};
+use pvfs_client::{Client, CreateOptions, File, OpenOptions, RenameMode};
+use pvfs_types::{FileKind, Ino, LayoutHint, SetAttr};
+
+/// A result as text: its errno, or that it is good.
+pub fn said<T, E: std::fmt::Debug>(result: Result<T, E>) -> String {
+    match result {
+        Ok(_) => "done".to_owned(),
+        Err(error) => format!("{error:?}"),
+    }
+}
+
+const fn at_mgr(name: &'static str, prepare: Step, act: Step, undo: Step) -> Case {
+    Case { name, asked: Asked::Mgr, in_slot: true, prepare, act, undo }
+}
+
+pub async fn make(client: &Client, dir: Ino, file: &str, bytes: &'static str) -> File {
+    let made = client.create(&ROOT, dir, &name(file), CreateOptions::default()).await.unwrap();
+    if !bytes.is_empty() {
+        made.file.write_at(0, bytes.into()).await.unwrap();
+    }
+    made.file
+}
+
+/// A file of the helper's, closed.
+pub async fn put(cell: &Cell, file: &str, bytes: &'static str) -> Ino {
+    let file = make(&cell.helper, cell.dir, file, bytes).await;
+    file.close().await.unwrap();
+    file.ino()
+}
+
+pub async fn ino(cell: &Cell, file: &str) -> Ino {
+    cell.helper.lookup(&ROOT, cell.dir, &name(file)).await.unwrap().ino
+}
+
+/// Writes through a handle of the actor's, which stays open and says nothing to the mgr.
+async fn write(cell: &Cell, file: &str, at: u64, bytes: &'static str) -> String {
+    let file = cell.actor.open(&ROOT, ino(cell, file).await, OpenOptions::READ_WRITE).await;
+    let file = cell.hold(file.unwrap());
+    said(file.write_at(at, bytes.into()).await)
+}
+
+fn size(size: u64) -> SetAttr {
+    SetAttr { size: Some(size), ..SetAttr::default() }
+}
+
+macro_rules! step {
+    (|$cell:ident| $body:expr) => {
+        |$cell| Box::pin(async move { $body })
+    };
+}
+pub(crate) use step;
+
+/// How many replies to `op` the actor has had.
+pub fn replies(client: &Client, op: &str) -> u64 {
+    let (op, dir, kind) = (format!("op=\"{op}\""), "dir=\"received\"", "kind=\"reply\"");
+    let wanted = |series: &str| {
+        series.starts_with("pvfs_messages_total")
+            && [&op, dir, kind].iter().all(|label| series.contains(&**label))
+    };
+    client.metrics().snapshot().iter().filter(|(series, _)| wanted(series)).map(|(_, count)| count).sum()
+}
+
+/// Waits until the actor has had more than `before` replies to `op`.
+pub async fn until_replied(cell: &Cell, op: &str, before: u64) {
+    while replies(&cell.actor, op) <= before {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+}
+
+pub const CREATE: &[Case] = &[
+    at_mgr(
+        "create O_EXCL",
+        step!(|_cell| String::new()),
+        step!(|cell| {
+            let options = CreateOptions { exclusive: true, ..CreateOptions::default() };
+            match cell.actor.create(&ROOT, cell.dir, &name("f"), options).await {
+                Ok(made) => format!("created {} {}", made.created, said(made.file.close().await)),
+                Err(error) => format!("{error:?}"),
+            }
+        }),
+        step!(|cell| said(cell.actor.unlink(&ROOT, cell.dir, &name("f")).await)),
+    ),
+    at_mgr(
+        "create with O_TRUNC of a file that is there",
+        step!(|cell| said(Ok::<_, ()>(put(&cell, "f", "old bytes").await))),
+        step!(|cell| {
+            let made = cell.actor.create(&ROOT, cell.dir, &name("f"), CreateOptions::default()).await;
+            made.map_or_else(
+                |error| format!("{error:?}"),
+                |made| {
+                    let answer = format!("created {} size {}", made.created, made.attr.size);
+                    cell.hold(made.file);
+                    answer
+                },
+            )
+        }),
+        step!(|cell| said(cell.last().write_at(0, "newer bytes".into()).await)),
+    ),
+];
+
+pub const MK_DIR: &[Case] = &[at_mgr(
+    "mkdir",
+    step!(|_cell| String::new()),
+    step!(|cell| said(cell.actor.mkdir(&ROOT, cell.dir, &name("d"), 0o750).await)),
+    step!(|cell| said(cell.actor.rmdir(&ROOT, cell.dir, &name("d")).await)),
+)];
+
+pub const MK_NOD: &[Case] = &[at_mgr(
+    "mknod",
+    step!(|_cell| String::new()),
+    step!(|cell| {
+        let made = cell.actor.mknod(&ROOT, cell.dir, &name("p"), FileKind::Fifo, 0o640, (0, 0)).await;
+        said(made)
+    }),
+    step!(|cell| said(cell.actor.unlink(&ROOT, cell.dir, &name("p")).await)),
+)];
+
+pub const SYM_LINK: &[Case] = &[at_mgr(
+    "symlink",
+    step!(|_cell| String::new()),
+    step!(|cell| said(cell.actor.symlink(&ROOT, cell.dir, &name("s"), b"to/nowhere").await)),
+    step!(|cell| said(cell.actor.unlink(&ROOT, cell.dir, &name("s")).await)),
+)];
+
+pub const LINK: &[Case] = &[at_mgr(
+    "link",
+    step!(|cell| said(Ok::<_, ()>(put(&cell, "f", "bytes").await))),
+    step!(|cell| said(cell.actor.link(&ROOT, ino(&cell, "f").await, cell.dir, &name("g")).await)),
+    step!(|cell| said(cell.actor.unlink(&ROOT, cell.dir, &name("g")).await)),
+)];
+
+pub const UNLINK: &[Case] = &[at_mgr(
+    "unlink",
+    step!(|cell| said(Ok::<_, ()>(put(&cell, "f", "bytes").await))),
+    step!(|cell| said(cell.actor.unlink(&ROOT, cell.dir, &name("f")).await)),
+    // The name is there again: a late copy must not take it away.
+    step!(|cell| {
+        let file = make(&cell.actor, cell.dir, "f", "other bytes").await;
+        said(file.close().await)
+    }),
+)];
+
+pub const RM_DIR: &[Case] = &[at_mgr(
+    "rmdir",
+    step!(|cell| said(cell.helper.mkdir(&ROOT, cell.dir, &name("d"), 0o755).await)),
+    step!(|cell| said(cell.actor.rmdir(&ROOT, cell.dir, &name("d")).await)),
+    step!(|cell| said(cell.actor.mkdir(&ROOT, cell.dir, &name("d"), 0o700).await)),
+)];
+
+async fn rename(cell: Cell, from: &str, to: &str, mode: RenameMode) -> String {
+    let (from, to) = (name(from), name(to));
+    said(cell.actor.rename(&ROOT, (cell.dir, &from), (cell.dir, &to), mode).await)
+}
+
+pub const RENAME: &[Case] = &[
+    at_mgr(
+        "rename",
+        step!(|cell| said(Ok::<_, ()>(put(&cell, "a", "bytes").await))),
+        step!(|cell| rename(cell, "a", "b", RenameMode::NoReplace).await),
+        step!(|cell| rename(cell, "b", "a", RenameMode::NoReplace).await),
+    ),
+    at_mgr(
+        "rename over a file",
+        step!(|cell| {
+            put(&cell, "a", "new").await;
+            said(Ok::<_, ()>(put(&cell, "b", "old").await))
+        }),
+        step!(|cell| rename(cell, "a", "b", RenameMode::Replace).await),
+        step!(|cell| {
+            let file = make(&cell.actor, cell.dir, "a", "a later one").await;
+            said(file.close().await)
+        }),
+    ),
+    at_mgr(
+        "rename that exchanges",
+        step!(|cell| {
+            put(&cell, "a", "one").await;
+            said(Ok::<_, ()>(put(&cell, "b", "two").await))
+        }),
+        step!(|cell| rename(cell, "a", "b", RenameMode::Exchange).await),
+        step!(|cell| rename(cell, "a", "b", RenameMode::Exchange).await),
+    ),
+];
+
+pub const SET_ATTR: &[Case] = &[
+    at_mgr(
+        "setattr of the mode",
+        step!(|cell| said(Ok::<_, ()>(put(&cell, "f", "bytes").await))),
+        step!(|cell| {
+            let changes = SetAttr { mode: Some(0o600), ..SetAttr::default() };
+            said(cell.actor.setattr(&ROOT, ino(&cell, "f").await, changes, None).await)
+        }),
+        step!(|cell| {
+            let changes = SetAttr { mode: Some(0o755), ..SetAttr::default() };
+            said(cell.actor.setattr(&ROOT, ino(&cell, "f").await, changes, None).await)
+        }),
+    ),
+    at_mgr(
+        "truncate to nothing",
+        step!(|cell| said(Ok::<_, ()>(put(&cell, "f", "old bytes").await))),
+        step!(|cell| said(cell.actor.setattr(&ROOT, ino(&cell, "f").await, size(0), None).await)),
+        step!(|cell| write(&cell, "f", 0, "newer").await),
+    ),
+    at_mgr(
+        "truncate to a part",
+        step!(|cell| said(Ok::<_, ()>(put(&cell, "f", "old bytes").await))),
+        step!(|cell| said(cell.actor.setattr(&ROOT, ino(&cell, "f").await, size(3), None).await)),
+        step!(|cell| write(&cell, "f", 3, "er bytes").await),
+    ),
+    at_mgr(
+        "truncate to more",
+        step!(|cell| said(Ok::<_, ()>(put(&cell, "f", "old").await))),
+        step!(|cell| said(cell.actor.setattr(&ROOT, ino(&cell, "f").await, size(9), None).await)),
+        step!(|cell| said(cell.actor.setattr(&ROOT, ino(&cell, "f").await, size(2), None).await)),
+    ),
+];
+
+pub const SET_LAYOUT: &[Case] = &[at_mgr(
+    "set_layout",
+    step!(|cell| said(cell.helper.mkdir(&ROOT, cell.dir, &name("d"), 0o755).await)),
+    step!(|cell| {
+        let layout = LayoutHint { ssize: Some(4096), ..LayoutHint::default() };
+        said(cell.actor.set_layout(&ROOT, ino(&cell, "d").await, layout).await)
+    }),
+    step!(|cell| {
+        let layout = LayoutHint { ssize: Some(8192), ..LayoutHint::default() };
+        said(cell.actor.set_layout(&ROOT, ino(&cell, "d").await, layout).await)
+    }),
+)];
+
+pub const OPEN: &[Case] = &[
+    at_mgr(
+        "open for writing",
+        step!(|cell| said(Ok::<_, ()>(put(&cell, "f", "old").await))),
+        // Others see what is written only where the mgr knows of the writer.
+        step!(|cell| write(&cell, "f", 3, " and new").await),
+        step!(|cell| said(cell.last().close().await)),
+    ),
+    at_mgr(
+        "open with O_TRUNC",
+        step!(|cell| said(Ok::<_, ()>(put(&cell, "f", "old bytes").await))),
+        step!(|cell| {
+            let ino = ino(&cell, "f").await;
+            let opened = cell.actor.open(&ROOT, ino, OpenOptions::READ_WRITE.truncate()).await;
+            said(opened.map(|file| cell.hold(file)))
+        }),
+        // Another client's bytes: the open that is sent again must leave them alone.
+        step!(|cell| {
+            let file = cell.helper.open(&ROOT, ino(&cell, "f").await, OpenOptions::WRITE).await.unwrap();
+            file.write_at(0, "another's".into()).await.unwrap();
+            said(file.close().await)
+        }),
+    ),
+];
+
+pub const REPORT_SIZE: &[Case] = &[
+    at_mgr(
+        "report_size at fsync",
+        step!(|cell| said(cell.hold(make(&cell.actor, cell.dir, "f", "some bytes").await).attr().await)),
+        step!(|cell| said(cell.last().sync().await)),
+        step!(|cell| said(cell.helper.setattr(&ROOT, ino(&cell, "f").await, size(4), None).await)),
+    ),
+    at_mgr(
+        "report_size at close",
+        step!(|cell| said(cell.hold(make(&cell.actor, cell.dir, "f", "some bytes").await).attr().await)),
+        step!(|cell| said(cell.last().close().await)),
+        // A late copy must not end the new handle's record.
+        step!(|cell| write(&cell, "f", 10, ", and more").await),
+    ),
+];
+
+pub const END_WRITES: &[Case] = &[at_mgr(
+    "end_writes",
+    step!(|_cell| String::new()),
+    step!(|cell| {
+        let before = replies(&cell.actor, "end_writes");
+        let closed = said(make(&cell.actor, cell.dir, "f", "").await.close().await);
+        until_replied(&cell, "end_writes", before).await;
+        closed
+    }),
+    // A late copy must not end the new handle's record.
+    step!(|cell| write(&cell, "f", 0, "seven b").await),
+)];
