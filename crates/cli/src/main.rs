@@ -14,6 +14,7 @@ mod error;
 mod family;
 mod local;
 mod mountpoint;
+mod mounts;
 mod remote;
 mod running;
 mod runtime;

@@ -6,6 +6,7 @@ use crate::{
     error::Result,
     retry::{Action, Tries},
     slots::Slot,
+    waits::{WaitsFor, inherited, waiting_for},
 };
 use pvfs_types::{Cred, SessionId, limits};
 use pvfs_wire::{
@@ -56,7 +57,8 @@ impl Core {
         let mut tries = Tries::default();
         loop {
             let session = self.session.standing().id;
-            match self.mgr.call(&make(Caller { session, cred: sendable(cred) })).await {
+            let request = make(Caller { session, cred: sendable(cred) });
+            match waiting_for(WaitsFor::Mgr, self.mgr.call(&request)).await {
                 Ok(reply) => return Ok(reply),
                 Err(refusal) => self.mend(session, &mut tries, refused::<R>, refusal).await?,
             }
@@ -102,7 +104,7 @@ impl Core {
             }
             let session = self.session.standing();
             // Else the session ended while this waited: the next round finds its successor.
-            if let Ok(slot) = session.slots.acquire().await {
+            if let Ok(slot) = waiting_for(WaitsFor::Mgr, session.slots.acquire()).await {
                 return Ok(Reserved { session: session.id, slot });
             }
         }
@@ -122,7 +124,7 @@ impl Core {
             let request =
                 make(Mutator { session, slot: slot.number(), seq: slot.seq(), cred: sendable(cred) });
             slot.sent();
-            let answer = self.mgr.call(&request).await;
+            let answer = waiting_for(WaitsFor::Mgr, self.mgr.call(&request)).await;
             slot.answered();
             match answer {
                 Ok(reply) => return Ok(reply),
@@ -138,6 +140,7 @@ impl Core {
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
         let mut closed = self.closed.subscribe();
+        let work = inherited(work);
         let task = tokio::spawn(async move {
             tokio::select! {
                 biased;

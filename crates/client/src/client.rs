@@ -9,6 +9,7 @@ use crate::{
     open::Closes,
     session::Session,
     targets::TargetMap,
+    waits::Waits,
 };
 use pvfs_env::{Counter, Metrics};
 use pvfs_net::{Dialer, Identity, Peer};
@@ -26,7 +27,8 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A client of one file system: its session with the mgr, its connections, its open files.
 ///
-/// Every call waits for the daemons it needs, for ever; to give up, drop the future. What such a call was about to
+/// Every call waits for the daemons it needs, for ever unless [`ClientConfig::timeo`] says otherwise; to give up, drop the
+/// future. What such a call was about to
 /// change is then done, or not: a name operation is brought to its end in the background, a write may have been done
 /// in part.
 pub struct Client {
@@ -43,6 +45,9 @@ pub(crate) struct Core {
     pub closes: Closes,
     pub ends: Ends,
     pub holds: Holds,
+    pub waits: Waits,
+    /// How long a call may wait; see [`ClientConfig::timeo`].
+    pub timeo: Option<Duration>,
     pub metrics: Metrics,
     pub counters: Counters,
     /// The client was shut down.
@@ -97,6 +102,8 @@ impl Client {
             closes: Closes::default(),
             ends: Ends::default(),
             holds: Holds::new(bounds, &config.metrics),
+            waits: Waits::default(),
+            timeo: config.timeo,
             counters: Counters::new(&config.metrics),
             metrics: config.metrics,
             closed: watch::channel(false).0,

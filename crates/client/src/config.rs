@@ -23,6 +23,10 @@ pub struct ClientConfig {
     pub held_bytes_target: u64,
     /// The same, for all targets together.
     pub held_bytes_client: u64,
+    /// `soft`: a call that has waited this long fails with [`crate::ClientError::TimedOut`] (`EIO`), it alone: the client goes
+    /// on, and is whole again with its daemons. A change is still made once, in the background, or not at all. `None`,
+    /// `hard`: calls wait for ever.
+    pub timeo: Option<Duration>,
     pub metrics: Metrics,
     pub transport: Arc<dyn Transport>,
 }
@@ -38,6 +42,7 @@ impl ClientConfig {
             connect_deadline: None,
             held_bytes_target: 64 << 20,
             held_bytes_client: 1 << 30,
+            timeo: None,
             metrics: Metrics::new(),
             transport: Arc::new(TcpTransport),
         }
@@ -51,6 +56,7 @@ impl std::fmt::Debug for ClientConfig {
             .field("fs", &self.fs)
             .field("label", &self.label)
             .field("connect_deadline", &self.connect_deadline)
+            .field("timeo", &self.timeo)
             .finish_non_exhaustive()
     }
 }

@@ -54,6 +54,9 @@ pub enum ClientError {
     /// A disk failed, or filled up, between a write's acknowledgement and its becoming durable.
     #[error("bytes that were written to {ino} are lost; the log says why")]
     Lost { ino: pvfs_types::Ino },
+    /// Only where the user set a bound. Whether it was done, or will be, is not known.
+    #[error("{} is given up after {after:?}: its server does not answer (the option soft,timeo)", .op.name())]
+    TimedOut { op: Op, after: Duration },
     #[error("the client was shut down")]
     ShutDown,
 }
@@ -95,7 +98,7 @@ impl ClientError {
             ClientError::NoMemory { .. } => Errno::ENOMEM,
             ClientError::NotOpenFor { .. } => Errno::EBADF,
             ClientError::Gone { .. } => Errno::ESTALE,
-            ClientError::Lost { .. } | ClientError::ShutDown => Errno::EIO,
+            ClientError::Lost { .. } | ClientError::TimedOut { .. } | ClientError::ShutDown => Errno::EIO,
         }
     }
 }

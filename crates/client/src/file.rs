@@ -105,18 +105,22 @@ impl File {
     /// # Errors
     /// `EINVAL` the offset is past the largest file size; `EBADF` not open for reading.
     pub async fn read_at(&self, offset: u64, len: u64) -> Result<Bytes> {
-        self.need(Access::READ, "reading")?;
-        if offset > limits::FILE_BYTES_MAX {
-            return Err(ClientError::BadOffset { offset });
-        }
-        let len = self.bounded(offset, len.min(limits::FILE_BYTES_MAX - offset)).await?;
-        if len == 0 {
-            return Ok(Bytes::new());
-        }
-        let plan = plan::list(&self.distribution()?, [(LogicalOffset(offset), len)]);
-        let Found { buffer, end_of_file } = self.read_plan(&plan, len).await?;
-        let wanted = end_of_file.map_or(len, |size| size.saturating_sub(offset).min(len));
-        Ok(cut(buffer, wanted))
+        self.core
+            .call(Op::Read, Some(self.inode.ino), async {
+                self.need(Access::READ, "reading")?;
+                if offset > limits::FILE_BYTES_MAX {
+                    return Err(ClientError::BadOffset { offset });
+                }
+                let len = self.bounded(offset, len.min(limits::FILE_BYTES_MAX - offset)).await?;
+                if len == 0 {
+                    return Ok(Bytes::new());
+                }
+                let plan = plan::list(&self.distribution()?, [(LogicalOffset(offset), len)]);
+                let Found { buffer, end_of_file } = self.read_plan(&plan, len).await?;
+                let wanted = end_of_file.map_or(len, |size| size.saturating_sub(offset).min(len));
+                Ok(cut(buffer, wanted))
+            })
+            .await
     }
 
     /// Writes `data` at `offset`; the file grows where it ends before. Done whole or, after an error, in part.
@@ -133,21 +137,29 @@ impl File {
     /// # }
     /// ```
     pub async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
-        self.need(Access::WRITE, "writing")?;
-        let len = data.len() as u64;
-        check_end(offset, len)?;
-        let plan = plan::list(&self.distribution()?, [(LogicalOffset(offset), len)]);
-        self.write_plan(&plan, &data, offset + len).await
+        self.core
+            .call(Op::Write, Some(self.inode.ino), async {
+                self.need(Access::WRITE, "writing")?;
+                let len = data.len() as u64;
+                check_end(offset, len)?;
+                let plan = plan::list(&self.distribution()?, [(LogicalOffset(offset), len)]);
+                self.write_plan(&plan, &data, offset + len).await
+            })
+            .await
     }
 
     /// Writes `data` at the end of the file; gives the offset where it went. Appends of this client's handles do not
     /// mix; another client's at the same time can land on the same bytes.
     pub async fn append(&self, data: Bytes) -> Result<u64> {
-        self.need(Access::WRITE, "writing")?;
-        let _turn = self.inode.appending.lock().await;
-        let end = self.core.refresh_attr(self.inode.ino).await?.size;
-        self.write_at(end, data).await?;
-        Ok(end)
+        self.core
+            .call(Op::Write, Some(self.inode.ino), async {
+                self.need(Access::WRITE, "writing")?;
+                let _turn = self.inode.appending.lock().await;
+                let end = self.core.refresh_attr(self.inode.ino).await?.size;
+                Box::pin(self.write_at(end, data)).await?;
+                Ok(end)
+            })
+            .await
     }
 
     /// Reads several ranges, `(offset, length)` each, in one request per target touched. Gives the bytes of each
@@ -156,23 +168,29 @@ impl File {
     /// # Errors
     /// `EINVAL` a range ends past the largest file size; `ENOMEM` they are too much for memory.
     pub async fn read_list(&self, ranges: &[(u64, u64)]) -> Result<Vec<Bytes>> {
-        self.need(Access::READ, "reading")?;
-        let total = total(ranges)?;
-        if total == 0 {
-            return Ok(vec![Bytes::new(); ranges.len()]);
-        }
-        let plan =
-            plan::list(&self.distribution()?, ranges.iter().map(|&(at, len)| (LogicalOffset(at), len)));
-        let Found { buffer, end_of_file } = self.read_plan(&plan, total).await?;
-        let buffer = extended(buffer, total);
-        let mut rest = buffer;
-        let cut = ranges.iter().map(|&(offset, len)| {
-            let mut bytes = rest.split_to(plan::size(len));
-            let present = end_of_file.map_or(len, |size| size.saturating_sub(offset).min(len));
-            bytes.truncate(plan::size(present));
-            bytes
-        });
-        Ok(cut.collect())
+        self.core
+            .call(Op::Read, Some(self.inode.ino), async {
+                self.need(Access::READ, "reading")?;
+                let total = total(ranges)?;
+                if total == 0 {
+                    return Ok(vec![Bytes::new(); ranges.len()]);
+                }
+                let plan = plan::list(
+                    &self.distribution()?,
+                    ranges.iter().map(|&(at, len)| (LogicalOffset(at), len)),
+                );
+                let Found { buffer, end_of_file } = self.read_plan(&plan, total).await?;
+                let buffer = extended(buffer, total);
+                let mut rest = buffer;
+                let cut = ranges.iter().map(|&(offset, len)| {
+                    let mut bytes = rest.split_to(plan::size(len));
+                    let present = end_of_file.map_or(len, |size| size.saturating_sub(offset).min(len));
+                    bytes.truncate(plan::size(present));
+                    bytes
+                });
+                Ok(cut.collect())
+            })
+            .await
     }
 
     /// Writes `data` to several ranges, `(offset, length)` each, in their order, in one request per target touched.
@@ -181,13 +199,20 @@ impl File {
     /// # Errors
     /// `EINVAL` the lengths do not sum to that of `data`; else as [`File::write_at`].
     pub async fn write_list(&self, ranges: &[(u64, u64)], data: Bytes) -> Result<()> {
-        self.need(Access::WRITE, "writing")?;
-        let total = total(ranges)?;
-        check_length(total, &data)?;
-        let end = ranges.iter().filter(|(_, len)| *len > 0).map(|(at, len)| at + len).max().unwrap_or(0);
-        let plan =
-            plan::list(&self.distribution()?, ranges.iter().map(|&(at, len)| (LogicalOffset(at), len)));
-        self.write_plan(&plan, &data, end).await
+        self.core
+            .call(Op::Write, Some(self.inode.ino), async {
+                self.need(Access::WRITE, "writing")?;
+                let total = total(ranges)?;
+                check_length(total, &data)?;
+                let end =
+                    ranges.iter().filter(|(_, len)| *len > 0).map(|(at, len)| at + len).max().unwrap_or(0);
+                let plan = plan::list(
+                    &self.distribution()?,
+                    ranges.iter().map(|&(at, len)| (LogicalOffset(at), len)),
+                );
+                self.write_plan(&plan, &data, end).await
+            })
+            .await
     }
 
     /// Reads the runs of `pattern`, packed, in one request per target touched. The pattern travels as it is, not as a
@@ -205,69 +230,95 @@ impl File {
     /// # }
     /// ```
     pub async fn read_strided(&self, pattern: &Pattern) -> Result<Bytes> {
-        self.need(Access::READ, "reading")?;
-        pattern.check()?;
-        let total = pattern.byte_count();
-        let plan = plan::strided(&self.distribution()?, pattern);
-        let Found { buffer, end_of_file } = self.read_plan(&plan, total).await?;
-        let wanted = end_of_file.map_or(total, |size| bytes_below(pattern, size));
-        Ok(cut(buffer, wanted))
+        self.core
+            .call(Op::Read, Some(self.inode.ino), async {
+                self.need(Access::READ, "reading")?;
+                pattern.check()?;
+                let total = pattern.byte_count();
+                let plan = plan::strided(&self.distribution()?, pattern);
+                let Found { buffer, end_of_file } = self.read_plan(&plan, total).await?;
+                let wanted = end_of_file.map_or(total, |size| bytes_below(pattern, size));
+                Ok(cut(buffer, wanted))
+            })
+            .await
     }
 
     /// Writes `data` to the runs of `pattern`, in one request per target touched.
     pub async fn write_strided(&self, pattern: &Pattern, data: Bytes) -> Result<()> {
-        self.need(Access::WRITE, "writing")?;
-        let end = pattern.start.0 + pattern.check()?;
-        check_length(pattern.byte_count(), &data)?;
-        let plan = plan::strided(&self.distribution()?, pattern);
-        self.write_plan(&plan, &data, end).await
+        self.core
+            .call(Op::Write, Some(self.inode.ino), async {
+                self.need(Access::WRITE, "writing")?;
+                let end = pattern.start.0 + pattern.check()?;
+                check_length(pattern.byte_count(), &data)?;
+                let plan = plan::strided(&self.distribution()?, pattern);
+                self.write_plan(&plan, &data, end).await
+            })
+            .await
     }
 
     /// Makes durable, on all targets, what anybody wrote to the file, and tells the mgr of this client's writes.
     pub async fn sync(&self) -> Result<()> {
-        self.need(Access::default(), "syncing")?;
-        let slots = self.written_slots()?;
-        let access = if self.access.write { Access::WRITE } else { Access::READ };
-        io::sync(&self.core, &self.inode, access, slots).await?;
-        self.core.report(&self.inode, None).await?;
-        self.tell_losses()
+        self.core
+            .call(Op::Sync, Some(self.inode.ino), async {
+                self.need(Access::default(), "syncing")?;
+                let slots = self.written_slots()?;
+                let access = if self.access.write { Access::WRITE } else { Access::READ };
+                io::sync(&self.core, &self.inode, access, slots).await?;
+                self.core.report(&self.inode, None).await?;
+                self.tell_losses()
+            })
+            .await
     }
 
     /// Tells the mgr what this client wrote, as each `close(2)` of a duplicated descriptor must. If no other handle of
     /// this client is open for writing, also ends its standing as a writer; a later write takes it up again.
     pub async fn flush(&self) -> Result<()> {
-        if !self.access.write {
-            return Ok(());
-        }
-        self.need(Access::default(), "flushing")?;
-        self.core.report(&self.inode, Some(1)).await?;
-        self.tell_losses()
+        self.core
+            .call(Op::ReportSize, Some(self.inode.ino), async {
+                if !self.access.write {
+                    return Ok(());
+                }
+                self.need(Access::default(), "flushing")?;
+                self.core.report(&self.inode, Some(1)).await?;
+                self.tell_losses()
+            })
+            .await
     }
 
     /// Sets the file's size.
     pub async fn truncate(&self, size: u64) -> Result<Attr> {
-        self.need(Access::WRITE, "writing")?;
-        check_end(size, 0)?;
-        let changes = SetAttr { size: Some(size), ..SetAttr::default() };
-        let ino = self.inode.ino;
-        self.core.set_attributes(&self.cred, ino, changes, true, Some(self.access)).await
+        self.core
+            .call(Op::SetAttr, Some(self.inode.ino), async {
+                self.need(Access::WRITE, "writing")?;
+                check_end(size, 0)?;
+                let changes = SetAttr { size: Some(size), ..SetAttr::default() };
+                let ino = self.inode.ino;
+                self.core.set_attributes(&self.cred, ino, changes, true, Some(self.access)).await
+            })
+            .await
     }
 
     /// The file's attributes, its true size and time of the last write included.
     pub async fn attr(&self) -> Result<Attr> {
-        self.core.refresh_attr(self.inode.ino).await
+        self.core
+            .call(Op::GetAttr, Some(self.inode.ino), async { self.core.refresh_attr(self.inode.ino).await })
+            .await
     }
 
     /// Tells the mgr what was written and gives the handle up; later calls get `EBADF`. After reading only, nothing is
     /// sent. Dropped, it is brought to its end in the background. A second close does nothing.
     pub async fn close(&self) -> Result<()> {
-        let Some(count) = self.take_count() else { return Ok(()) };
-        if !self.access.write {
-            return Ok(());
-        }
-        let (core, tasks) = (Arc::clone(&self.core), Arc::clone(&self.tasks));
-        let lost = self.tell_losses();
-        self.core.finish(close_writer(core, tasks, count)).await.and(lost)
+        self.core
+            .call(Op::ReportSize, Some(self.inode.ino), async {
+                let Some(count) = self.take_count() else { return Ok(()) };
+                if !self.access.write {
+                    return Ok(());
+                }
+                let (core, tasks) = (Arc::clone(&self.core), Arc::clone(&self.tasks));
+                let lost = self.tell_losses();
+                self.core.finish(close_writer(core, tasks, count)).await.and(lost)
+            })
+            .await
     }
 
     /// An error, once for each handle, if bytes were acknowledged and then lost for good: each who could have written

@@ -27,7 +27,8 @@
 //!
 //! # What waits, what errs
 //! A daemon that is away is no error: each call waits for the daemons it needs and goes on when they are back.
-//! [`Client::status`] tells what is being waited for. To bound a wait, drop the future (`tokio::time::timeout`).
+//! [`Client::status`] tells who waits for what. To bound a wait, drop the future (`tokio::time::timeout`), or set
+//! [`ClientConfig::timeo`] for all.
 //! [`ClientError::errno`] gives the number that a POSIX program would see.
 
 mod calls;
@@ -52,6 +53,7 @@ mod size;
 mod slots;
 mod status;
 mod targets;
+mod waits;
 
 pub use client::Client;
 pub use config::ClientConfig;
@@ -59,7 +61,8 @@ pub use error::ClientError;
 pub use file::File;
 pub use namespace::{DirItem, DirPage};
 pub use open::{CreateOptions, Created, OpenOptions};
-pub use status::{ClientStatus, ServerStatus, WaitingFor};
+pub use status::{ClientStatus, ServerStatus, WaitingCall, WaitingFor};
+pub use waits::{WaitsFor, asked_by};
 
 // What callers need of the layers below.
 pub use pvfs_wire::{

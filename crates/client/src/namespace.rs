@@ -2,10 +2,14 @@
 //!
 //! Attributes come back complete: while somebody else writes a file, its targets are asked too.
 
-use crate::{Client, ClientError, File, error::Result};
+use crate::{
+    Client, ClientError, File,
+    error::Result,
+    waits::{WaitsFor, waiting_for},
+};
 use pvfs_types::{Attr, Cred, FileKind, Ino, LayoutHint, Name, SetAttr as Changes, limits};
 use pvfs_wire::{
-    Access,
+    Access, Op,
     msg::namespace::{
         CheckAccess, FsUsage, GetAttr, Link, Lookup, MkDir, MkNod, ReadDir, ReadLink, Rename, RenameMode,
         RmDir, SetAttr, SetLayout, StatFs, SymLink, Unlink, Unlinked,
@@ -38,20 +42,33 @@ pub struct DirItem {
 impl Client {
     /// The inode that `name` in `dir` names.
     pub async fn lookup(&self, cred: &Cred, dir: Ino, name: &Name) -> Result<Attr> {
-        let entry = self.core.ask(cred, |caller| Lookup { caller, dir, name: Some(name.clone()) }).await?;
-        self.core.complete(entry).await
+        self.core
+            .call(Op::Lookup, Some(dir), async {
+                let entry =
+                    self.core.ask(cred, |caller| Lookup { caller, dir, name: Some(name.clone()) }).await?;
+                self.core.complete(entry).await
+            })
+            .await
     }
 
     /// `..` of `dir`.
     pub async fn lookup_parent(&self, cred: &Cred, dir: Ino) -> Result<Attr> {
-        let entry = self.core.ask(cred, |caller| Lookup { caller, dir, name: None }).await?;
-        Ok(entry.attr)
+        self.core
+            .call(Op::Lookup, Some(dir), async {
+                let entry = self.core.ask(cred, |caller| Lookup { caller, dir, name: None }).await?;
+                Ok(entry.attr)
+            })
+            .await
     }
 
     /// Attributes of an inode.
     pub async fn getattr(&self, cred: &Cred, ino: Ino) -> Result<Attr> {
-        let entry = self.core.ask(cred, |caller| GetAttr { caller, ino }).await?;
-        self.core.complete(entry).await
+        self.core
+            .call(Op::GetAttr, Some(ino), async {
+                let entry = self.core.ask(cred, |caller| GetAttr { caller, ino }).await?;
+                self.core.complete(entry).await
+            })
+            .await
     }
 
     /// Changes attributes. With `handle`, a change of size needs only that the handle is open for writing.
@@ -62,20 +79,28 @@ impl Client {
         changes: Changes,
         handle: Option<&File>,
     ) -> Result<Attr> {
-        if let Some(size) = changes.size.filter(|&size| size > limits::FILE_BYTES_MAX) {
-            return Err(ClientError::TooBig { offset: 0, len: size });
-        }
-        if changes.size.is_some() && handle.is_some_and(|handle| !handle.access().write) {
-            return Err(ClientError::NotOpenFor { wanted: "writing" });
-        }
-        let (by_handle, want) =
-            (handle.is_some(), handle.map(File::access).filter(|_| changes.size.is_some()));
-        self.core.set_attributes(cred, ino, changes, by_handle, want).await
+        self.core
+            .call(Op::SetAttr, Some(ino), async {
+                if let Some(size) = changes.size.filter(|&size| size > limits::FILE_BYTES_MAX) {
+                    return Err(ClientError::TooBig { offset: 0, len: size });
+                }
+                if changes.size.is_some() && handle.is_some_and(|handle| !handle.access().write) {
+                    return Err(ClientError::NotOpenFor { wanted: "writing" });
+                }
+                let (by_handle, want) =
+                    (handle.is_some(), handle.map(File::access).filter(|_| changes.size.is_some()));
+                self.core.set_attributes(cred, ino, changes, by_handle, want).await
+            })
+            .await
     }
 
     /// The target of a symbolic link.
     pub async fn readlink(&self, cred: &Cred, ino: Ino) -> Result<Vec<u8>> {
-        Ok(self.core.ask(cred, |caller| ReadLink { caller, ino }).await?.target)
+        self.core
+            .call(Op::ReadLink, Some(ino), async {
+                Ok(self.core.ask(cred, |caller| ReadLink { caller, ino }).await?.target)
+            })
+            .await
     }
 
     /// Lists at most `entries_max` entries of `dir` after `cookie` (0: from the start); `plus` with attributes.
@@ -87,19 +112,24 @@ impl Client {
         entries_max: u32,
         plus: bool,
     ) -> Result<DirPage> {
-        let entries_max = entries_max.clamp(1, limits::READDIR_ENTRIES_MAX);
-        let page = self.core.ask(cred, |caller| ReadDir { caller, dir, cookie, entries_max, plus }).await?;
-        let entries = page.entries.into_iter().map(|entry| DirItem {
-            attr: entry
-                .entry
-                .filter(|entry| !entry.has_writers)
-                .and_then(|entry| self.core.known(entry.attr)),
-            name: entry.name,
-            ino: entry.ino,
-            kind: entry.kind,
-            cookie: entry.cookie,
-        });
-        Ok(DirPage { entries: entries.collect(), end: page.end })
+        self.core
+            .call(Op::ReadDir, Some(dir), async {
+                let entries_max = entries_max.clamp(1, limits::READDIR_ENTRIES_MAX);
+                let page =
+                    self.core.ask(cred, |caller| ReadDir { caller, dir, cookie, entries_max, plus }).await?;
+                let entries = page.entries.into_iter().map(|entry| DirItem {
+                    attr: entry
+                        .entry
+                        .filter(|entry| !entry.has_writers)
+                        .and_then(|entry| self.core.known(entry.attr)),
+                    name: entry.name,
+                    ino: entry.ino,
+                    kind: entry.kind,
+                    cookie: entry.cookie,
+                });
+                Ok(DirPage { entries: entries.collect(), end: page.end })
+            })
+            .await
     }
 
     /// The whole listing of `dir`, in no particular order.
@@ -118,20 +148,35 @@ impl Client {
 
     /// Space and inodes of the whole file system.
     pub async fn statfs(&self) -> Result<FsUsage> {
-        self.core.mgr.call(&StatFs {}).await.map_err(crate::calls::refused::<StatFs>)
+        self.core
+            .call(Op::StatFs, None, async {
+                waiting_for(WaitsFor::Mgr, self.core.mgr.call(&StatFs {}))
+                    .await
+                    .map_err(crate::calls::refused::<StatFs>)
+            })
+            .await
     }
 
     /// `access(2)`: may `cred` do all of `mask` (bits of [`pvfs_types::mode`])?
     pub async fn access(&self, cred: &Cred, ino: Ino, mask: u32) -> Result<()> {
-        self.core.ask(cred, |caller| CheckAccess { caller, ino, mask }).await?;
-        Ok(())
+        self.core
+            .call(Op::Access, Some(ino), async {
+                self.core.ask(cred, |caller| CheckAccess { caller, ino, mask }).await?;
+                Ok(())
+            })
+            .await
     }
 
     /// Makes a directory. The umask is applied already, here and below.
     pub async fn mkdir(&self, cred: &Cred, dir: Ino, name: &Name, mode: u32) -> Result<Attr> {
-        let name = name.clone();
-        let made = self.core.mutate(cred, move |by| MkDir { by, dir, name: name.clone(), mode }).await?;
-        Ok(made.attr)
+        self.core
+            .call(Op::MkDir, Some(dir), async {
+                let name = name.clone();
+                let made =
+                    self.core.mutate(cred, move |by| MkDir { by, dir, name: name.clone(), mode }).await?;
+                Ok(made.attr)
+            })
+            .await
     }
 
     /// Makes a FIFO, socket, device node or an empty regular file that is not opened.
@@ -144,45 +189,69 @@ impl Client {
         mode: u32,
         rdev: (u32, u32),
     ) -> Result<Attr> {
-        let name = name.clone();
-        let made =
-            self.core.mutate(cred, move |by| MkNod { by, dir, name: name.clone(), mode, kind, rdev }).await?;
-        Ok(made.attr)
+        self.core
+            .call(Op::MkNod, Some(dir), async {
+                let name = name.clone();
+                let made = self
+                    .core
+                    .mutate(cred, move |by| MkNod { by, dir, name: name.clone(), mode, kind, rdev })
+                    .await?;
+                Ok(made.attr)
+            })
+            .await
     }
 
     /// Makes a symbolic link to `target`.
     pub async fn symlink(&self, cred: &Cred, dir: Ino, name: &Name, target: &[u8]) -> Result<Attr> {
-        if target.is_empty() {
-            return Err(ClientError::PathEmpty);
-        }
-        if target.len() > limits::PATH_BYTES_MAX {
-            return Err(ClientError::PathTooLong { bytes: target.len() });
-        }
-        let (name, target) = (name.clone(), target.to_vec());
-        let make = move |by| SymLink { by, dir, name: name.clone(), target: target.clone() };
-        Ok(self.core.mutate(cred, make).await?.attr)
+        self.core
+            .call(Op::SymLink, Some(dir), async {
+                if target.is_empty() {
+                    return Err(ClientError::PathEmpty);
+                }
+                if target.len() > limits::PATH_BYTES_MAX {
+                    return Err(ClientError::PathTooLong { bytes: target.len() });
+                }
+                let (name, target) = (name.clone(), target.to_vec());
+                let make = move |by| SymLink { by, dir, name: name.clone(), target: target.clone() };
+                Ok(self.core.mutate(cred, make).await?.attr)
+            })
+            .await
     }
 
     /// Gives `ino` one more name.
     pub async fn link(&self, cred: &Cred, ino: Ino, dir: Ino, name: &Name) -> Result<Attr> {
-        let name = name.clone();
-        let entry = self.core.mutate(cred, move |by| Link { by, ino, dir, name: name.clone() }).await?;
-        self.core.complete(entry).await
+        self.core
+            .call(Op::Link, Some(ino), async {
+                let name = name.clone();
+                let entry =
+                    self.core.mutate(cred, move |by| Link { by, ino, dir, name: name.clone() }).await?;
+                self.core.complete(entry).await
+            })
+            .await
     }
 
     /// Removes a name that is not a directory's.
     pub async fn unlink(&self, cred: &Cred, dir: Ino, name: &Name) -> Result<()> {
-        let name = name.clone();
-        let unlinked = self.core.mutate(cred, move |by| Unlink { by, dir, name: name.clone() }).await?;
-        self.orphaned(&unlinked);
-        Ok(())
+        self.core
+            .call(Op::Unlink, Some(dir), async {
+                let name = name.clone();
+                let unlinked =
+                    self.core.mutate(cred, move |by| Unlink { by, dir, name: name.clone() }).await?;
+                self.orphaned(&unlinked);
+                Ok(())
+            })
+            .await
     }
 
     /// Removes an empty directory.
     pub async fn rmdir(&self, cred: &Cred, dir: Ino, name: &Name) -> Result<()> {
-        let name = name.clone();
-        self.core.mutate(cred, move |by| RmDir { by, dir, name: name.clone() }).await?;
-        Ok(())
+        self.core
+            .call(Op::RmDir, Some(dir), async {
+                let name = name.clone();
+                self.core.mutate(cred, move |by| RmDir { by, dir, name: name.clone() }).await?;
+                Ok(())
+            })
+            .await
     }
 
     /// Moves a name, as `renameat2(2)`.
@@ -193,17 +262,31 @@ impl Client {
         (new_dir, new_name): (Ino, &Name),
         mode: RenameMode,
     ) -> Result<()> {
-        let (name, new_name) = (name.clone(), new_name.clone());
-        let make =
-            move |by| Rename { by, dir, name: name.clone(), new_dir, new_name: new_name.clone(), mode };
-        let unlinked = self.core.mutate(cred, make).await?;
-        self.orphaned(&unlinked);
-        Ok(())
+        self.core
+            .call(Op::Rename, Some(dir), async {
+                let (name, new_name) = (name.clone(), new_name.clone());
+                let make = move |by| Rename {
+                    by,
+                    dir,
+                    name: name.clone(),
+                    new_dir,
+                    new_name: new_name.clone(),
+                    mode,
+                };
+                let unlinked = self.core.mutate(cred, make).await?;
+                self.orphaned(&unlinked);
+                Ok(())
+            })
+            .await
     }
 
     /// Sets what files made in directory `ino` inherit; open fields go back to the system's choice.
     pub async fn set_layout(&self, cred: &Cred, ino: Ino, layout: LayoutHint) -> Result<Attr> {
-        Ok(self.core.mutate(cred, move |by| SetLayout { by, ino, layout }).await?.attr)
+        self.core
+            .call(Op::SetLayout, Some(ino), async {
+                Ok(self.core.mutate(cred, move |by| SetLayout { by, ino, layout }).await?.attr)
+            })
+            .await
     }
 
     fn orphaned(&self, unlinked: &Unlinked) {

@@ -9,7 +9,7 @@ use crate::{
 };
 use pvfs_types::{Attr, Cred, Errno, Ino, LayoutHint, Name};
 use pvfs_wire::{
-    Access, Capability,
+    Access, Capability, Op,
     msg::{file::Open, namespace::Create},
 };
 use std::sync::{
@@ -104,16 +104,20 @@ impl Client {
     /// # Errors
     /// `EACCES` as POSIX has it; `EISDIR` it is a directory; `EINVAL` for neither reading nor writing.
     pub async fn open(&self, cred: &Cred, ino: Ino, options: OpenOptions) -> Result<File> {
-        if options.access == Access::default() {
-            return Err(ClientError::NoAccess);
-        }
-        let (core, tasks, cred) = (Arc::clone(&self.core), Arc::clone(&self.tasks), cred.clone());
-        if !options.access.write && !options.truncate {
-            // Nothing is recorded, so nothing is left behind by giving up.
-            return core.open_here(tasks, &cred, ino, options).await;
-        }
-        let work = Arc::clone(&core);
-        core.finish(async move { work.open_here(tasks, &cred, ino, options).await }).await
+        self.core
+            .call(Op::Open, Some(ino), async {
+                if options.access == Access::default() {
+                    return Err(ClientError::NoAccess);
+                }
+                let (core, tasks, cred) = (Arc::clone(&self.core), Arc::clone(&self.tasks), cred.clone());
+                if !options.access.write && !options.truncate {
+                    // Nothing is recorded, so nothing is left behind by giving up.
+                    return core.open_here(tasks, &cred, ino, options).await;
+                }
+                let work = Arc::clone(&core);
+                core.finish(async move { work.open_here(tasks, &cred, ino, options).await }).await
+            })
+            .await
     }
 
     /// Creates the regular file `name` in `dir` and opens it, in one message.
@@ -128,14 +132,21 @@ impl Client {
         name: &Name,
         options: CreateOptions,
     ) -> Result<Created> {
-        if options.access == Access::default() {
-            return Err(ClientError::NoAccess);
-        }
-        let (core, tasks, cred, name) =
-            (Arc::clone(&self.core), Arc::clone(&self.tasks), cred.clone(), name.clone());
-        let reserved = core.reserve().await?;
-        let work = Arc::clone(&core);
-        core.finish(async move { work.create_here(tasks, reserved, &cred, (dir, name), options).await }).await
+        self.core
+            .call(Op::Create, Some(dir), async {
+                if options.access == Access::default() {
+                    return Err(ClientError::NoAccess);
+                }
+                let (core, tasks, cred, name) =
+                    (Arc::clone(&self.core), Arc::clone(&self.tasks), cred.clone(), name.clone());
+                let reserved = core.reserve().await?;
+                let work = Arc::clone(&core);
+                core.finish(
+                    async move { work.create_here(tasks, reserved, &cred, (dir, name), options).await },
+                )
+                .await
+            })
+            .await
     }
 }
 

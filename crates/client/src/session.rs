@@ -12,6 +12,7 @@ use crate::{
     inode::Inode,
     orphans::Orphans,
     slots::Slots,
+    waits::{WaitsFor, waiting_for},
 };
 use pvfs_env::BoxFuture;
 use pvfs_net::{CallError, NetError, Peer};
@@ -160,7 +161,7 @@ impl Session {
         if *lease.borrow_and_update() == refused {
             self.check_in_now.notify_one();
             // The sender lives as long as `self`.
-            let _ = lease.wait_for(|lease| *lease != refused).await;
+            let _ = waiting_for(WaitsFor::Mgr, lease.wait_for(|lease| *lease != refused)).await;
         }
     }
 }

@@ -1,9 +1,12 @@
 //! What `pvfs status` shows of a client: whom it waits for and since when, and its counters.
 
-use crate::{Client, client::Core};
+use crate::{Client, WaitsFor, client::Core, waits::Call};
 use pvfs_net::Peer;
-use pvfs_types::{SessionId, TargetId};
-use pvfs_wire::msg::{hello::Role, session::TargetInfo};
+use pvfs_types::{Ino, SessionId, TargetId};
+use pvfs_wire::{
+    Op,
+    msg::{hello::Role, session::TargetInfo},
+};
 use std::{sync::Arc, time::Duration};
 
 /// A client, as of now.
@@ -16,6 +19,8 @@ pub struct ClientStatus {
     pub servers: Vec<ServerStatus>,
     /// All targets, as the mgr last told.
     pub targets: Vec<TargetInfo>,
+    /// Calls that have waited for a while, the oldest first.
+    pub waiting: Vec<WaitingCall>,
     pub open_files: usize,
     /// Open files with writes that the mgr was not told of.
     pub unreported_files: usize,
@@ -45,6 +50,25 @@ pub struct WaitingFor {
     pub error: String,
 }
 
+/// A call under way: who waits for what, since when, with how many tries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitingCall {
+    /// The process in whose name it is made, where that is known; see [`crate::asked_by`].
+    pub pid: Option<u32>,
+    pub op: Op,
+    /// The file, or the directory of the name.
+    pub ino: Option<Ino>,
+    pub since: Duration,
+    pub waits_for: Vec<WaitsFor>,
+    /// Failed tries to reach the daemon that was tried most; 0: asked, and not heard yet.
+    pub tries: u32,
+    /// Why the last try failed.
+    pub error: String,
+}
+
+/// A call shows as waiting from then on: what is answered sooner is work.
+const WAITS_AFTER: Duration = Duration::from_millis(100);
+
 impl Client {
     /// Asks nobody.
     pub fn status(&self) -> ClientStatus {
@@ -57,6 +81,7 @@ impl Client {
             up_for: core.started.elapsed(),
             servers: servers(core),
             targets: core.targets.view().targets.clone(),
+            waiting: core.waits.since(WAITS_AFTER).iter().map(|call| waiting_call(core, call)).collect(),
             open_files: inodes.len(),
             unreported_files: inodes.iter().filter(|inode| inode.has_unreported()).count(),
             changes_in_flight: standing.slots.in_flight(),
@@ -82,4 +107,23 @@ fn server(role: Role, peer: &Peer, targets: Vec<TargetId>) -> ServerStatus {
         error: waiting.error,
     });
     ServerStatus { role, addrs: peer.addrs(), targets, connected: peer.welcome().is_some(), waiting }
+}
+
+fn waiting_call(core: &Core, call: &Call) -> WaitingCall {
+    let waits_for = call.waits_for();
+    let view = core.targets.view();
+    let servers = waits_for.iter().filter_map(|server| match server {
+        WaitsFor::Mgr => Some(&core.mgr),
+        WaitsFor::Target(target) => view.peer(*target),
+    });
+    let worst = servers.filter_map(|server| server.waiting()).max_by_key(|waiting| waiting.tries);
+    WaitingCall {
+        pid: call.pid,
+        op: call.op,
+        ino: call.ino,
+        since: call.since.elapsed(),
+        tries: worst.as_ref().map_or(0, |waiting| waiting.tries),
+        error: worst.map_or_else(String::new, |waiting| waiting.error),
+        waits_for,
+    }
 }

@@ -7,6 +7,7 @@ use crate::{
     calls::{refused, shut_down},
     client::Core,
     error::Result,
+    waits::{WaitsFor, waiting_for},
 };
 use bytes::Bytes;
 use pvfs_net::{Dialer, Peer};
@@ -93,7 +94,7 @@ impl TargetMap {
         refreshed.borrow_and_update();
         self.urgent.notify_one();
         // The sender lives as long as `self`.
-        let _ = refreshed.changed().await;
+        let _ = waiting_for(WaitsFor::Mgr, refreshed.changed()).await;
     }
 
     /// The target that holds `slot`; waits where the file's iodtab is newer than the map.
@@ -114,6 +115,15 @@ impl TargetMap {
 
     /// Calls the iod of `target`, wherever it is, until answered. Refusals are the caller's to understand.
     pub async fn call<R: Request>(
+        &self,
+        target: TargetId,
+        request: &R,
+        payload: &[Bytes],
+    ) -> Result<(R::Reply, Bytes), Refusal> {
+        waiting_for(WaitsFor::Target(target), self.call_wherever(target, request, payload)).await
+    }
+
+    async fn call_wherever<R: Request>(
         &self,
         target: TargetId,
         request: &R,

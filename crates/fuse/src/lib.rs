@@ -5,7 +5,7 @@
 //! striping.
 //!
 //! [`run`](run()) mounts and serves until told to stop; [`mount_client`] gives a handle instead. [`umount`](umount())
-//! ends a mount from outside; [`daemon`] puts one into the background.
+//! ends a mount from outside; [`daemon`] puts one into the background; [`report`] tells who waits for what.
 
 mod adapter;
 mod control;
@@ -19,6 +19,7 @@ pub mod mountinfo;
 pub mod ops;
 mod options;
 mod pvfs;
+pub mod report;
 mod run;
 mod session;
 mod told;

@@ -1,6 +1,9 @@
 //! Mount options, as `mount -o` and fstab write them. Pure.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
+
+/// How long a soft mount waits where no `timeo` is given.
+const TIMEO_DEFAULT: Duration = Duration::from_mins(1);
 
 /// What `-o` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +19,10 @@ pub struct MountOptions {
     pub dirsync: bool,
     /// Users other than the one who mounts may enter. Root's mounts are always so.
     pub allow_other: bool,
+    /// A call that waits too long for a server fails (`EIO`) instead of waiting for ever.
+    pub soft: bool,
+    /// How long that is.
+    pub timeo: Option<Duration>,
     /// The cluster's `cluster.toml`.
     pub cluster: Option<PathBuf>,
     /// The file with the cluster's secret.
@@ -37,6 +44,8 @@ impl Default for MountOptions {
             sync: false,
             dirsync: false,
             allow_other: false,
+            soft: false,
+            timeo: None,
             cluster: None,
             secret: None,
             log: None,
@@ -50,13 +59,17 @@ impl Default for MountOptions {
 pub enum OptionError {
     #[error(
         "unknown mount option `{option}`; known are ro, rw, suid, nosuid, dev, nodev, exec, noexec, atime, noatime, \
-         sync, async, dirsync, allow_other, cluster=FILE, secret=FILE, log=FILE, metrics=HOST:PORT"
+         sync, async, dirsync, allow_other, hard, soft, timeo=SECONDS, cluster=FILE, secret=FILE, log=FILE, metrics=HOST:PORT"
     )]
     Unknown { option: String },
     #[error("the mount option `{option}` needs a value: {option}=…")]
     NoValue { option: String },
     #[error("the mount option `{option}` takes no value")]
     Value { option: String },
+    #[error("the mount option timeo={value} is no number of seconds (as 30 or 0.5)")]
+    Timeo { value: String },
+    #[error("the mount option `timeo` means something only with `soft`: a hard mount waits for ever")]
+    TimeoWithoutSoft,
     #[error("a mounted pvfs cannot be changed (remount): unmount it, then mount it with the new options")]
     Remount,
 }
@@ -66,7 +79,15 @@ impl MountOptions {
     pub fn parse(text: &str) -> Result<MountOptions, OptionError> {
         let mut options = MountOptions::default();
         options.add(text)?;
+        if options.timeo.is_some() && !options.soft {
+            return Err(OptionError::TimeoWithoutSoft);
+        }
         Ok(options)
+    }
+
+    /// How long a call may wait; `None`: for ever.
+    pub fn patience(&self) -> Option<Duration> {
+        self.soft.then(|| self.timeo.unwrap_or(TIMEO_DEFAULT))
     }
 
     /// Adds a comma separated list; later ones win. (`-o` may be given several times.)
@@ -91,6 +112,14 @@ impl MountOptions {
             let text = value.filter(|v| !v.is_empty());
             self.metrics =
                 Some(text.ok_or_else(|| OptionError::NoValue { option: name.to_owned() })?.to_owned());
+            return Ok(());
+        }
+        if name == "timeo" {
+            let text = value.filter(|v| !v.is_empty());
+            let text = text.ok_or_else(|| OptionError::NoValue { option: name.to_owned() })?;
+            let seconds = text.parse().ok().filter(|seconds| *seconds > 0.0);
+            let timeo = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+            self.timeo = Some(timeo.ok_or_else(|| OptionError::Timeo { value: text.to_owned() })?);
             return Ok(());
         }
         self.set_flag(name)?;
@@ -125,6 +154,8 @@ impl MountOptions {
             "async" => self.sync = false,
             "dirsync" => self.dirsync = true,
             "allow_other" => self.allow_other = true,
+            "soft" => self.soft = true,
+            "hard" => (self.soft, self.timeo) = (false, None),
             "defaults" => {
                 (self.read_only, self.suid, self.dev, self.exec) = (false, true, true, true);
             }
@@ -187,6 +218,15 @@ mod tests {
     }
 
     #[test]
+    fn a_mount_waits_for_ever_unless_it_is_soft() {
+        assert_eq!(parsed("").patience(), None);
+        assert_eq!(parsed("hard").patience(), None);
+        assert_eq!(parsed("soft").patience(), Some(TIMEO_DEFAULT));
+        assert_eq!(parsed("timeo=2.5,soft").patience(), Some(Duration::from_millis(2500)));
+        assert_eq!(parsed("soft,timeo=30,hard").patience(), None, "the later one wins");
+    }
+
+    #[test]
     fn options_of_fstab_for_others_are_ignored() {
         let fstab =
             "_netdev,noauto,user,nofail,x-systemd.automount,x-foo=bar,comment=hello,defaults,relatime";
@@ -199,6 +239,11 @@ mod tests {
             let error = MountOptions::parse(text).expect_err(text).to_string();
             assert!(error.contains(says), "{text}: {error}");
         };
+        refused("timeo=3", "only with `soft`");
+        refused("soft,timeo", "needs a value");
+        for no_time in ["x", "-1", "0", "nan", "inf", "1e30"] {
+            refused(&format!("soft,timeo={no_time}"), "no number of seconds");
+        }
         refused("ro,frobnicate", "unknown mount option `frobnicate`; known are ro, rw");
         refused("max_read=4096", "`max_read`");
         refused("cluster", "`cluster` needs a value");

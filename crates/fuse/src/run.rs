@@ -1,6 +1,6 @@
 //! From a client to a mount that is served until it is told to stop or is unmounted, and everything told to the servers.
 
-use crate::{MountError, MountOptions, Mounted, PvfsFs, mount};
+use crate::{MountError, MountOptions, Mounted, PvfsFs, mount, report::Reports};
 use pvfs_client::Client;
 use pvfs_types::{Cred, FileKind, Ino};
 use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
@@ -53,6 +53,9 @@ pub async fn run(
     ready: impl FnOnce(&Mounted),
 ) -> Result<(), MountError> {
     let mounted = mount_client(Arc::clone(&client), &config).await?;
+    let _reports = Reports::start(&client, mounted.dir())
+        .inspect_err(|error| warn!(%error, "`pvfs status` will not show this mount's waiting calls"))
+        .ok();
     ready(&mounted);
     let ended = tokio::select! {
         biased;

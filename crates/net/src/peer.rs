@@ -11,7 +11,7 @@ use crate::{
 use bytes::Bytes;
 use pvfs_env::{Counter, Metrics, Transport};
 use pvfs_types::Errno;
-use pvfs_wire::{FrameError, FrameKind, Refusal, Request, Status, decode, encode, msg::hello::Role};
+use pvfs_wire::{FrameError, FrameKind, Op, Refusal, Request, Status, decode, encode, msg::hello::Role};
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
@@ -27,6 +27,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// An answer that takes longer counts as being waited for.
 const SLOW_AFTER: Duration = Duration::from_secs(1);
+
+/// An answer that takes longer is said in the log.
+const SILENT_AFTER: Duration = Duration::from_secs(5);
 
 /// Makes [`Peer`]s that share an identity and count their connections together.
 pub struct Dialer {
@@ -140,7 +143,8 @@ impl Peer {
         let mut backoff = Backoff::default();
         loop {
             let connection = self.connected().await;
-            let Ok(frame) = connection.exchange(R::OP, &body, payload).await else {
+            let exchange = connection.exchange(R::OP, &body, payload);
+            let Ok(frame) = self.noting_silence(R::OP, exchange).await else {
                 self.lost(&connection);
                 // The first loss is acted on at once; a server that takes the request and breaks again is given time.
                 if backoff.tries() > 0 {
@@ -161,6 +165,18 @@ impl Peer {
                 Err(refusal) => return Err(refusal),
             }
         }
+    }
+
+    /// Says so, once, where an answer takes so long that people ask why.
+    async fn noting_silence<T>(&self, op: Op, exchange: impl Future<Output = T>) -> T {
+        let mut exchange = std::pin::pin!(exchange);
+        if let Ok(done) = tokio::time::timeout(SILENT_AFTER, &mut exchange).await {
+            return done;
+        }
+        if self.note_waiting("connected, but a request has no answer yet") {
+            warn!(server = self.name(), op = op.name(), after = ?SILENT_AFTER, "server does not answer, waiting on");
+        }
+        exchange.await
     }
 
     /// Asks once, connecting where needed, within `deadline`.

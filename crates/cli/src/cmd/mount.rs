@@ -15,6 +15,7 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 /// Mount a file system on a directory
@@ -23,7 +24,8 @@ use std::{
 Returns when the mount is live; a daemon in the background serves it until `pvfs umount DIR`. Root mounts by itself, and \
 for all users; others through fusermount3 (Debian: apt install fuse3), for themselves unless allow_other.
 
-Options of -o: ro, nosuid, nodev, noexec, noatime, sync, dirsync and their opposites; allow_other; cluster=FILE (as \
+Options of -o: ro, nosuid, nodev, noexec, noatime, sync, dirsync and their opposites; allow_other; hard (default: a \
+call waits for a dead server for ever, or until a signal) or soft,timeo=SECONDS (it then fails with EIO); cluster=FILE (as \
 --cluster); secret=FILE (cluster.key, where there is no cluster.toml); log=FILE; metrics=ADDR. What only fstab needs (_netdev, \
 noauto, user, nofail, x-…) is ignored. Called as mount.pvfs this command serves `mount -t pvfs` and fstab:
   pvfs://mgr1:7334/  /scratch  pvfs  _netdev,noatime,cluster=/etc/pvfs/cluster.toml  0 0
@@ -54,7 +56,7 @@ pub struct Args {
 }
 
 fn checked_options(text: &str) -> Result<String, OptionError> {
-    MountOptions::parse(text).map(|_| text.to_owned())
+    MountOptions::default().add(text).map(|()| text.to_owned())
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
@@ -92,6 +94,7 @@ fn serve(
     let source = format!("pvfs://{}{}", cluster.mgr.join(","), args.spec.display());
     let mut config = MountConfig::new(source, &args.dir);
     config.path.clone_from(&args.spec.path);
+    let timeo = options.patience();
     config.options = options;
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
     runtime::block_on(threads, async {
@@ -99,7 +102,7 @@ fn serve(
         let client = tokio::select! {
             biased;
             () = &mut stop => return Err(CliError::Interrupted),
-            client = cluster.connect(&args.dir, global) => client?,
+            client = cluster.connect(&args.dir, global, timeo) => client?,
         };
         let shown = client.metrics();
         let serve_metrics = async {
@@ -143,10 +146,16 @@ fn read_secret(key_file: &Path) -> Result<Secret, CliError> {
 }
 
 impl MountCluster {
-    async fn connect(&self, dir: &Path, global: &Global) -> Result<Arc<Client>, CliError> {
+    async fn connect(
+        &self,
+        dir: &Path,
+        global: &Global,
+        timeo: Option<Duration>,
+    ) -> Result<Arc<Client>, CliError> {
         let mut config = ClientConfig::new(self.mgr.clone(), self.secret);
         config.fs = self.cluster.as_ref().map(|cluster| cluster.fs);
         config.connect_deadline = global.deadline();
+        config.timeo = timeo;
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         config.label = format!("mount {host}:{}, pid {}", dir.display(), std::process::id());
         Client::connect(config).await.map_err(|error| match (&self.cluster, error) {

@@ -1,11 +1,11 @@
-//! `pvfs status`: every daemon and target, and whether it answers.
+//! `pvfs status`: every daemon and target, and whether it answers; every mount here, and who waits in it for what.
 
 use crate::{
     args::Global,
     ask::{Answer, Asker, first_mgr},
     config::Cluster,
     error::CliError,
-    row, runtime, show, unit,
+    mounts, row, runtime, show, unit,
 };
 use pvfs_wire::msg::{
     admin::DaemonStatus,
@@ -15,13 +15,16 @@ use pvfs_wire::msg::{
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Show every daemon, target and session, and whether it is up
+/// Show every daemon, target and session, whether it is up, and who waits for it
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Asks every daemon itself, all at once; one that does not answer within a second is shown as down. Exit status 1 if one is.
+Also shows the mounts of this machine and every call that waits in them: which process, for which daemon, since when, with \
+how many tries. That needs no privilege; daemons are asked only by who may read cluster.key.
 
 Examples:
   pvfs status
+  pvfs status --json | jq '.mounts[].waiting'
   pvfs status --json | jq '.daemons[] | {addr, up, counters}'
   watch pvfs status")]
 pub struct Args {
@@ -31,15 +34,32 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
-    let cluster = Cluster::locate(global.cluster.as_deref())?;
+    let mounts = mounts::all();
+    let found = Cluster::locate(global.cluster.as_deref()).map_err(CliError::from);
+    let (cluster, asker) = match found.and_then(|cluster| Ok((Asker::new(&cluster)?, cluster))) {
+        Ok((asker, cluster)) => (cluster, Arc::new(asker)),
+        // The daemons cannot be asked; what waits here can be shown all the same.
+        Err(error) => {
+            if args.json && !mounts.is_empty() {
+                println!("{:#}", json!({ "mounts": mounts::to_json(&mounts) }));
+            } else {
+                print!("{}", mounts::to_text(&mounts));
+            }
+            return Err(error);
+        }
+    };
     runtime::run_tool(async {
-        let asker = Arc::new(Asker::new(&cluster)?);
         let (daemons, targets) = known_daemons(&asker, &cluster).await;
         let answers = asker.status_of_all(daemons).await;
         if args.json {
-            println!("{:#}", to_json(&cluster, &answers, targets.as_ref()));
+            let mut value = to_json(&cluster, &answers, targets.as_ref());
+            value["mounts"] = mounts::to_json(&mounts);
+            println!("{value:#}");
         } else {
             print!("{}", to_text(&cluster, &answers, targets.as_ref()));
+            if !mounts.is_empty() {
+                print!("\n{}", mounts::to_text(&mounts));
+            }
         }
         let targets_up = targets.is_some_and(|known| known.targets.iter().all(|target| target.up));
         let all_up = targets_up && answers.iter().all(|answer| answer.status.is_ok());

@@ -31,13 +31,20 @@ pub struct Case {
 /// The cases of `op`; none where sending it twice changes nothing.
 pub fn of(op: Op) -> &'static [Case] {
     match op {
-        Op::Hello | Op::Prove | Op::Ping | Op::Status => &[],
-        // An iod's own connections are not under the proxy; a heartbeat tells a state, not a change.
-        Op::Heartbeat => &[],
-        Op::GetTargets | Op::Lookup | Op::GetAttr | Op::ReadLink | Op::ReadDir | Op::StatFs | Op::Access => {
-            &[]
-        }
-        Op::StatObjects => &[],
+        // They change nothing; a heartbeat tells a state.
+        Op::Hello
+        | Op::Prove
+        | Op::Ping
+        | Op::Status
+        | Op::Heartbeat
+        | Op::GetTargets
+        | Op::Lookup
+        | Op::GetAttr
+        | Op::ReadLink
+        | Op::ReadDir
+        | Op::StatFs
+        | Op::Access
+        | Op::StatObjects => &[],
 
         Op::OpenSession => sessions::OPEN_SESSION,
         Op::KeepAlive => sessions::KEEP_ALIVE,

@@ -1,7 +1,7 @@
 //! Daemons that go away and come back, sessions that are given up, callers that stop waiting.
 
 use crate::cluster::{Cluster, Pace, ROOT, bytes, create, eventually, in_time, layout, name};
-use pvfs_client::{Client, ClientConfig, ClientError, CreateOptions, OpenOptions};
+use pvfs_client::{Client, ClientConfig, ClientError, CreateOptions, OpenOptions, WaitsFor, asked_by};
 use pvfs_testkit::{Fate, Proxy, Way};
 use pvfs_types::{Errno, FsId, Ino};
 use pvfs_wire::{
@@ -290,4 +290,71 @@ async fn a_shutdown_waits_for_the_report_of_a_file_that_was_just_dropped() {
     report.release();
     in_time(shutdown).await.unwrap().unwrap();
     assert_eq!(other.resolve(&ROOT, "f", true).await.unwrap().size, 5_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_says_who_waits_for_what() {
+    let mut cluster = Cluster::start(2).await;
+    let client = cluster.client().await;
+    let file = Arc::new(create(&client, "f", layout(1, 4096)).await);
+    file.write_at(0, bytes(1, 5_000).into()).await.unwrap();
+    let (target, ino) = (client.status().targets[0].id, file.ino());
+    cluster.stop_iod(0).await;
+    cluster.stop_iod(1).await;
+    let read = tokio::spawn(asked_by(4711, {
+        let file = Arc::clone(&file);
+        async move { file.read_at(0, 5_000).await }
+    }));
+    eventually("the read shows as waiting", || client.status().waiting.iter().any(|call| call.tries > 1))
+        .await;
+    let call = client.status().waiting.remove(0);
+    assert_eq!((call.pid, call.op, call.ino), (Some(4711), Op::Read, Some(ino)));
+    assert!(matches!(call.waits_for[..], [WaitsFor::Target(_)]), "{:?} of {target}", call.waits_for);
+    assert!(call.error.contains("cannot reach"), "{}", call.error);
+    assert!(call.since >= Duration::from_millis(100) && client.status().waiting.len() == 1);
+    cluster.start_iod(0).await;
+    cluster.start_iod(1).await;
+    in_time(read).await.unwrap().unwrap();
+    assert_eq!(client.status().waiting, [], "nobody waits any more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_soft_client_gives_up_each_call_for_itself_and_goes_on() {
+    let mut cluster = Cluster::start(1).await;
+    let timeo = Duration::from_millis(150);
+    let soft = ClientConfig { timeo: Some(timeo), ..cluster.config() };
+    let client = Client::connect(soft).await.unwrap();
+    let file = create(&client, "f", layout(1, 4096)).await;
+    file.write_at(0, bytes(1, 5_000).into()).await.unwrap();
+
+    cluster.stop_iod(0).await;
+    let begin = std::time::Instant::now();
+    for _ in 0..3 {
+        let error = in_time(file.read_at(0, 5_000)).await.unwrap_err();
+        assert!(matches!(error, ClientError::TimedOut { op: Op::Read, .. }), "{error}");
+        assert_eq!(error.errno(), Errno::EIO);
+    }
+    assert!(begin.elapsed() >= 3 * timeo, "each of them waits");
+    cluster.start_iod(0).await;
+    assert_eq!(in_time(file.read_at(0, 5_000)).await.unwrap(), bytes(1, 5_000));
+
+    // More changes than there are slots, all given up while the mgr is away.
+    cluster.stop_mgr().await;
+    let given_up = (0..100).map(|n| {
+        let client = Arc::clone(&client);
+        async move { client.mkdir(&ROOT, Ino::ROOT, &name(&format!("d{n}")), 0o755).await }
+    });
+    for error in futures_util::future::join_all(given_up).await {
+        assert!(matches!(error, Err(ClientError::TimedOut { op: Op::MkDir, .. })), "{error:?}");
+    }
+    cluster.start_mgr().await;
+    eventually("what had a slot is done", || client.status().changes_in_flight == 0).await;
+    let made = in_time(client.readdir_all(&ROOT, Ino::ROOT, false)).await.unwrap().len();
+    assert_eq!(made, 1 + 64, "once each, and nothing of those without a slot");
+    for n in 100..200 {
+        let wanted = name(&format!("d{n}"));
+        let ino = in_time(client.mkdir(&ROOT, Ino::ROOT, &wanted, 0o755)).await.unwrap().ino;
+        assert_eq!(client.lookup(&ROOT, Ino::ROOT, &wanted).await.unwrap().ino, ino, "an old answer");
+    }
+    assert_eq!(client.status().waiting, []);
 }

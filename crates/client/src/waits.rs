@@ -1,0 +1,161 @@
+//! Who waits for what: every call of this client, by whom, on which file, since when, for which daemons. And how long a
+//! call may wait, where the user set a bound.
+//!
+//! A call within a call (a path's components, an append's write) is part of the outer one. What runs on in the
+//! background after its caller gave up is no call any more.
+
+use crate::{ClientError, client::Core, error::Result};
+use pvfs_types::{Ino, TargetId};
+use pvfs_wire::Op;
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::time::Instant;
+
+tokio::task_local! {
+    static ASKER: u32;
+    static CALL: Arc<Call>;
+}
+
+/// Does `work` in the name of process `pid`, which [`crate::Client::status`] then names as the one that waits.
+pub async fn asked_by<F: Future>(pid: u32, work: F) -> F::Output {
+    ASKER.scope(pid, work).await
+}
+
+/// Whom a call waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WaitsFor {
+    Mgr,
+    Target(TargetId),
+}
+
+/// A call that has not ended.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub op: Op,
+    pub ino: Option<Ino>,
+    pub pid: Option<u32>,
+    pub since: Instant,
+    on: Mutex<Vec<WaitsFor>>,
+}
+
+impl Call {
+    fn with<T>(&self, act: impl FnOnce(&mut Vec<WaitsFor>) -> T) -> T {
+        act(&mut self.on.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The daemons asked and not heard now.
+    pub fn waits_for(&self) -> Vec<WaitsFor> {
+        let mut on = self.with(|on| on.clone());
+        on.sort_unstable();
+        on.dedup();
+        on
+    }
+}
+
+/// All calls that have not ended, the oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Waits {
+    calls: Mutex<BTreeMap<u64, Arc<Call>>>,
+    next: AtomicU64,
+}
+
+impl Waits {
+    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<u64, Arc<Call>>) -> T) -> T {
+        act(&mut self.calls.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn enter(&self, op: Op, ino: Option<Ino>) -> Entered<'_> {
+        let pid = ASKER.try_with(|pid| *pid).ok().filter(|&pid| pid != 0);
+        let call = Arc::new(Call { op, ino, pid, since: Instant::now(), on: Mutex::default() });
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.with(|calls| calls.insert(number, Arc::clone(&call)));
+        Entered { waits: self, number, call }
+    }
+
+    /// Those under way for at least `since`.
+    pub fn since(&self, since: Duration) -> Vec<Arc<Call>> {
+        let is_old = |call: &&Arc<Call>| call.since.elapsed() >= since;
+        self.with(|calls| calls.values().filter(is_old).cloned().collect())
+    }
+}
+
+/// A call while it is in the table.
+struct Entered<'a> {
+    waits: &'a Waits,
+    number: u64,
+    call: Arc<Call>,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.waits.with(|calls| calls.remove(&self.number));
+    }
+}
+
+impl Core {
+    /// Does `work` as one call, seen by [`crate::Client::status`], within the user's bound.
+    ///
+    /// # Errors
+    /// [`ClientError::TimedOut`] the bound is reached. A change is then brought to its end in the background, under the
+    /// same number; other work has been given up.
+    pub async fn call<T>(
+        &self,
+        op: Op,
+        ino: Option<Ino>,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        if CALL.try_with(|_| ()).is_ok() {
+            return work.await;
+        }
+        let entered = self.waits.enter(op, ino);
+        let work = CALL.scope(Arc::clone(&entered.call), work);
+        let Some(after) = self.timeo else { return work.await };
+        tokio::time::timeout(after, work).await.unwrap_or(Err(ClientError::TimedOut { op, after }))
+    }
+}
+
+/// `work` as part of the call that this is part of, also where it runs as a task of its own.
+pub(crate) fn inherited<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let call = CALL.try_with(Arc::clone).ok();
+    async move {
+        match call {
+            Some(call) => CALL.scope(call, work).await,
+            None => work.await,
+        }
+    }
+}
+
+/// Notes, while `work` runs, that this call waits for `server`.
+pub(crate) async fn waiting_for<F: Future>(server: WaitsFor, work: F) -> F::Output {
+    let _noted = CALL.try_with(Arc::clone).ok().map(|call| Noted::new(call, server));
+    work.await
+}
+
+struct Noted {
+    call: Arc<Call>,
+    server: WaitsFor,
+}
+
+impl Noted {
+    fn new(call: Arc<Call>, server: WaitsFor) -> Noted {
+        call.with(|on| on.push(server));
+        Noted { call, server }
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        self.call.with(|on| {
+            if let Some(place) = on.iter().position(|server| *server == self.server) {
+                on.swap_remove(place);
+            }
+        });
+    }
+}
