@@ -5,6 +5,7 @@
 //! background after its caller gave up is no call any more.
 
 use crate::{ClientError, client::Core, error::Result};
+use futures_util::{FutureExt as _, future::Either};
 use pvfs_types::{Ino, TargetId};
 use pvfs_wire::Op;
 use std::{
@@ -105,19 +106,34 @@ impl Core {
     /// # Errors
     /// [`ClientError::TimedOut`] the bound is reached. A change is then brought to its end in the background, under the
     /// same number; other work has been given up.
-    pub async fn call<T>(
+    pub fn call<T>(
         &self,
         op: Op,
         ino: Option<Ino>,
         work: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        if CALL.try_with(|_| ()).is_ok() {
-            return work.await;
-        }
-        let entered = self.waits.enter(op, ino);
-        let work = CALL.scope(Arc::clone(&entered.call), work);
-        let Some(after) = self.timeo else { return work.await };
-        tokio::time::timeout(after, work).await.unwrap_or(Err(ClientError::TimedOut { op, after }))
+    ) -> impl Future<Output = Result<T>> {
+        let outer = CALL.try_with(Arc::clone);
+        let entered = outer.is_err().then(|| self.waits.enter(op, ino));
+        let call = entered.as_ref().map(|entered| Arc::clone(&entered.call)).or(outer.ok());
+        let timeo = self.timeo.filter(|_| entered.is_some());
+        // Put together without `async`, which would hold these large futures twice.
+        let work = match call {
+            Some(call) => Either::Left(CALL.scope(call, work)),
+            None => Either::Right(work),
+        };
+        let bounded = match timeo {
+            None => Either::Left(work),
+            Some(after) => {
+                let bounded = tokio::time::timeout(after, work);
+                Either::Right(
+                    bounded.map(move |done| done.unwrap_or(Err(ClientError::TimedOut { op, after }))),
+                )
+            }
+        };
+        bounded.map(move |done| {
+            drop(entered);
+            done
+        })
     }
 }
 
