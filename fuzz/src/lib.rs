@@ -10,7 +10,7 @@ pub use disk::{meta_record, meta_seeds, target_record, target_seeds};
 pub use mutate::{Rng, mutated};
 
 use pvfs_types::{Distribution, IodtabGen, LogicalOffset, Pattern};
-use pvfs_wire::msg::{Op, Request, admin, data, file, hello, namespace, session};
+use pvfs_wire::msg::{Op, Request, admin, data, file, fsck, hello, namespace, session};
 use pvfs_wire::{FRAME_HEADER_BYTES, Header, Refusal};
 
 /// A target: its name, what it does with bytes, and what to start from.
@@ -141,6 +141,11 @@ fn each_op(op: Op, side: &mut Side<'_>) {
         Op::RemoveObjects => side.of::<data::RemoveObjects>(),
         Op::TruncateObjects => side.of::<data::TruncateObjects>(),
         Op::Heartbeat => side.of::<admin::Heartbeat>(),
+        Op::ListObjects => side.of::<fsck::ListObjects>(),
+        Op::CheckStore => side.of::<fsck::CheckStore>(),
+        Op::ListFiles => side.of::<fsck::ListFiles>(),
+        Op::JudgeObjects => side.of::<fsck::JudgeObjects>(),
+        Op::Repair => side.of::<fsck::Repair>(),
     }
 }
 

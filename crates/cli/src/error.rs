@@ -56,6 +56,8 @@ pub enum CliError {
     Mount(#[from] pvfs_fuse::MountError),
     #[error(transparent)]
     Umount(#[from] pvfs_fuse::UmountError),
+    #[error("not checked: {source}")]
+    NotChecked { source: Box<CliError> },
     #[error("cannot write the output: {source}")]
     Output { source: io::Error },
     #[error("cannot start: {source}")]
@@ -101,7 +103,7 @@ impl CliError {
 
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            CliError::Usage { .. } => ExitCode::from(2),
+            CliError::Usage { .. } | CliError::NotChecked { .. } => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }

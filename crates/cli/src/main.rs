@@ -12,6 +12,7 @@ mod context;
 mod copy;
 mod error;
 mod family;
+mod fsck;
 mod local;
 mod mountpoint;
 mod mounts;

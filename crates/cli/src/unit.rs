@@ -54,6 +54,11 @@ pub fn show_millis(millis: u64) -> String {
     }
 }
 
+/// `word`, or more of them.
+pub fn plural(count: usize, word: &str) -> String {
+    if count == 1 { word.to_owned() } else { format!("{word}s") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

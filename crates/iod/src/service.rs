@@ -103,6 +103,9 @@ impl Service for Iod {
                 ops::sync::serve(iod, &request, admitted)
             }),
             Op::Commit => spawn(self, op, reply, admitted, move |iod, _| ops::commit::serve(iod, &request)),
+            Op::ListObjects => {
+                spawn(self, op, reply, admitted, move |iod, _| ops::list_objects::serve(iod, &request));
+            }
             Op::RemoveObjects => spawn(self, op, reply, admitted, move |iod, _| {
                 mgr_only(&request)?;
                 ops::remove_objects::serve(iod, &request)

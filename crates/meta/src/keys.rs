@@ -73,6 +73,10 @@ pub fn orphan_numbers() -> Vec<u8> {
     key!(COUNTER, *b"o")
 }
 
+pub fn rolled_back() -> Vec<u8> {
+    key!(COUNTER, *b"b")
+}
+
 pub fn inode(ino: Ino) -> Vec<u8> {
     key!(INODE, ino.0.to_be_bytes())
 }

@@ -16,6 +16,7 @@ pub mod mgr_time;
 pub mod ops;
 pub mod orphan;
 pub mod record;
+pub mod rollback;
 pub mod session;
 pub mod settle;
 pub mod slot;

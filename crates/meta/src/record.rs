@@ -62,6 +62,7 @@ records! {
     MgrTime "mgr time";
     InodeNumbers "inode numbers";
     Counter "counter";
+    RolledBack "rollback";
     Inode "inode";
     Dentry "directory entry";
     Session "session";
@@ -110,6 +111,17 @@ pub struct InodeNumbers {
 pub struct Counter {
     #[n(0)]
     pub last: u64,
+}
+
+/// The store is older than what was heard from it; see `rollback`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct RolledBack {
+    /// The mgr's time that was stored, in milliseconds.
+    #[n(0)]
+    pub stored_ms: u64,
+    /// The later one that a target follows.
+    #[n(1)]
+    pub heard_ms: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

@@ -61,6 +61,16 @@ pub(crate) fn next_ino(txn: &mut impl WriteTxn) -> Result<Ino> {
     Ok(Ino(numbers.next))
 }
 
+/// Numbers below `next` are dealt out no more. Gives whether that changed anything.
+pub(crate) fn pass(txn: &mut impl WriteTxn, next: u64) -> Result<u64> {
+    let numbers = load_numbers(txn)?;
+    if numbers.next >= next {
+        return Ok(0);
+    }
+    record::put(txn, &keys::inode_numbers(), &InodeNumbers { next, ..numbers });
+    Ok(1)
+}
+
 /// Counts an inode out.
 pub(crate) fn inode_removed(txn: &mut impl WriteTxn) -> Result<()> {
     let mut numbers = load_numbers(txn)?;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use pvfs_meta::record::{
     By, Client, Counter, Dentry, Inode, InodeNumbers, Intent, IodtabEntry, Mark, MgrTime, OrphanEntry,
-    Record, Reply, Session, Superblock, Target, TargetNumber, Writer,
+    Record, Reply, RolledBack, Session, Superblock, Target, TargetNumber, Writer,
 };
 use pvfs_types::{
     DataGen, Distribution, FileKind, FsId, Ino, IodtabGen, LayoutHint, SessionId, TargetId, TargetUuid,
@@ -122,6 +122,7 @@ fn what_concerns_the_whole_file_system_is_written_like_this() {
     check(&MgrTime { high_water_ms: 1_000_000 }, "01811a000f4240");
     check(&InodeNumbers { next: 1235, in_use: 1000 }, "01821904d31903e8");
     check(&Counter { last: 3 }, "018103");
+    check(&RolledBack { stored_ms: 7, heard_ms: 300 }, "01820719012c");
 }
 
 #[test]
@@ -143,6 +144,7 @@ fn decode_as_all(bytes: &[u8]) {
     one::<MgrTime>(bytes);
     one::<InodeNumbers>(bytes);
     one::<Counter>(bytes);
+    one::<RolledBack>(bytes);
     one::<Inode>(bytes);
     one::<Dentry>(bytes);
     one::<Session>(bytes);

@@ -1,16 +1,17 @@
 //! Heartbeats of iods: targets join, move, come and go.
 
 use crate::mgr::Mgr;
-use pvfs_meta::{iodtab, target};
+use pvfs_meta::{iodtab, rollback, target};
 use pvfs_types::{TargetId, TargetUuid};
 use pvfs_wire::{
     Refusal,
     msg::admin::{Heartbeat, HeartbeatAnswer},
 };
-use tracing::info;
+use tracing::{error, info};
 
 /// Takes the reports; targets that are new to the file system join first, all at once.
 pub async fn heartbeat(mgr: &Mgr, req: &Heartbeat) -> Result<HeartbeatAnswer, Refusal> {
+    note_rollback(mgr, req).await?;
     let uuids = req.targets.iter().map(|report| report.uuid);
     let new: Vec<TargetUuid> = uuids.filter(|uuid| !mgr.targets.is_known(*uuid)).collect();
     if !new.is_empty() {
@@ -22,6 +23,26 @@ pub async fn heartbeat(mgr: &Mgr, req: &Heartbeat) -> Result<HeartbeatAnswer, Re
         mgr.wakes.garbage.target(*target);
     }
     Ok(HeartbeatAnswer { mgr_time_ms: mgr.time.now_ms(), targets })
+}
+
+/// Before the targets' addresses are taken: an old truncation must not be carried out on newer bytes.
+async fn note_rollback(mgr: &Mgr, req: &Heartbeat) -> Result<(), Refusal> {
+    let Some(found) = mgr.rollback.heard(req.mgr_time_ms, mgr.time.start_ms(), mgr.time.now_ms()) else {
+        return Ok(());
+    };
+    error!(
+        stored_ms = found.stored_ms,
+        heard_ms = found.heard_ms,
+        iod = req.addr,
+        "the store is older than what this iod's targets have heard from it: nothing is changed before `pvfs fsck --repair`"
+    );
+    mgr.sequencer
+        .run(move |txn, _| {
+            rollback::note(txn, found);
+            Ok(())
+        })
+        .await?;
+    Ok(())
 }
 
 async fn join(mgr: &Mgr, uuids: Vec<TargetUuid>) -> Result<(), Refusal> {

@@ -9,6 +9,7 @@ mod error;
 mod heartbeat;
 mod mgr;
 mod placement;
+mod rollback;
 mod run;
 pub mod sequencer;
 mod service;

@@ -1,6 +1,9 @@
 //! What the parts of a running mgr share.
 
-use crate::{sequencer::Sequencer, sessions::Sessions, targets::Targets, time::MgrTime, workers::Wakes};
+use crate::{
+    rollback::Rollback, sequencer::Sequencer, sessions::Sessions, targets::Targets, time::MgrTime,
+    workers::Wakes,
+};
 use pvfs_env::{Clock, Metrics};
 use pvfs_kv::{Engine, Read};
 use pvfs_meta::MetaError;
@@ -18,6 +21,7 @@ pub struct Mgr {
     pub time: MgrTime,
     pub sessions: Sessions,
     pub targets: Arc<Targets>,
+    pub rollback: Rollback,
     pub wakes: Wakes,
     pub clock: Arc<dyn Clock>,
     pub key: MacKey,

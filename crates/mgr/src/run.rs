@@ -4,6 +4,7 @@ use crate::{
     MgrConfig, MgrError, config,
     heartbeat::load_targets,
     mgr::Mgr,
+    rollback::Rollback,
     sequencer::{self, Sequencer},
     service::MgrService,
     sessions::Sessions,
@@ -14,7 +15,7 @@ use crate::{
 };
 use pvfs_env::Metrics;
 use pvfs_kv::{Durability, Engine, LmdbEngine, Overlay};
-use pvfs_meta::{MetaError, intent, mgr_time, session, superblock};
+use pvfs_meta::{MetaError, intent, mgr_time, rollback, session, superblock};
 use pvfs_net::{Dialer, Identity, Server};
 use pvfs_types::{Cred, FsId, TargetUuid, Timestamp};
 use pvfs_wire::{MacKey, msg::hello::Role};
@@ -150,6 +151,7 @@ fn start(
     process: u64,
 ) -> Result<(Arc<Mgr>, Parts), MgrError> {
     let started = Timestamp::from_system(config.clock.wall());
+    let rolled_back = rollback::find(&*engine.snapshot()?)?;
     let time = MgrTime::start(wall_ms(started), stored_ms);
     let sessions = Sessions::new(config.lease_ms, time.start_ms());
     let make_peer = make_peer(config, identity.clone());
@@ -170,6 +172,7 @@ fn start(
         sequencer,
         sessions,
         targets,
+        rollback: Rollback::new(stored_ms, rolled_back),
         wakes: Wakes {
             reaper: Notify::new(),
             settler: Notify::new(),
@@ -240,6 +243,11 @@ async fn serve_started(
 /// under way.
 fn recover(mgr: &Mgr) -> Result<(), MgrError> {
     load_targets(mgr)?;
+    if mgr.rollback.is_noted() {
+        warn!(
+            "the store was found to be an old one: nothing is changed before `pvfs fsck --repair` has settled it"
+        );
+    }
     let sessions = mgr.read(|txn| session::list(txn))?;
     let now_ms = mgr.time.now_ms();
     for (id, session) in &sessions {

@@ -17,6 +17,7 @@ use pvfs_wire::{
     encode,
     msg::{
         file::{EndWrites, Open, Opened, ReportSize},
+        fsck::{CheckStore, Fix, JudgeObjects, ListFiles, Repair},
         hello::Role,
         namespace::{
             AttrSet, CheckAccess, Create, Created, Entry, GetAttr, Link, LinkTarget, Lookup, MkDir, MkNod,
@@ -26,6 +27,7 @@ use pvfs_wire::{
     },
 };
 use std::sync::Arc;
+use tracing::warn;
 
 /// The mgr as its peers see it.
 pub struct MgrService {
@@ -74,6 +76,7 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
         | Op::Sync
         | Op::Commit
         | Op::StatObjects
+        | Op::ListObjects
         | Op::RemoveObjects
         | Op::TruncateObjects => Err(not_here(request.op)),
         Op::Status => Ok(encode(&status::status(mgr))),
@@ -159,6 +162,20 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
             let req: EndWrites = request.decode()?;
             change(mgr, req.by.clone(), move |txn, _| ops::end_writes(txn, &req).map(|()| Done {})).await
         }
+
+        Op::CheckStore => {
+            let req: CheckStore = request.decode()?;
+            look(mgr, |txn| ops::check_store(txn, &req))
+        }
+        Op::ListFiles => {
+            let req: ListFiles = request.decode()?;
+            look(mgr, |txn| ops::list_files(txn, &req))
+        }
+        Op::JudgeObjects => {
+            let req: JudgeObjects = request.decode()?;
+            look(mgr, |txn| ops::judge_objects(txn, &req))
+        }
+        Op::Repair => repair(mgr, request.decode()?).await,
     }
 }
 
@@ -193,6 +210,30 @@ fn check_session(mgr: &Mgr, session: SessionId) -> Result<(), Refusal> {
     if mgr.sessions.hear(session, mgr.time.now_ms()) { Ok(()) } else { Err(session_ops::unknown(session)) }
 }
 
+/// Answers a question that takes long, and needs no session.
+fn look<T: minicbor::Encode<()>>(
+    mgr: &Mgr,
+    question: impl FnOnce(&dyn Read) -> Result<T, MetaError>,
+) -> Reply {
+    let reply = pvfs_env::disk::blocking(|| mgr.read(question));
+    reply.map(|reply| encode(&reply)).map_err(|error| error.refusal())
+}
+
+/// Mends what a check found. What it puts on the garbage list goes at once; sessions that it ended are forgotten.
+async fn repair(mgr: &Mgr, req: Repair) -> Reply {
+    let settles = req.fixes.contains(&Fix::Settle);
+    let repaired = mgr.sequencer.run(move |txn, env| ops::repair(txn, &req, env.now)).await?;
+    warn!(changed = ?repaired.changed.iter().sum::<u64>(), "records mended for pvfs fsck");
+    if settles {
+        mgr.rollback.settled();
+        for (session, _) in mgr.sessions.all() {
+            mgr.sessions.close(session);
+        }
+    }
+    mgr.wakes.garbage.all();
+    Ok(encode(&repaired))
+}
+
 /// Makes a change that waits for nothing but the store.
 async fn change<T: minicbor::Encode<()>>(
     mgr: &Mgr,
@@ -211,6 +252,7 @@ where
     F: Fn(&mut Txn<'_>, &OpEnv<'_>) -> Result<Step<T>, MetaError> + Send + Sync + 'static,
 {
     check_session(mgr, by.session)?;
+    mgr.rollback.refuse_changes()?;
     loop {
         let change = Arc::clone(&change);
         let work = move |txn: &mut Txn<'_>, env: &OpEnv<'_>| {

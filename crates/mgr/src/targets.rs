@@ -135,7 +135,7 @@ impl Targets {
         let mut table = self.table();
         let id = table.by_uuid.get(&report.uuid).copied()?;
         let target = table.targets.get_mut(&id)?;
-        if let Err(why) = target.check(report) {
+        if let Err(why) = target.check(report, confirmed_ms) {
             if !target.refusal_logged {
                 error!(%id, uuid = %report.uuid, addr, why, "target refused");
                 target.refusal_logged = true;
@@ -286,7 +286,7 @@ impl pvfs_meta::Placement for Targets {
 
 impl Target {
     /// Whether this is still the target that the mgr knows. Takes over its generations, if so.
-    fn check(&mut self, report: &TargetReport) -> Result<(), String> {
+    fn check(&mut self, report: &TargetReport, confirmed_ms: u64) -> Result<(), String> {
         let (process, store) = (report.generations.process, report.generations.store);
         if let Some((running, store_before)) = self.running {
             if store < store_before {
@@ -298,6 +298,14 @@ impl Target {
                 return Err(
                     "two iods report it in turn: stop the one that runs on a copy of the directory".into()
                 );
+            }
+            // A new process falls behind the time that was confirmed only where its machine died, and that raises the
+            // store generation.
+            if running != process && store == store_before && confirmed_ms < self.confirmed_ms {
+                return Err(format!(
+                    "it followed the mgr's time to {} before, now to {confirmed_ms}: an old copy of the directory?",
+                    self.confirmed_ms
+                ));
             }
             if running != process {
                 if self.replaced_processes.len() == PROCESSES_REMEMBERED {

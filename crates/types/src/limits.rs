@@ -40,3 +40,8 @@ pub const GROUPS_SENT_MAX: usize = 1024;
 pub const END_WRITES_MAX: usize = 1024;
 /// Most directory entries one readdir reply may carry.
 pub const READDIR_ENTRIES_MAX: u32 = 4096;
+
+/// Entries of one page of a check of the file system: files, objects, fixes.
+pub const FSCK_PAGE_MAX: usize = 4096;
+/// Findings of a check of the metadata store that are told one by one.
+pub const FINDINGS_MAX: usize = 1000;

@@ -7,6 +7,7 @@ pub mod cp;
 pub mod df;
 pub mod down;
 pub mod format;
+pub mod fsck;
 pub mod get;
 pub mod iod;
 pub mod layout;
@@ -41,6 +42,7 @@ pub fn run(command: Command, global: &Global) -> Result<(), CliError> {
         Command::Mount(args) => mount::run(&args, global),
         Command::Umount(args) => umount::run(&args),
         Command::Status(args) => status::run(&args, global),
+        Command::Fsck(args) => fsck::run(&args, global),
         Command::Ping(args) => ping::run(&args, global),
         Command::Df(args) => df::run(&args, global),
         Command::Ls(args) => ls::run(&args, global),

@@ -31,7 +31,8 @@ pub struct Case {
 /// The cases of `op`; none where sending it twice changes nothing.
 pub fn of(op: Op) -> &'static [Case] {
     match op {
-        // They change nothing; a heartbeat tells a state.
+        // They change nothing; a heartbeat tells a state; a repair holds each fix against the records when it makes it:
+        // `fixes_are_made_once_and_only_where_they_still_apply`.
         Op::Hello
         | Op::Prove
         | Op::Ping
@@ -44,7 +45,12 @@ pub fn of(op: Op) -> &'static [Case] {
         | Op::ReadDir
         | Op::StatFs
         | Op::Access
-        | Op::StatObjects => &[],
+        | Op::StatObjects
+        | Op::ListObjects
+        | Op::CheckStore
+        | Op::ListFiles
+        | Op::JudgeObjects
+        | Op::Repair => &[],
 
         Op::OpenSession => sessions::OPEN_SESSION,
         Op::KeepAlive => sessions::KEEP_ALIVE,

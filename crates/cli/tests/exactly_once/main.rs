@@ -72,6 +72,11 @@ fn every_operation_that_changes_something_has_a_case() {
         "statfs",
         "access",
         "stat_objects",
+        "list_objects",
+        "check_store",
+        "list_files",
+        "judge_objects",
+        "repair",
         "heartbeat",
     ];
     assert_eq!(without, harmless);

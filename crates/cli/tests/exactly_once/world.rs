@@ -159,7 +159,7 @@ impl World {
         });
     }
 
-    /// What must hold after all cells: no session is left but the helper's.
+    /// What must hold after all cells: no session is left but the helper's, and everything fits together.
     #[track_caller]
     pub fn end(self) {
         let World { cluster, runtime, helper, .. } = self;
@@ -170,5 +170,6 @@ impl World {
             mgr.unwrap()["sessions"].as_array().unwrap().len() == 1
         });
         runtime.block_on(helper.shutdown()).unwrap();
+        println!("{}", cluster.run_ok("fsck", ["--json"]));
     }
 }

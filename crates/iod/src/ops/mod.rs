@@ -1,6 +1,7 @@
 //! The operations, one file each: check the request, do it on the store, say how it went.
 
 pub mod commit;
+pub mod list_objects;
 pub mod read;
 pub mod remove_objects;
 pub mod stat_objects;
@@ -15,6 +16,7 @@ use pvfs_wire::{
     msg::{
         admin::DaemonStatus,
         data::{ObjectStats, Written},
+        fsck::Objects,
         session::Done,
     },
 };
@@ -34,7 +36,7 @@ macro_rules! plain_answers {
     };
 }
 
-plain_answers!(Written, ObjectStats, Done, DaemonStatus);
+plain_answers!(Written, ObjectStats, Objects, Done, DaemonStatus);
 
 /// The answer of what is always refused.
 pub enum Never {}

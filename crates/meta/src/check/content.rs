@@ -4,7 +4,7 @@ use super::Findings;
 use crate::keys::{self, Parts, space};
 use crate::record::{
     Client, Counter, Dentry, Inode, InodeNumbers, Intent, IodtabEntry, Mark, MgrTime, OrphanEntry, Record,
-    Reply, Session, Superblock, Target, TargetNumber, Writer,
+    Reply, RolledBack, Session, Superblock, Target, TargetNumber, Writer,
 };
 use crate::{MetaError, Result, dentry, garbage};
 use pvfs_kv::Read;
@@ -63,6 +63,9 @@ impl Content {
             }
             space::COUNTER if key == keys::orphan_numbers() => {
                 self.last_orphan = Counter::from_bytes(value)?.last;
+            }
+            space::COUNTER if key == keys::rolled_back() => {
+                RolledBack::from_bytes(value)?;
             }
             space::INODE => {
                 let ino = parts.ino().ok_or_else(bad_key)?;

@@ -4,9 +4,11 @@ mod content;
 mod lists;
 mod names;
 
-use crate::Result;
+use crate::record::{self, InodeNumbers};
+use crate::{Result, inode, keys};
 use content::Content;
-use pvfs_kv::Read;
+use pvfs_kv::{Read, WriteTxn};
+use pvfs_types::Timestamp;
 use std::fmt;
 
 /// Something that does not fit together.
@@ -28,11 +30,60 @@ impl fmt::Display for Finding {
 /// # Errors
 /// Only the store's own; records that cannot be read are findings.
 pub fn check(txn: &(impl Read + ?Sized)) -> Result<Vec<Finding>> {
+    Ok(check_and_count(txn)?.0)
+}
+
+/// How many records of some kinds there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    pub inodes: u64,
+    pub sessions: u64,
+    pub writers: u64,
+    pub orphans: u64,
+    pub garbage: u64,
+    pub intents: u64,
+}
+
+/// As [`check`], and tells how many records it saw.
+pub fn check_and_count(txn: &(impl Read + ?Sized)) -> Result<(Vec<Finding>, Counts)> {
     let mut findings = Findings::default();
     let content = Content::load(txn, &mut findings)?;
     names::check(&content, &mut findings);
     lists::check(&content, &mut findings);
-    Ok(findings.0)
+    let counts = Counts {
+        inodes: content.inodes.len() as u64,
+        sessions: content.sessions.len() as u64,
+        writers: content.writers.len() as u64,
+        orphans: content.orphans.len() as u64,
+        garbage: content.garbage.len() as u64,
+        intents: content.intents.len() as u64,
+    };
+    Ok((findings.0, counts))
+}
+
+/// Makes link counts, and the count of inodes, what the names say. An inode that no name leads to is left alone: which
+/// one it had nobody knows. Gives how many records changed. Holds every key in memory.
+pub fn mend_counts(txn: &mut impl WriteTxn, now: Timestamp) -> Result<u64> {
+    let mut changed = 0;
+    let content = Content::load(txn, &mut Findings::default())?;
+    for (ino, links) in names::right_links(&content) {
+        let Some(inode) = content.inodes.get(&ino).filter(|inode| inode.orphan_seq.is_none()) else {
+            continue;
+        };
+        if inode.nlink != links && links > 0 {
+            let mut mended = inode.clone();
+            mended.nlink = links;
+            mended.touch(now);
+            inode::put(txn, &mended);
+            changed += 1;
+        }
+    }
+    let in_use = content.inodes.len() as u64;
+    if let Some(numbers) = content.inode_numbers.filter(|numbers| numbers.in_use != in_use) {
+        record::put(txn, &keys::inode_numbers(), &InodeNumbers { in_use, ..numbers });
+        changed += 1;
+    }
+    Ok(changed)
 }
 
 #[derive(Default)]

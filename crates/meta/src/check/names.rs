@@ -76,24 +76,41 @@ fn entries(content: &Content, findings: &mut Findings) {
 }
 
 fn links(content: &Content, findings: &mut Findings) {
-    let mut names: BTreeMap<Ino, u32> = BTreeMap::new();
-    let mut subdirs: BTreeMap<Ino, u32> = BTreeMap::new();
-    for (dir, _, entry) in &content.dentries {
-        *names.entry(entry.ino).or_default() += 1;
-        if entry.kind == FileKind::Dir {
-            *subdirs.entry(*dir).or_default() += 1;
-        }
-    }
+    let (names, right) = (count_names(content), right_links(content));
     for (ino, inode) in &content.inodes {
         let about = format!("inode {ino}");
-        let named = names.get(ino).copied().unwrap_or_default();
-        let links = if inode.is_dir() { 2 + subdirs.get(ino).copied().unwrap_or_default() } else { named };
+        let links = right.get(ino).copied().unwrap_or_default();
         findings.expect(inode.nlink == links, &about, format!("counts {} links, has {links}", inode.nlink));
         if inode.is_dir() {
+            let named = names.get(ino).copied().unwrap_or_default();
             let right = u32::from(*ino != Ino::ROOT);
             findings.expect(named == right, &about, format!("a directory with {named} names"));
         }
     }
+}
+
+fn count_names(content: &Content) -> BTreeMap<Ino, u32> {
+    let mut names = BTreeMap::new();
+    for (_, _, entry) in &content.dentries {
+        *names.entry(entry.ino).or_default() += 1;
+    }
+    names
+}
+
+/// What each inode's link count is to be: its names; of a directory 2 + its subdirectories.
+pub(super) fn right_links(content: &Content) -> BTreeMap<Ino, u32> {
+    let names = count_names(content);
+    let mut subdirs: BTreeMap<Ino, u32> = BTreeMap::new();
+    for (dir, _, entry) in &content.dentries {
+        if entry.kind == FileKind::Dir {
+            *subdirs.entry(*dir).or_default() += 1;
+        }
+    }
+    let links = content.inodes.values().map(|inode| {
+        let of = |counts: &BTreeMap<Ino, u32>| counts.get(&inode.ino).copied().unwrap_or_default();
+        (inode.ino, if inode.is_dir() { 2 + of(&subdirs) } else { of(&names) })
+    });
+    links.collect()
 }
 
 /// Every directory leads to the root.

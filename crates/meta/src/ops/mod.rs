@@ -1,10 +1,13 @@
 //! One operation, one file, the same name in every layer. Requests are the messages of `pvfs_wire::msg`.
 
 mod check_access;
+mod check_store;
 mod create;
 mod end_writes;
 mod getattr;
+mod judge_objects;
 mod link;
+mod list_files;
 mod lookup;
 mod mkdir;
 mod mknod;
@@ -12,6 +15,7 @@ mod open;
 mod readdir;
 mod readlink;
 mod rename;
+mod repair;
 mod report_size;
 mod rmdir;
 mod set_layout;
@@ -20,10 +24,13 @@ mod symlink;
 mod unlink;
 
 pub use check_access::check_access;
+pub use check_store::check_store;
 pub use create::{Created, create};
 pub use end_writes::end_writes;
 pub use getattr::getattr;
+pub use judge_objects::judge_objects;
 pub use link::link;
+pub use list_files::list_files;
 pub use lookup::lookup;
 pub use mkdir::mkdir;
 pub use mknod::mknod;
@@ -31,6 +38,7 @@ pub use open::open;
 pub use readdir::readdir;
 pub use readlink::readlink;
 pub use rename::rename;
+pub use repair::repair;
 pub use report_size::report_size;
 pub use rmdir::rmdir;
 pub use set_layout::set_layout;
@@ -41,6 +49,11 @@ pub use unlink::unlink;
 use crate::{Inode, MetaError, OpEnv, Result, access, dentry, inode};
 use pvfs_kv::{Read, WriteTxn};
 use pvfs_types::{Cred, Ino, Name};
+
+/// Whether `cred` may check and mend the whole file system: root, and who owns the root directory.
+fn may_check(txn: &(impl Read + ?Sized), cred: &Cred) -> Result<()> {
+    access::may_administer(&inode::load(txn, Ino::ROOT)?, cred)
+}
 
 /// The directory `ino`, if `name` is free in it and `cred` may make it there.
 fn load_dir_for_new(txn: &(impl Read + ?Sized), ino: Ino, name: &Name, cred: &Cred) -> Result<Inode> {

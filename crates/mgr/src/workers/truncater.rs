@@ -83,6 +83,9 @@ async fn try_to_carry_out(mgr: &Mgr, ino: Ino) -> Result<(), String> {
     };
     let places =
         mgr.targets.places(&intent.dist).ok_or_else(|| format!("{} is not known", intent.dist.iodtab))?;
+    if mgr.rollback.is_noted() {
+        return Err("the store is an old one: it was carried out since, maybe".to_owned());
+    }
     let mut cuts = JoinSet::new();
     for place in places {
         cuts.spawn(cut(place, ino, intent));

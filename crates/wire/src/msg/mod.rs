@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod data;
 pub mod file;
+pub mod fsck;
 pub mod hello;
 pub mod namespace;
 pub mod session;
@@ -88,6 +89,13 @@ ops! {
     Sync = 0x503, "sync";
     StatObjects = 0x504, "stat_objects";
     Commit = 0x505, "commit";
+
+    // The check of a whole file system: client to iod, then client to mgr.
+    ListObjects = 0x506, "list_objects";
+    CheckStore = 0x801, "check_store";
+    ListFiles = 0x802, "list_files";
+    JudgeObjects = 0x803, "judge_objects";
+    Repair = 0x804, "repair";
 
     // Mgr to iod.
     RemoveObjects = 0x601, "remove_objects";

@@ -11,6 +11,7 @@ use pvfs_wire::cap::Grant;
 use pvfs_wire::msg::admin::*;
 use pvfs_wire::msg::data::{self, *};
 use pvfs_wire::msg::file::*;
+use pvfs_wire::msg::fsck::*;
 use pvfs_wire::msg::hello::*;
 use pvfs_wire::msg::namespace::*;
 use pvfs_wire::msg::session::*;
@@ -63,6 +64,7 @@ pub fn all() -> Vec<Sample> {
     renaming(&mut samples);
     open_files(&mut samples);
     bytes(&mut samples);
+    fsck(&mut samples);
     samples.0
 }
 
@@ -462,4 +464,68 @@ fn dir_entry() -> Entry {
         ..file_entry().attr
     };
     Entry { attr, has_writers: false }
+}
+
+fn fsck(s: &mut Samples) {
+    let cred = Cred { uid: 1, gid: 2, groups: vec![3] };
+    let object = |ino| ObjectId { ino: Ino(ino), data_gen: DataGen(5), slot: Slot(6) };
+    s.both(
+        &ListObjects { target: TargetId(1), after: Some(object(2)), max: 3 },
+        &Objects { objects: vec![object(4), object(7)], strangers: vec!["objects/000/x".into()], end: true },
+    );
+    s.both(
+        &CheckStore { cred: cred.clone() },
+        &StoreChecked {
+            findings: vec![("inode 7".into(), "counts 2 links, has 1".into())],
+            findings_total: 8,
+            inodes: 9,
+            sessions: 10,
+            writers: 11,
+            orphans: 12,
+            garbage: 13,
+            intents: 14,
+            rolled_back: Some(RolledBack { stored_ms: 15, heard_ms: 16 }),
+        },
+    );
+    let dist = Distribution { iodtab: IodtabGen(1), base: 2, pcount: 3, ssize: 4096 };
+    s.both(
+        &ListFiles { cred: cred.clone(), after: Ino(4), max: 5 },
+        &Files {
+            files: vec![FileInfo {
+                ino: Ino(6),
+                dist,
+                data_gen: DataGen(7),
+                size: 8,
+                size_epoch: 9,
+                busy: true,
+                orphan: false,
+            }],
+            end: false,
+        },
+    );
+    s.both(
+        &JudgeObjects { cred: cred.clone(), target: TargetId(1), objects: vec![object(2)] },
+        &Judged {
+            verdicts: vec![
+                Verdict::Live,
+                Verdict::Garbage,
+                Verdict::Nobodys,
+                Verdict::Newer,
+                Verdict::Misplaced,
+            ],
+        },
+    );
+    s.both(
+        &Repair {
+            cred,
+            fixes: vec![
+                Fix::Counts,
+                Fix::Remove(TargetId(1), object(2)),
+                Fix::Grow { ino: Ino(3), size_epoch: 4, size: 5 },
+                Fix::Pass(object(6)),
+                Fix::Settle,
+            ],
+        },
+        &Repaired { changed: vec![1, 0, 2] },
+    );
 }
