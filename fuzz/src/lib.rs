@@ -4,9 +4,11 @@
 //! checked-in goldens (`wire_seeds`), so that a new message is fuzzed as soon as it has its golden line.
 
 mod disk;
+mod kernel;
 mod mutate;
 
 pub use disk::{meta_record, meta_seeds, target_record, target_seeds};
+pub use kernel::{kfuse_request, kfuse_seeds};
 pub use mutate::{Rng, mutated};
 
 use pvfs_types::{Distribution, IodtabGen, LogicalOffset, Pattern};
@@ -26,6 +28,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "wire_body", run: wire_body, seeds: wire_seeds },
     Target { name: "meta_record", run: meta_record, seeds: meta_seeds },
     Target { name: "target_record", run: target_record, seeds: target_seeds },
+    Target { name: "kfuse_request", run: kfuse_request, seeds: kfuse_seeds },
     Target { name: "pattern", run: pattern, seeds: pattern_seeds },
 ];
 

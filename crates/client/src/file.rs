@@ -272,6 +272,9 @@ impl File {
 
     /// Tells the mgr what this client wrote, as each `close(2)` of a duplicated descriptor must. If no other handle of
     /// this client is open for writing, also ends its standing as a writer; a later write takes it up again.
+    ///
+    /// After a write that was given up, only the targets know the size, and they may be away: they are asked in the
+    /// background, so that who gave up waiting for them does not wait again. Till then others ask them too.
     pub async fn flush(&self) -> Result<()> {
         self.core
             .call(Op::ReportSize, Some(self.inode.ino), async {
@@ -279,10 +282,24 @@ impl File {
                     return Ok(());
                 }
                 self.need(Access::default(), "flushing")?;
-                self.core.report(&self.inode, Some(1)).await?;
+                if self.inode.with(|state| state.doubts().is_some()) {
+                    self.report_in_background();
+                } else {
+                    self.core.report(&self.inode, Some(1)).await?;
+                }
                 self.tell_losses()
             })
             .await
+    }
+
+    fn report_in_background(&self) {
+        let (core, tasks, inode) = (Arc::clone(&self.core), Arc::clone(&self.tasks), Arc::clone(&self.inode));
+        tokio::spawn(async move {
+            if let Err(error) = core.report(&inode, Some(1)).await {
+                warn!(ino = %inode.ino, %error, "the size after a write that was given up could not be told");
+            }
+            drop(tasks);
+        });
     }
 
     /// Sets the file's size.

@@ -14,7 +14,17 @@ use pvfs_fuse::{
     umount,
 };
 use pvfs_types::{Errno, FileKind, SetAttr, Timestamp};
-use std::{fs, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    os::unix::{fs::FileExt, fs::OpenOptionsExt, thread::JoinHandleExt},
+    path::Path,
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 use tokio::sync::Semaphore;
 
 const VALID: Duration = Duration::from_secs(1);
@@ -25,6 +35,24 @@ struct Toy {
     permits: Semaphore,
     /// Files whose release waits for a permit too.
     slow_release: bool,
+    /// Reads that wait for a permit.
+    waiting: AtomicUsize,
+}
+
+/// One of them.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a AtomicUsize) -> Waiting<'a> {
+        count.fetch_add(1, Ordering::SeqCst);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 fn attr(node: NodeId) -> NodeAttr {
@@ -105,12 +133,13 @@ impl Filesystem for Toy {
     async fn create(&self, _: &Context, _: NodeId, _: &[u8], _: u32, _: OpenFlags) -> Reply<(Entry, Opened)> {
         Err(Errno::EROFS)
     }
-    async fn open(&self, _: &Context, node: NodeId, _: OpenFlags) -> Reply<Opened> {
-        Ok(Opened { handle: Handle(node.0), direct: false, attributes_changed: true })
+    async fn open(&self, _: &Context, node: NodeId, flags: OpenFlags) -> Reply<Opened> {
+        Ok(Opened { handle: Handle(node.0), direct: flags.direct, attributes_changed: true })
     }
     async fn read(&self, _: &Context, handle: Handle, offset: u64, _: u32) -> Reply<Bytes> {
         let name = FILES[usize::try_from(handle.0 - 2).expect("small")];
         if name == "stuck" {
+            let _waiting = Waiting::begin(&self.waiting);
             self.permits.acquire().await.map_err(|_| Errno::EIO)?.forget();
         }
         let text = Bytes::from_static(name.as_bytes());
@@ -179,7 +208,7 @@ fn can_mount() -> bool {
 
 async fn mounted(slow_release: bool) -> (tempfile::TempDir, Arc<Toy>, Mounted) {
     let dir = tempfile::tempdir().expect("a directory");
-    let toy = Arc::new(Toy { permits: Semaphore::new(0), slow_release });
+    let toy = Arc::new(Toy { permits: Semaphore::new(0), slow_release, waiting: AtomicUsize::new(0) });
     let options = MountOptions::parse("nosuid,nodev").expect("options");
     let mounted =
         mount(toy.clone(), "toy,with\\comma", dir.path(), &options, &Metrics::new()).await.expect("mounts");
@@ -205,7 +234,7 @@ async fn a_request_that_waits_holds_up_no_other() {
             std::thread::spawn(move || {
                 let file = fs::File::open(path).expect("opens");
                 let mut buf = [0; 10];
-                std::os::unix::fs::FileExt::read_at(&file, &mut buf, 0).map(|len| buf[..len].to_vec())
+                file.read_at(&mut buf, 0).map(|len| buf[..len].to_vec())
             })
         })
         .collect();
@@ -285,4 +314,99 @@ async fn a_second_mount_is_refused_and_a_dropped_one_is_gone() {
     drop(mounted);
     let left = fs::read_to_string("/proc/self/mountinfo").expect("reads");
     assert!(!left.contains(&*dir.path().to_string_lossy()));
+}
+
+/// What ends a wait that is in vain: 20 ms of grace, and what a busy machine takes.
+const SOON: Duration = Duration::from_secs(2);
+
+/// Lets SIGUSR1 interrupt calls and do nothing else.
+fn catch_sigusr1() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    #[expect(unsafe_code, reason = "no crate here installs a handler without SA_RESTART")]
+    // SAFETY: the handler does nothing, and the action is whole.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+        assert_eq!(libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()), 0);
+    }
+}
+
+fn signal_thread<T>(thread: &std::thread::JoinHandle<T>) {
+    #[expect(unsafe_code, reason = "std sends no signals")]
+    // SAFETY: the thread is not joined yet, so its handle is good.
+    unsafe {
+        assert_eq!(libc::pthread_kill(thread.as_pthread_t(), libc::SIGUSR1), 0);
+    }
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_ends_the_wait_of_its_thread_and_of_no_other() {
+    if !can_mount() {
+        return;
+    }
+    catch_sigusr1();
+    let (_dir, toy, mounted) = mounted(false).await;
+    let reads: Vec<_> = (0..3)
+        .map(|_| {
+            let path = mounted.dir().join("stuck");
+            std::thread::spawn(move || {
+                // Else the wait is for a page, and the kernel lets only deadly signals end that.
+                let file =
+                    fs::File::options().read(true).custom_flags(libc::O_DIRECT).open(path).expect("opens");
+                let mut buf = [0; 10];
+                file.read_at(&mut buf, 0).map(|len| buf[..len].to_vec())
+            })
+        })
+        .collect();
+    until("all wait", || toy.waiting.load(Ordering::SeqCst) == 3).await;
+    let mut reads = reads.into_iter();
+    let hit = reads.next().expect("three");
+    let begin = Instant::now();
+    signal_thread(&hit);
+    let ended = blocking(move || hit.join().expect("no panic")).await.expect_err("a signal came");
+    assert_eq!(ended.raw_os_error(), Some(libc::EINTR), "{ended}");
+    assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
+    until("its work was dropped", || toy.waiting.load(Ordering::SeqCst) == 2).await;
+    toy.permits.add_permits(2);
+    for read in reads {
+        assert_eq!(blocking(move || read.join().expect("no panic")).await.expect("reads"), b"stuck");
+    }
+    mounted.unmount(Duration::from_secs(10)).await.expect("unmounts");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_waits_in_vain_dies_when_it_is_killed() {
+    if !can_mount() {
+        return;
+    }
+    let (_dir, toy, mounted) = mounted(false).await;
+    for (signal, flags) in [
+        (rustix::process::Signal::INT, "iflag=direct"),
+        (rustix::process::Signal::KILL, "iflag=direct"),
+        (rustix::process::Signal::KILL, "iflag=fullblock"),
+    ] {
+        let path = mounted.dir().join("stuck");
+        let before = toy.waiting.load(Ordering::SeqCst);
+        let mut dd = Command::new("dd");
+        dd.arg(format!("if={}", path.display())).args(["of=/dev/null", "count=1", flags]);
+        let mut dd = dd.stderr(Stdio::null()).spawn().expect("dd runs");
+        until("dd waits", || toy.waiting.load(Ordering::SeqCst) > before).await;
+        let begin = Instant::now();
+        let pid = rustix::process::Pid::from_child(&dd);
+        rustix::process::kill_process(pid, signal).expect("it is ours");
+        let status = blocking(move || dd.wait().expect("waits")).await;
+        assert!(!status.success() && begin.elapsed() < SOON, "{signal:?} {flags}: {:?}", begin.elapsed());
+    }
+    // What was read through the page cache is the kernel's own request: it ends with an answer.
+    toy.permits.add_permits(100);
+    until("nothing waits", || toy.waiting.load(Ordering::SeqCst) == 0).await;
+    mounted.unmount(Duration::from_secs(10)).await.expect("unmounts");
 }

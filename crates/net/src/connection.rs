@@ -96,7 +96,9 @@ impl Connection {
     }
 
     /// Sends one request and waits for its answer. Dropped in the middle of sending, it breaks the connection (the
-    /// others' requests are sent again on the next one); dropped while waiting, it leaves nothing behind.
+    /// others' requests are sent again on the next one); dropped while waiting, it leaves nothing behind, but where the
+    /// request has a payload: that could still be written over something newer. So the connection is broken here too:
+    /// before the server serves the next one, it has finished what it had of this one, or thrown it away.
     pub async fn exchange(&self, op: Op, body: &[u8], payload: &[Bytes]) -> Result<Frame, Lost> {
         let request_id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
@@ -110,7 +112,7 @@ impl Connection {
         if !registered {
             return Err(Lost);
         }
-        let forget = Forget { connection: self, request_id };
+        let mut forget = Forget { connection: self, request_id, may_be_late: !payload.is_empty() };
         let head = Head::new(self.version, op.number(), request_id, FrameKind::Request, body, payload);
         {
             let mut guard = BreakIfTorn { connection: self, writer: self.writer.lock().await };
@@ -125,7 +127,7 @@ impl Connection {
             payload.iter().map(Bytes::len).sum(),
         );
         let frame = answered.await.map_err(|_| Lost);
-        drop(forget);
+        forget.may_be_late = false;
         frame
     }
 
@@ -145,10 +147,15 @@ impl Drop for Connection {
 struct Forget<'a> {
     connection: &'a Connection,
     request_id: u64,
+    /// It must not be done after its caller has gone on.
+    may_be_late: bool,
 }
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
+        if self.may_be_late {
+            return self.connection.break_up();
+        }
         self.connection.pending.with(|pending| pending.as_mut().map(|p| p.remove(&self.request_id)));
     }
 }

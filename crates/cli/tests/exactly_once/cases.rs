@@ -31,7 +31,7 @@ pub struct Case {
 /// The cases of `op`; none where sending it twice changes nothing.
 pub fn of(op: Op) -> &'static [Case] {
     match op {
-        // They change nothing; a heartbeat tells a state; a repair holds each fix against the records when it makes it:
+        // They change nothing, but what is durable; a heartbeat tells a state; a repair holds each fix against the records when it makes it:
         // `fixes_are_made_once_and_only_where_they_still_apply`.
         Op::Hello
         | Op::Prove
@@ -45,6 +45,7 @@ pub fn of(op: Op) -> &'static [Case] {
         | Op::ReadDir
         | Op::StatFs
         | Op::Access
+        | Op::Commit
         | Op::StatObjects
         | Op::ListObjects
         | Op::CheckStore

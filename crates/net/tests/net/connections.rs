@@ -133,6 +133,22 @@ async fn many_calls_share_one_connection() {
 #[tokio::test]
 async fn a_caller_that_gives_up_leaves_the_others_alone() {
     let daemon = Daemon::start().await;
+    daemon.desk.forgetful.store(1, Ordering::SeqCst);
+    let peer = client(&daemon.addr);
+    let gone = tokio::spawn({
+        let peer = Arc::clone(&peer);
+        async move { peer.call(&GetTargets {}).await }
+    });
+    until(|| daemon.desk.forgetful.load(Ordering::SeqCst) == 0).await;
+    gone.abort();
+    let _ = gone.await;
+    assert_eq!(peer.call(&GetTargets {}).await.expect("answered").version, 1);
+    assert_eq!(metric(&daemon, "pvfs_takeovers_total"), 0, "on the same connection");
+}
+
+#[tokio::test]
+async fn a_write_that_was_given_up_is_over_before_the_same_client_is_served_again() {
+    let daemon = Daemon::start().await;
     let gate = Arc::new(Semaphore::new(0));
     *daemon.desk.gate.lock().unwrap() = Some(Arc::clone(&gate));
     let peer = client(&daemon.addr);
@@ -143,10 +159,15 @@ async fn a_caller_that_gives_up_leaves_the_others_alone() {
     until(|| daemon.desk.begun.load(Ordering::SeqCst) == 1).await;
     gone.abort();
     let _ = gone.await;
-    assert_eq!(peer.call(&GetTargets {}).await.expect("answered").version, 1);
+    let next = tokio::spawn(async move { peer.call(&GetTargets {}).await });
+    until(|| metric(&daemon, "pvfs_takeovers_total") == 1).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!next.is_finished() && daemon.desk.asked.load(Ordering::SeqCst) == 0);
     gate.add_permits(1);
-    until(|| daemon.desk.written.lock().unwrap().len() == 1).await;
-    assert_eq!(peer.call(&GetTargets {}).await.expect("the late answer harms nobody").version, 2);
+    next.await.unwrap().expect("served once the late write has landed");
+    assert_eq!(daemon.desk.written.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]

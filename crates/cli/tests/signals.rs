@@ -1,0 +1,92 @@
+//! Programs that wait for dead servers and are sent a signal: they die or get `EINTR`, the mount goes on, and nothing is left
+//! of what they began.
+
+#![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
+
+use pvfs_testkit::{TestCluster, can_mount, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+const PVFS: &str = env!("CARGO_BIN_EXE_pvfs");
+const LIMIT: Duration = Duration::from_mins(1);
+/// What a signal may take: 20 ms of the mount's grace, and what a busy machine takes.
+const SOON: Duration = Duration::from_secs(2);
+
+fn start(program: &str, args: &[&str]) -> Child {
+    Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Sends `signal` to `child`, which waits in the mount, and expects its end.
+#[track_caller]
+fn ends_by(signal: Signal, mut child: Child) {
+    let pid = Pid::from_child(&child);
+    // In the call, not before it.
+    let waits = || {
+        let chan = fs::read_to_string(format!("/proc/{}/wchan", child.id())).unwrap_or_default();
+        ["fuse", "request_wait", "folio"].iter().any(|name| chan.contains(name))
+    };
+    wait_until("the program waits for the mount", LIMIT, waits);
+    let begin = Instant::now();
+    kill_process(pid, signal).unwrap();
+    wait_until("the program ends", SOON, || child.try_wait().unwrap().is_some());
+    println!("{signal:?} ended the program after {:?}", begin.elapsed());
+    assert!(!child.wait().unwrap().success());
+}
+
+fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+#[track_caller]
+fn read_back(file: &Path, len: usize) {
+    assert_eq!(fs::read(file).unwrap().len(), len);
+}
+
+#[test]
+fn programs_that_wait_for_dead_servers_end_by_a_signal_and_leave_nothing() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = TestCluster::builder(PVFS).iods(2).start();
+    let mount = cluster.mount(&[]);
+    let (there, new) = (mount.join("there"), mount.join("new"));
+    fs::write(&there, vec![7; 4 << 20]).unwrap();
+    cluster.run_ok("put", [there.to_str().unwrap(), "/cold"]);
+    let daemon = cluster.process("mount0").pid().unwrap();
+    let before = descriptors(daemon);
+    let (input, output) = (format!("if={}", mount.join("cold").display()), format!("of={}", new.display()));
+
+    for signal in [Signal::INT, Signal::KILL] {
+        for stop in [true, false] {
+            for iod in ["iod0", "iod1"] {
+                if stop { cluster.signal(iod, Signal::STOP) } else { cluster.kill9(iod) }
+            }
+            ends_by(signal, start("dd", &["if=/dev/zero", &output, "bs=1M", "count=4"]));
+            ends_by(signal, start("dd", &[&input, "of=/dev/null", "bs=1M", "iflag=direct"]));
+            ends_by(signal, start("cat", &[mount.join("cold").to_str().unwrap()]));
+            for iod in ["iod0", "iod1"] {
+                if stop { cluster.signal(iod, Signal::CONT) } else { cluster.restart(iod) }
+            }
+            read_back(&there, 4 << 20);
+        }
+        cluster.signal("mgr", Signal::STOP);
+        ends_by(signal, start("mkdir", &[mount.join(format!("{signal:?}")).to_str().unwrap()]));
+        ends_by(signal, start("stat", &[mount.join("nowhere").to_str().unwrap()]));
+        cluster.signal("mgr", Signal::CONT);
+        // The change that was under way is done, once, or was never sent.
+        wait_until("the mount works", LIMIT, || fs::metadata(&there).is_ok());
+    }
+    fs::write(&new, vec![9; 1 << 20]).unwrap();
+    read_back(&new, 1 << 20);
+    wait_until("the daemon holds no more than before", LIMIT, || descriptors(daemon) <= before);
+    // Not lazily: whatever was open is closed.
+    cluster.unmount(&mount);
+    let out = cluster.run_ok("get", ["/new", cluster.dir().join("back").to_str().unwrap()]);
+    assert!(out.len() < 1000);
+    read_back(&cluster.dir().join("back"), 1 << 20);
+}
