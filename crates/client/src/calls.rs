@@ -141,7 +141,7 @@ impl Core {
     ) -> Result<T> {
         let mut closed = self.closed.subscribe();
         let work = inherited(work);
-        let task = tokio::spawn(async move {
+        let task = pvfs_env::task::spawn(async move {
             tokio::select! {
                 biased;
                 result = work => result,

@@ -11,7 +11,7 @@ use crate::{
     targets::TargetMap,
     waits::Waits,
 };
-use pvfs_env::{Counter, Metrics};
+use pvfs_env::{Counter, Metrics, task};
 use pvfs_net::{Dialer, Identity, Peer};
 use pvfs_types::Timestamp;
 use pvfs_wire::msg::hello::Role;
@@ -112,9 +112,9 @@ impl Client {
             mgr,
         });
         within(begin, config.connect_deadline, &core.mgr, core.load_targets()).await?;
-        tokio::spawn(Arc::clone(&core).keep_alive_task());
-        tokio::spawn(Arc::clone(&core).refresh_task());
-        tokio::spawn(Arc::clone(&core).ends_task());
+        task::spawn(Arc::clone(&core).keep_alive_task());
+        task::spawn(Arc::clone(&core).refresh_task());
+        task::spawn(Arc::clone(&core).ends_task());
         info!(session = %core.session.standing().id, mgr = core.mgr.name(), "connected to the file system");
         Ok(Arc::new(Client { tasks: Arc::new(Tasks { core: Arc::clone(&core) }), core }))
     }

@@ -11,7 +11,7 @@ use crate::{client::Core, error::Result};
 use pvfs_types::{Cred, Ino, limits::END_WRITES_MAX};
 use pvfs_wire::msg::file::EndWrites;
 use std::{
-    collections::HashSet,
+    collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -32,8 +32,8 @@ pub(crate) struct Ends {
 
 #[derive(Default)]
 struct State {
-    queue: HashSet<Ino>,
-    in_flight: HashSet<Ino>,
+    queue: BTreeSet<Ino>,
+    in_flight: BTreeSet<Ino>,
 }
 
 impl Ends {

@@ -294,7 +294,7 @@ impl File {
 
     fn report_in_background(&self) {
         let (core, tasks, inode) = (Arc::clone(&self.core), Arc::clone(&self.tasks), Arc::clone(&self.inode));
-        tokio::spawn(async move {
+        pvfs_env::task::spawn(async move {
             if let Err(error) = core.report(&inode, Some(1)).await {
                 warn!(ino = %inode.ino, %error, "the size after a write that was given up could not be told");
             }
@@ -460,11 +460,11 @@ impl Drop for File {
         if !self.access.write {
             return;
         }
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        if tokio::runtime::Handle::try_current().is_err() {
             return warn!(ino = %self.inode.ino, "dropped outside of the runtime: the mgr learns the size from the targets");
         };
         let (core, tasks, ino) = (Arc::clone(&self.core), Arc::clone(&self.tasks), self.inode.ino);
-        runtime.spawn(async move {
+        pvfs_env::task::spawn(async move {
             if let Err(error) = close_writer(core, tasks, count).await {
                 warn!(%ino, %error, "the size of a dropped file could not be told");
             }

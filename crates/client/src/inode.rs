@@ -7,7 +7,7 @@ use crate::client::Core;
 use pvfs_types::{Attr, Cred, DataGen, Distribution, Ino, LogicalOffset, SessionId, Timestamp};
 use pvfs_wire::{Access, Capability, msg::namespace::Entry};
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -21,7 +21,7 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// All open files of a client, by number.
 #[derive(Default)]
-pub(crate) struct Inodes(Mutex<HashMap<Ino, Arc<Inode>>>);
+pub(crate) struct Inodes(Mutex<BTreeMap<Ino, Arc<Inode>>>);
 
 /// An open file.
 pub(crate) struct Inode {
@@ -83,7 +83,7 @@ pub(crate) struct WriteInFlight {
 }
 
 impl Inodes {
-    fn with<T>(&self, act: impl FnOnce(&mut HashMap<Ino, Arc<Inode>>) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<Ino, Arc<Inode>>) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

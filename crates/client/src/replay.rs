@@ -106,7 +106,7 @@ impl Core {
         }
         count.stop_access();
         let core = Arc::clone(self);
-        tokio::spawn(async move {
+        pvfs_env::task::spawn(async move {
             if let Err(error) = core.report(&count.inode, Some(0)).await {
                 warn!(%ino, %error, "the size of a file whose bytes were sent again could not be told");
             }
@@ -180,7 +180,7 @@ impl Core {
     /// Looks after `hold` as long as something is held.
     pub fn look_after(self: &Arc<Self>, hold: Arc<Hold>) {
         let core = Arc::clone(self);
-        tokio::spawn(async move {
+        pvfs_env::task::spawn(async move {
             let mut closed = core.closed.subscribe();
             tokio::select! {
                 biased;

@@ -215,7 +215,7 @@ impl Core {
         let opened = self.mgr.call(&request).await.map_err(refused::<OpenSession>)?;
         warn!(old = %stale, new = %opened.session, "the mgr gave up this client's session; opened a new one");
         self.adopt_session(&old, &opened, incarnation);
-        tokio::spawn(Arc::clone(self).reassert());
+        pvfs_env::task::spawn(Arc::clone(self).reassert());
         Ok(())
     }
 

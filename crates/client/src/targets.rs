@@ -20,7 +20,7 @@ use pvfs_wire::{
     },
 };
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -36,7 +36,7 @@ const REFRESH_PAUSE_MAX: Duration = Duration::from_secs(8);
 pub(crate) struct TargetMap {
     view: watch::Sender<Arc<View>>,
     dialer: Arc<Dialer>,
-    peers: Mutex<HashMap<String, Arc<Peer>>>,
+    peers: Mutex<BTreeMap<String, Arc<Peer>>>,
     /// A refresh would be good, soon.
     wanted: Arc<Notify>,
     /// Somebody cannot go on without a refresh.
@@ -50,8 +50,8 @@ pub(crate) struct TargetMap {
 pub(crate) struct View {
     version: u64,
     pub targets: Vec<TargetInfo>,
-    peers: HashMap<TargetId, Arc<Peer>>,
-    iodtabs: HashMap<IodtabGen, Vec<TargetId>>,
+    peers: BTreeMap<TargetId, Arc<Peer>>,
+    iodtabs: BTreeMap<IodtabGen, Vec<TargetId>>,
 }
 
 impl View {
@@ -166,7 +166,7 @@ impl TargetMap {
     fn take(&self, answer: Targets) -> bool {
         let before = self.view();
         let mut known = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut peers = HashMap::new();
+        let mut peers = BTreeMap::new();
         for target in &answer.targets {
             let peer = if target.addr.is_empty() {
                 before.peer(target.id).cloned()
@@ -190,7 +190,7 @@ impl TargetMap {
     fn dial(&self, addr: &str) -> Arc<Peer> {
         let peer = self.dialer.peer(Role::Iod, vec![addr.to_owned()]);
         let (mut failures, wanted) = (peer.unreachable(), Arc::clone(&self.wanted));
-        tokio::spawn(async move {
+        pvfs_env::task::spawn(async move {
             while failures.changed().await.is_ok() {
                 wanted.notify_one();
             }

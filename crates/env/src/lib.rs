@@ -1,4 +1,4 @@
-//! The outside world as traits with their real versions: clock, disk, network; and the counters every daemon has.
+//! The outside world as traits with their real versions: clock, disk, network, tasks; and the counters every daemon has.
 //!
 //! These traits are the seams where tests put faults in. Knows no messages and no formats.
 
@@ -6,6 +6,7 @@ pub mod clock;
 pub mod disk;
 pub mod metrics;
 pub mod random;
+pub mod task;
 pub mod transport;
 
 pub use clock::{Clock, SystemClock};

@@ -10,7 +10,7 @@ use tracing::error;
 pub async fn commit_all(iod: &Arc<Iod>, period: Duration) {
     let mut targets = JoinSet::new();
     for index in 0..iod.targets.len() {
-        targets.spawn(commit_one(Arc::clone(iod), index, period));
+        pvfs_env::task::spawn_in(&mut targets, commit_one(Arc::clone(iod), index, period));
     }
     targets.join_all().await;
 }
@@ -23,10 +23,8 @@ async fn commit_one(iod: Arc<Iod>, index: usize, period: Duration) {
         if !target.store.is_dirty() {
             continue;
         }
-        let work = Arc::clone(&iod);
-        let done = tokio::task::spawn_blocking(move || work.commit(&work.targets[index])).await;
-        if let Ok(Err(error)) = done {
-            error!(dir = %iod.targets[index].store.dir().display(), %error, "commit failed");
+        if let Err(error) = pvfs_env::disk::blocking(|| iod.commit(target)) {
+            error!(dir = %target.store.dir().display(), %error, "commit failed");
         }
     }
 }

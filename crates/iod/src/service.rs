@@ -136,7 +136,7 @@ fn spawn<T: ops::Answer + 'static>(
     admitted: Admitted,
     work: impl FnOnce(&Iod, &Admitted) -> Result<T, Refusal> + Send + 'static,
 ) {
-    tokio::spawn(async move {
+    pvfs_env::task::spawn(async move {
         let answer = pvfs_env::disk::blocking(|| work(&iod, &admitted));
         drop(admitted);
         iod.answer(op, reply, answer).await;

@@ -1,5 +1,6 @@
 //! What a mgr is started with.
 
+use crate::sequencer;
 use pvfs_env::{Clock, Metrics, SystemClock, TcpTransport, Transport};
 use pvfs_kv::Durability;
 use pvfs_types::FsId;
@@ -42,6 +43,8 @@ pub struct MgrConfig {
     pub metrics: Metrics,
     pub transport: Arc<dyn Transport>,
     pub clock: Arc<dyn Clock>,
+    /// Where the metadata changes.
+    pub sequencer: sequencer::Home,
 }
 
 impl MgrConfig {
@@ -68,6 +71,7 @@ impl MgrConfig {
             metrics: Metrics::new(),
             transport: Arc::new(TcpTransport),
             clock: Arc::new(SystemClock),
+            sequencer: sequencer::Home::default(),
         }
     }
 }

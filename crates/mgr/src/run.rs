@@ -165,6 +165,7 @@ fn start(
         clock: Arc::clone(&config.clock),
         placement: targets.clone(),
         metrics: config.metrics.clone(),
+        home: config.sequencer,
     })
     .map_err(|source| MgrError::Thread { source })?;
     let mgr = Arc::new(Mgr {

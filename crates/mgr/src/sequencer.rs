@@ -2,7 +2,8 @@
 //! write sets are merged, the batch is committed once, and only then do the answers go. So nothing conflicts, and
 //! one sync serves many operations.
 //!
-//! [`run_batch`] is synchronous and knows no threads; [`Sequencer`] is the thread around it. Knows no messages.
+//! [`run_batch`] is synchronous and knows no threads; [`Sequencer`] is the thread (or, in a simulation, the task) around
+//! it. Knows no messages.
 
 use pvfs_env::{Clock, Counter, Metrics};
 use pvfs_kv::{Engine, KvError, Overlay, Read};
@@ -14,7 +15,10 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{
+    mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    oneshot, watch,
+};
 use tracing::error;
 
 /// Most jobs one commit serves.
@@ -238,36 +242,66 @@ enum Message {
     Stop,
 }
 
-/// The way to the sequencer's thread.
-#[derive(Clone)]
-pub struct Sequencer {
-    queue: mpsc::Sender<Message>,
+/// Where the sequencer works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Home {
+    /// In a thread of its own: commits wait for a disk.
+    #[default]
+    Thread,
+    /// In a task of the runtime: for an engine that never blocks, a simulator's.
+    Task,
 }
 
-/// What the sequencer's thread works with.
+/// The way to the sequencer.
+#[derive(Clone)]
+pub struct Sequencer {
+    queue: Queue,
+}
+
+#[derive(Clone)]
+enum Queue {
+    Thread(mpsc::Sender<Message>),
+    Task(UnboundedSender<Message>),
+}
+
+/// What the sequencer works with.
 pub struct Parts {
     pub engine: Arc<dyn Engine>,
     pub clock: Arc<dyn Clock>,
     pub placement: Arc<dyn Placement + Send + Sync>,
     pub metrics: Metrics,
+    pub home: Home,
 }
 
 impl Sequencer {
-    /// Starts the thread. It ends after [`Sequencer::stop`]; once it has let go of the engine, the receiver closes.
+    /// Starts to work. It ends after [`Sequencer::stop`]; once it has let go of the engine, the receiver closes.
     pub fn start(parts: Parts) -> std::io::Result<(Sequencer, watch::Receiver<()>)> {
-        let (queue, jobs) = mpsc::channel();
         let (running, ended) = watch::channel(());
-        thread::Builder::new().name("sequencer".into()).spawn(move || {
-            work_off(&jobs, &parts);
-            drop((jobs, parts));
-            drop(running);
-        })?;
+        let queue = match parts.home {
+            Home::Thread => {
+                let (queue, jobs) = mpsc::channel();
+                thread::Builder::new().name("sequencer".into()).spawn(move || {
+                    work_off(&jobs, &parts);
+                    drop((jobs, parts));
+                    drop(running);
+                })?;
+                Queue::Thread(queue)
+            }
+            Home::Task => {
+                let (queue, jobs) = unbounded_channel();
+                pvfs_env::task::spawn(async move {
+                    work_off_in_task(jobs, parts).await;
+                    drop(running);
+                });
+                Queue::Task(queue)
+            }
+        };
         Ok((Sequencer { queue }, ended))
     }
 
-    /// Lets what is queued before it be done, and ends the thread.
+    /// Lets what is queued before it be done, and ends.
     pub fn stop(&self) {
-        let _ = self.queue.send(Message::Stop);
+        self.send(Message::Stop);
     }
 
     /// Does a client's change once and gives the same outcome as often as it is asked.
@@ -288,9 +322,16 @@ impl Sequencer {
         answered.await.unwrap_or(Err(JobError::Stopping))
     }
 
-    /// A job that finds the thread gone is dropped, and with it the channel its asker waits on.
     fn submit(&self, job: Box<dyn Job>) {
-        let _ = self.queue.send(Message::Job(job));
+        self.send(Message::Job(job));
+    }
+
+    /// A job that finds the sequencer gone is dropped, and with it the channel its asker waits on.
+    fn send(&self, message: Message) {
+        let _dropped = match &self.queue {
+            Queue::Thread(queue) => queue.send(message).err().map(|lost| lost.0),
+            Queue::Task(queue) => queue.send(message).err().map(|lost| lost.0),
+        };
     }
 }
 
@@ -301,19 +342,43 @@ fn work_off(queue: &mpsc::Receiver<Message>, parts: &Parts) {
     while !stopping {
         let mut jobs = Vec::new();
         stopping = gather(queue, &mut jobs, &pace);
-        let env = OpEnv {
-            now: Timestamp::from_system(parts.clock.wall()),
-            is_short: parts.engine.is_short(),
-            placement: &*parts.placement,
-        };
-        let (started, count) = (Instant::now(), jobs.len());
-        // Before the answers go: who has one finds itself counted.
-        counters.batches.inc();
-        counters.jobs.add(count as u64);
-        run_batch(&*parts.engine, jobs, &env);
-        pace = Pace { answered: count, took: started.elapsed() };
+        let (started, answered) = (Instant::now(), jobs.len());
+        run_counted(jobs, parts, &counters);
+        pace = Pace { answered, took: started.elapsed() };
         counters.microseconds.add(u64::try_from(pace.took.as_micros()).unwrap_or(u64::MAX));
     }
+}
+
+/// A batch is what is queued when the task gets its turn.
+async fn work_off_in_task(mut queue: UnboundedReceiver<Message>, parts: Parts) {
+    let counters = Counters::new(&parts.metrics);
+    let mut stopping = false;
+    while !stopping {
+        let mut next = queue.recv().await;
+        let mut jobs = Vec::new();
+        while let Some(message) = next {
+            match message {
+                Message::Job(job) => jobs.push(job),
+                Message::Stop => stopping = true,
+            }
+            next = if stopping || jobs.len() == BATCH_JOBS_MAX { None } else { queue.try_recv().ok() };
+        }
+        // Nobody is left to ask.
+        stopping |= jobs.is_empty();
+        run_counted(jobs, &parts, &counters);
+    }
+}
+
+fn run_counted(jobs: Vec<Box<dyn Job>>, parts: &Parts, counters: &Counters) {
+    let env = OpEnv {
+        now: Timestamp::from_system(parts.clock.wall()),
+        is_short: parts.engine.is_short(),
+        placement: &*parts.placement,
+    };
+    // Before the answers go: who has one finds itself counted.
+    counters.batches.inc();
+    counters.jobs.add(jobs.len() as u64);
+    run_batch(&*parts.engine, jobs, &env);
 }
 
 /// How the last batch went.

@@ -44,7 +44,7 @@ impl Service for MgrService {
         }
         let mgr = Arc::clone(&self.mgr);
         drop(self);
-        tokio::spawn(async move { send(reply, handle(&mgr, &request).await).await });
+        pvfs_env::task::spawn(async move { send(reply, handle(&mgr, &request).await).await });
     }
 
     /// Changes are fenced by their slots. A claim that came late would hold an orphan for ever.

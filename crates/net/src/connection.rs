@@ -8,7 +8,7 @@ use crate::{
 use bytes::Bytes;
 use pvfs_wire::{FrameKind, Op, msg::hello::Welcome};
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -41,7 +41,7 @@ pub struct Connection {
 struct Pending(Mutex<Option<Waiters>>);
 
 /// By request id: where the answer goes, and since when it is due.
-type Waiters = HashMap<u64, (oneshot::Sender<Frame>, Instant)>;
+type Waiters = BTreeMap<u64, (oneshot::Sender<Frame>, Instant)>;
 
 impl Pending {
     fn with<T>(&self, act: impl FnOnce(&mut Option<Waiters>) -> T) -> T {
@@ -59,10 +59,10 @@ impl Connection {
         peer: String,
         ended: impl FnOnce(NetError) + Send + 'static,
     ) -> Connection {
-        let pending = Arc::new(Pending(Mutex::new(Some(HashMap::new()))));
+        let pending = Arc::new(Pending(Mutex::new(Some(BTreeMap::new()))));
         let (living, alive) = watch::channel(());
         let reading = read_answers(reader, Arc::clone(&pending), counters.clone(), peer, ended);
-        let task = tokio::spawn(async move {
+        let task = pvfs_env::task::spawn(async move {
             reading.await;
             drop(living);
         });

@@ -9,14 +9,14 @@ use crate::{
 };
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
-use pvfs_env::{Metrics, Stream, Transport};
+use pvfs_env::{Metrics, Stream, Transport, task};
 use pvfs_types::FsId;
 use pvfs_wire::{
     FrameKind, Header, Op, Refusal, Status, decode, encode,
     msg::{hello::Role, session::Done},
 };
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     future::Future,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -83,7 +83,7 @@ struct Shared {
     /// By role of the other side.
     counters: [MessageCounters; 3],
     payload: Arc<Semaphore>,
-    clients: Mutex<HashMap<[u8; 16], Newest>>,
+    clients: Mutex<BTreeMap<[u8; 16], Newest>>,
 }
 
 /// Held by whatever a shutdown waits for.
@@ -151,7 +151,7 @@ impl Server {
                         };
                         let (shared, service) = (Arc::clone(&self.shared), Arc::clone(&service));
                         let (stopped, alive) = (stopped.clone(), alive.clone());
-                        tokio::spawn(async move {
+                        task::spawn(async move {
                             serve_connection(shared, service, stream, stopped, alive).await;
                             drop(permit);
                         });
@@ -268,7 +268,7 @@ async fn take_over(shared: &Shared, proven: &Proven) -> Result<Turn, Refusal> {
 }
 
 impl Shared {
-    fn with_clients<T>(&self, act: impl FnOnce(&mut HashMap<[u8; 16], Newest>) -> T) -> T {
+    fn with_clients<T>(&self, act: impl FnOnce(&mut BTreeMap<[u8; 16], Newest>) -> T) -> T {
         act(&mut self.clients.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -440,8 +440,8 @@ impl Drop for Replier {
             return;
         }
         let (connection, header) = (self.connection.clone(), self.header);
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
+        if tokio::runtime::Handle::try_current().is_ok() {
+            task::spawn(async move {
                 let refusal = Refusal::new(Status::NotNow, "the request was dropped unanswered");
                 connection.send(&header, FrameKind::Refusal, &encode(&refusal), &[]).await;
             });

@@ -46,7 +46,7 @@ pub fn format_disk(disk: &impl Disk, fs: FsId) -> Result<TargetUuid, StoreError>
     let state = State { generation: FIRST_GENERATION, boot, clean: true, run: 0 };
     small_files::store(disk, State::FILE, &state.encode())?;
     // Last: a directory with an identity is a whole target.
-    let identity = Identity { fs, target: TargetUuid::random() };
+    let identity = Identity { fs, target: TargetUuid::from_random(pvfs_env::random::bytes()) };
     small_files::store(disk, Identity::FILE, &identity.encode())?;
     Ok(identity.target)
 }

@@ -77,6 +77,11 @@ macro_rules! uuid_id {
             pub fn random() -> Self {
                 Self(*uuid::Uuid::new_v4().as_bytes())
             }
+
+            /// The identity that these random bytes make.
+            pub fn from_random(bytes: [u8; 16]) -> Self {
+                Self(*uuid::Builder::from_random_bytes(bytes).as_uuid().as_bytes())
+            }
         }
 
         impl fmt::Display for $name {

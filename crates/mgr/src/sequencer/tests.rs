@@ -80,12 +80,17 @@ fn formatted(engine: &MemEngine) -> SessionId {
 }
 
 fn start(engine: &Arc<Watched>) -> (Sequencer, watch::Receiver<()>, Metrics) {
+    start_in(Home::Thread, engine)
+}
+
+fn start_in(home: Home, engine: &Arc<Watched>) -> (Sequencer, watch::Receiver<()>, Metrics) {
     let metrics = Metrics::new();
     let (sequencer, ended) = Sequencer::start(Parts {
         engine: engine.clone(),
         clock: Arc::new(SystemClock),
         placement: Arc::new(Anywhere),
         metrics: metrics.clone(),
+        home,
     })
     .unwrap();
     (sequencer, ended, metrics)
@@ -254,4 +259,20 @@ async fn a_pending_request_commits_its_intent_and_records_no_answer() {
     let done = sequencer.change(&one, put(|| Answer::Reply(vec![7]))).await.unwrap();
     assert_eq!(done, Outcome::Reply(vec![7]));
     sequencer.stop();
+}
+
+#[tokio::test]
+async fn in_a_task_what_is_queued_together_shares_a_commit_and_it_ends_when_told() {
+    let engine = Watched::over(MemEngine::new());
+    let session = formatted(&engine.engine);
+    let (sequencer, mut ended, metrics) = start_in(Home::Task, &engine);
+    let request = |slot: u16| {
+        let (sequencer, by) = (sequencer.clone(), by(session, slot, 1));
+        async move { sequencer.change(&by, mkdir(&by, &format!("d{slot}"))).await.is_ok() }
+    };
+    assert_eq!(tokio::join!(request(0), request(1), request(2)), (true, true, true));
+    assert_eq!(metrics.counter("pvfs_sequencer_batches_total", &[]).get(), 1);
+    sequencer.stop();
+    assert!(ended.changed().await.is_err(), "it has let go of the engine");
+    assert!(matches!(sequencer.run(|_, _| Ok(())).await, Err(JobError::Stopping)));
 }

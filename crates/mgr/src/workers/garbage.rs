@@ -1,6 +1,7 @@
 //! Removes objects that no file needs any more from the targets, each target at its own time.
 
 use crate::mgr::Mgr;
+use pvfs_env::task;
 use pvfs_meta::garbage;
 use pvfs_types::TargetId;
 use pvfs_wire::msg::data::RemoveObjects;
@@ -71,7 +72,7 @@ pub async fn work(mgr: Arc<Mgr>) {
         let targets = if due.all { mgr.targets.ids() } else { due.targets.into_iter().collect() };
         for target in targets.into_iter().filter(|target| mgr.targets.is_up(*target)) {
             if running.insert(target) {
-                rounds.spawn(clear(Arc::clone(&mgr), target));
+                task::spawn_in(&mut rounds, clear(Arc::clone(&mgr), target));
             } else {
                 again.insert(target);
             }

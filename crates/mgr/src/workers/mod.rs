@@ -8,6 +8,7 @@ pub mod timekeeper;
 pub mod truncater;
 
 use crate::mgr::Mgr;
+use pvfs_env::task::spawn_in;
 use std::sync::Arc;
 use tokio::{sync::Notify, task::JoinSet};
 
@@ -25,12 +26,12 @@ pub struct Wakes {
 /// Starts all workers; they end when the set is dropped.
 pub fn start(mgr: &Arc<Mgr>, intents: truncater::Inbox) -> JoinSet<()> {
     let mut workers = JoinSet::new();
-    workers.spawn(timekeeper::keep_high_water(Arc::clone(mgr)));
-    workers.spawn(timekeeper::watch_leases(Arc::clone(mgr)));
-    workers.spawn(timekeeper::watch_targets(Arc::clone(mgr)));
-    workers.spawn(reaper::work(Arc::clone(mgr)));
-    workers.spawn(garbage::work(Arc::clone(mgr)));
-    workers.spawn(settler::work(Arc::clone(mgr)));
-    workers.spawn(truncater::work(Arc::clone(mgr), intents));
+    spawn_in(&mut workers, timekeeper::keep_high_water(Arc::clone(mgr)));
+    spawn_in(&mut workers, timekeeper::watch_leases(Arc::clone(mgr)));
+    spawn_in(&mut workers, timekeeper::watch_targets(Arc::clone(mgr)));
+    spawn_in(&mut workers, reaper::work(Arc::clone(mgr)));
+    spawn_in(&mut workers, garbage::work(Arc::clone(mgr)));
+    spawn_in(&mut workers, settler::work(Arc::clone(mgr)));
+    spawn_in(&mut workers, truncater::work(Arc::clone(mgr), intents));
     workers
 }

@@ -2,11 +2,12 @@
 //! part. A target that is down is waited for.
 
 use crate::{mgr::Mgr, targets::Place};
+use pvfs_env::task;
 use pvfs_meta::intent::{self, Intent};
 use pvfs_types::{Ino, ObjectId};
 use pvfs_wire::msg::data::TruncateObjects;
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeMap, btree_map::Entry},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -21,7 +22,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// The intents that are being carried out, for those who wait for them.
 pub struct Queue {
-    waited_for: Mutex<HashMap<Ino, watch::Sender<()>>>,
+    waited_for: Mutex<BTreeMap<Ino, watch::Sender<()>>>,
     inbox: mpsc::UnboundedSender<Ino>,
 }
 
@@ -61,7 +62,7 @@ pub async fn work(mgr: Arc<Mgr>, mut inbox: Inbox) {
             Some(_) = running.join_next(), if !running.is_empty() => {}
             ino = inbox.recv() => match ino {
                 Some(ino) => {
-                    running.spawn(carry_out(Arc::clone(&mgr), ino));
+                    task::spawn_in(&mut running, carry_out(Arc::clone(&mgr), ino));
                 }
                 None => return,
             },
@@ -88,7 +89,7 @@ async fn try_to_carry_out(mgr: &Mgr, ino: Ino) -> Result<(), String> {
     }
     let mut cuts = JoinSet::new();
     for place in places {
-        cuts.spawn(cut(place, ino, intent));
+        task::spawn_in(&mut cuts, cut(place, ino, intent));
     }
     while let Some(cut) = cuts.join_next().await {
         cut.map_err(|e| e.to_string())?;

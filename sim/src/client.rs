@@ -1,0 +1,222 @@
+//! A client process: the real client core with the files it has open, which all go when it is killed.
+
+use crate::{
+    cluster::{Cluster, FS},
+    process::{MachineId, Process},
+    random::Random,
+    trace::event,
+};
+use pvfs_client::{Client, ClientConfig, ClientError, File};
+use pvfs_env::task;
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// A machine with one client process on it, and another when that is dead.
+pub struct ClientSeat {
+    pub name: String,
+    pub machine: MachineId,
+    cluster: Arc<Cluster>,
+    seed: u64,
+    running: Mutex<Option<Arc<Running>>>,
+    /// One at a time connects.
+    starting: tokio::sync::Mutex<u64>,
+}
+
+struct Running {
+    /// Counts the processes of its seat.
+    run: u64,
+    process: Arc<Process>,
+    client: Arc<Client>,
+    files: Mutex<BTreeMap<u64, Arc<File>>>,
+}
+
+/// Why a call has no result.
+#[derive(Debug)]
+pub enum CallError {
+    /// The client process died meanwhile: nobody knows whether it was done.
+    Died,
+    Refused(ClientError),
+}
+
+impl std::fmt::Display for CallError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CallError::Died => f.write_str("the client died"),
+            CallError::Refused(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+/// What a call works with.
+#[derive(Clone)]
+pub struct Hands {
+    running: Arc<Running>,
+}
+
+impl Hands {
+    pub fn client(&self) -> &Client {
+        &self.running.client
+    }
+
+    fn files(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<File>>> {
+        self.running.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps `file` open under `handle`.
+    pub fn keep(&self, handle: u64, file: File) {
+        self.files().insert(handle, Arc::new(file));
+    }
+
+    pub fn file(&self, handle: u64) -> Arc<File> {
+        Arc::clone(self.files().get(&handle).expect("the handle is open in this client"))
+    }
+
+    pub fn take(&self, handle: u64) -> Arc<File> {
+        self.files().remove(&handle).expect("the handle is open in this client")
+    }
+}
+
+impl ClientSeat {
+    pub fn new(cluster: &Arc<Cluster>, number: usize, seed: u64) -> Arc<ClientSeat> {
+        Arc::new(ClientSeat {
+            name: format!("client{number}"),
+            machine: cluster.first_free_machine() + number,
+            cluster: Arc::clone(cluster),
+            seed,
+            running: Mutex::new(None),
+            starting: tokio::sync::Mutex::new(0),
+        })
+    }
+
+    fn running(&self) -> Option<Arc<Running>> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        running.filter(|running| running.process.is_alive())
+    }
+
+    /// Which process it is; another number than before: everything that was open is closed.
+    pub async fn run(&self) -> Result<u64, CallError> {
+        Ok(self.started().await?.run)
+    }
+
+    /// The process, started where it is dead.
+    async fn started(&self) -> Result<Arc<Running>, CallError> {
+        if let Some(running) = self.running() {
+            return Ok(running);
+        }
+        let mut runs = self.starting.lock().await;
+        if let Some(running) = self.running() {
+            return Ok(running);
+        }
+        self.forget();
+        *runs += 1;
+        let random = Random::of(self.seed, &format!("{} {runs}", self.name));
+        let process = Process::start(&self.name, self.machine, &random, &self.cluster.trace);
+        event!(self.cluster.trace, self.name, "starts");
+        let config = ClientConfig {
+            fs: Some(FS),
+            label: self.name.clone(),
+            transport: self.cluster.net.transport(&process),
+            ..ClientConfig::new(vec![self.cluster.mgr_addr()], self.cluster.cluster_secret())
+        };
+        let net = self.cluster.net.clone();
+        tokio::spawn({
+            let process = Arc::clone(&process);
+            async move {
+                process.died().await;
+                net.process_died(&process);
+            }
+        });
+        let client = run_in(&process, Client::connect(config)).await?;
+        let running = Arc::new(Running { run: *runs, process, client, files: Mutex::default() });
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&running));
+        Ok(running)
+    }
+
+    /// Has the client process do `work`, if it is still the one of `run`.
+    pub async fn call<T, W>(&self, run: u64, work: impl FnOnce(Hands) -> W) -> Result<T, CallError>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, ClientError>> + Send + 'static,
+    {
+        let running = self.started().await?;
+        if running.run != run {
+            return Err(CallError::Died);
+        }
+        let process = Arc::clone(&running.process);
+        run_in(&process, work(Hands { running })).await
+    }
+
+    pub fn kill(&self) {
+        if let Some(running) = self.running() {
+            running.process.kill();
+        }
+        self.forget();
+    }
+
+    /// Has it die at its `effects`th effect from now on.
+    pub fn light_fuse(&self, effects: u64) {
+        if let Some(running) = self.running() {
+            running.process.light_fuse(effects);
+        }
+    }
+
+    /// Lets go of the process: what it held is dropped as the process's own.
+    fn forget(&self) {
+        let last = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(last) = last {
+            task::spawn_as(Arc::clone(&last.process) as _, async move { drop(last) });
+        }
+    }
+
+    /// Closes the session and ends the process. It must have no files open.
+    pub async fn shut_down(&self) -> Result<(), CallError> {
+        let Some(running) = self.running() else { return Ok(()) };
+        let open = running.files.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let client = Arc::clone(&running.client);
+        let process = Arc::clone(&running.process);
+        run_in(&process, async move { client.shutdown().await }).await?;
+        let status = running.client.status();
+        if open > 0 || status.open_files > 0 || status.changes_in_flight > 0 {
+            self.cluster.trace.fail(format!(
+                "{} holds {} open files and {} changes after its shutdown",
+                self.name, status.open_files, status.changes_in_flight
+            ));
+        }
+        drop(running);
+        self.forget();
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        process.kill();
+        Ok(())
+    }
+
+    /// Whom it waits for, for people.
+    pub fn waiting(&self) -> String {
+        let Some(running) = self.running() else { return "not running".into() };
+        let status = running.client.status();
+        let servers = status.servers.iter().filter_map(|server| {
+            let waiting = server.waiting.as_ref()?;
+            Some(format!("{:?} since {:?}: {}", server.addrs, waiting.since, waiting.error))
+        });
+        format!("{} changes in flight; waits for {:?}", status.changes_in_flight, servers.collect::<Vec<_>>())
+    }
+}
+
+/// Runs `work` as a task of `process`, to its end or the process's.
+async fn run_in<T: Send + 'static>(
+    process: &Arc<Process>,
+    work: impl Future<Output = Result<T, ClientError>> + Send + 'static,
+) -> Result<T, CallError> {
+    let task = task::spawn_as(Arc::clone(process) as _, work);
+    tokio::select! {
+        biased;
+        () = process.died() => Err(CallError::Died),
+        done = task => match done {
+            Ok(done) => done.map_err(CallError::Refused),
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => Err(CallError::Died),
+        },
+    }
+}

@@ -1,0 +1,340 @@
+//! What a disk holds: the state that programs see, and the changes of it that no sync has made durable yet.
+
+use crate::{process::Process, random::Random};
+use bytes::BytesMut;
+use pvfs_env::disk::{FileStat, Usage};
+use pvfs_types::Timestamp;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+};
+
+pub type FileId = u64;
+
+/// What a disk loses or keeps at once.
+const SECTOR_BYTES: usize = 512;
+
+/// How a disk fails: in one of that many cases each; 0: never.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DiskFaults {
+    pub read_one_in: u64,
+    pub write_one_in: u64,
+    /// The bytes that were to be synced are lost to the platter for good, as on Linux.
+    pub sync_one_in: u64,
+    /// Nothing may grow.
+    pub full: bool,
+}
+
+/// A change of names.
+#[derive(Clone, Debug)]
+pub enum NameOp {
+    Create(String, FileId),
+    Remove(String),
+    Rename(String, String),
+    MakeDir(String),
+}
+
+impl NameOp {
+    fn is_in(&self, dir: &str) -> bool {
+        match self {
+            NameOp::Create(name, _) | NameOp::Remove(name) | NameOp::MakeDir(name) => parent(name) == dir,
+            NameOp::Rename(from, to) => parent(from) == dir || parent(to) == dir,
+        }
+    }
+}
+
+fn parent(name: &str) -> &str {
+    name.rsplit_once('/').map_or("", |(dir, _)| dir)
+}
+
+#[derive(Clone, Default)]
+struct Names {
+    files: BTreeMap<String, FileId>,
+    dirs: BTreeSet<String>,
+}
+
+impl Names {
+    /// Does what can be done of `op`: what it is about may be lost already.
+    fn apply(&mut self, op: &NameOp) {
+        let has_parent =
+            |dirs: &BTreeSet<String>, name: &str| parent(name).is_empty() || dirs.contains(parent(name));
+        match op {
+            NameOp::Create(name, id) if has_parent(&self.dirs, name) => {
+                self.files.insert(name.clone(), *id);
+            }
+            NameOp::MakeDir(name) if has_parent(&self.dirs, name) => {
+                self.dirs.insert(name.clone());
+            }
+            NameOp::Create(..) | NameOp::MakeDir(_) => {}
+            NameOp::Remove(name) => {
+                self.files.remove(name);
+            }
+            NameOp::Rename(from, to) => {
+                if let Some(id) = self.files.remove(from) {
+                    self.files.insert(to.clone(), id);
+                }
+            }
+        }
+    }
+}
+
+enum FileOp {
+    Write { offset: usize, bytes: Vec<u8> },
+    Truncate(usize),
+}
+
+impl FileOp {
+    fn apply(&self, to: &mut Vec<u8>) {
+        match self {
+            FileOp::Write { offset, bytes } => {
+                let end = offset + bytes.len();
+                if to.len() < end {
+                    to.resize(end, 0);
+                }
+                to[*offset..end].copy_from_slice(bytes);
+            }
+            FileOp::Truncate(len) => to.resize(*len, 0),
+        }
+    }
+}
+
+struct FileState {
+    seen: Vec<u8>,
+    durable: Vec<u8>,
+    unsynced: Vec<FileOp>,
+    mtime: Timestamp,
+}
+
+pub struct Image {
+    pub names: BTreeMap<String, FileId>,
+    dirs: BTreeSet<String>,
+    durable: Names,
+    unsynced: Vec<NameOp>,
+    files: BTreeMap<FileId, FileState>,
+    next_file: FileId,
+    bytes_total: u64,
+    pub boot: u64,
+    pub faults: DiskFaults,
+    pub locked_by: Option<Arc<Process>>,
+    pub descriptors: usize,
+    random: Random,
+}
+
+fn errno(number: i32) -> io::Error {
+    io::Error::from_raw_os_error(number)
+}
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).expect("simulated files are small")
+}
+
+impl Image {
+    pub fn new(bytes_total: u64, random: Random) -> Image {
+        Image {
+            names: BTreeMap::new(),
+            dirs: BTreeSet::new(),
+            durable: Names::default(),
+            unsynced: Vec::new(),
+            files: BTreeMap::new(),
+            next_file: 1,
+            bytes_total,
+            boot: random.between(1..=u64::MAX),
+            faults: DiskFaults::default(),
+            locked_by: None,
+            descriptors: 0,
+            random,
+        }
+    }
+
+    fn fails(&self, one_in: u64) -> io::Result<()> {
+        if one_in > 0 && self.random.one_in(one_in) { Err(errno(EIO)) } else { Ok(()) }
+    }
+
+    pub fn find(&self, name: &str) -> io::Result<FileId> {
+        self.names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    pub fn has_dir(&self, name: &str) -> bool {
+        self.dirs.contains(name)
+    }
+
+    pub fn new_file(&mut self, now: Timestamp) -> io::Result<FileId> {
+        if self.faults.full {
+            return Err(errno(ENOSPC));
+        }
+        self.fails(self.faults.write_one_in)?;
+        let id = self.next_file;
+        self.next_file += 1;
+        let file = FileState { seen: Vec::new(), durable: Vec::new(), unsynced: Vec::new(), mtime: now };
+        self.files.insert(id, file);
+        Ok(id)
+    }
+
+    pub fn change_names(&mut self, op: NameOp) -> io::Result<()> {
+        if let NameOp::Create(name, _) | NameOp::MakeDir(name) = &op
+            && !parent(name).is_empty()
+            && !self.dirs.contains(parent(name))
+        {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        self.fails(self.faults.write_one_in)?;
+        let mut names =
+            Names { files: std::mem::take(&mut self.names), dirs: std::mem::take(&mut self.dirs) };
+        names.apply(&op);
+        (self.names, self.dirs) = (names.files, names.dirs);
+        self.unsynced.push(op);
+        Ok(())
+    }
+
+    pub fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        if !dir.is_empty() && !self.dirs.contains(dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let all = self.names.keys().chain(&self.dirs);
+        let names = all.filter(|name| parent(name) == dir);
+        Ok(names.map(|name| name.rsplit('/').next().unwrap_or(name).to_owned()).collect())
+    }
+
+    pub fn sync_dir(&mut self, dir: &str) -> io::Result<()> {
+        if !dir.is_empty() && !self.dirs.contains(dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        self.fails(self.faults.sync_one_in)?;
+        let durable = &mut self.durable;
+        self.unsynced.retain(|op| {
+            let synced = op.is_in(dir);
+            if synced {
+                durable.apply(op);
+            }
+            !synced
+        });
+        Ok(())
+    }
+
+    pub fn sync_all(&mut self) -> io::Result<()> {
+        self.fails(self.faults.sync_one_in)?;
+        for op in self.unsynced.drain(..) {
+            self.durable.apply(&op);
+        }
+        for file in self.files.values_mut() {
+            file.unsynced.drain(..).for_each(|op| op.apply(&mut file.durable));
+        }
+        Ok(())
+    }
+
+    pub fn usage(&self) -> Usage {
+        let used: usize =
+            self.names.values().filter_map(|id| self.files.get(id)).map(|file| file.seen.len()).sum();
+        let free = if self.faults.full { 0 } else { self.bytes_total.saturating_sub(used as u64) };
+        Usage { total: self.bytes_total, free }
+    }
+
+    fn file(&mut self, id: FileId) -> io::Result<&mut FileState> {
+        self.files.get_mut(&id).ok_or_else(|| io::Error::other("no such descriptor"))
+    }
+
+    pub fn stat(&mut self, id: FileId) -> io::Result<FileStat> {
+        let file = self.file(id)?;
+        let len = file.seen.len() as u64;
+        Ok(FileStat { len, allocated: len.next_multiple_of(4096), mtime: file.mtime })
+    }
+
+    pub fn read(&mut self, id: FileId, buf: &mut BytesMut, len: usize, offset: u64) -> io::Result<usize> {
+        self.fails(self.faults.read_one_in)?;
+        let seen = &self.file(id)?.seen;
+        let start = size(offset).min(seen.len());
+        let found = &seen[start..(start + len).min(seen.len())];
+        buf.extend_from_slice(found);
+        Ok(found.len())
+    }
+
+    pub fn write(&mut self, id: FileId, bytes: &[u8], offset: u64, now: Timestamp) -> io::Result<()> {
+        self.fails(self.faults.write_one_in)?;
+        let offset = size(offset);
+        if self.faults.full && offset + bytes.len() > self.file(id)?.seen.len() {
+            return Err(errno(ENOSPC));
+        }
+        self.change(id, FileOp::Write { offset, bytes: bytes.to_vec() }, now)
+    }
+
+    pub fn truncate(&mut self, id: FileId, len: u64, now: Timestamp) -> io::Result<()> {
+        self.fails(self.faults.write_one_in)?;
+        self.change(id, FileOp::Truncate(size(len)), now)
+    }
+
+    fn change(&mut self, id: FileId, op: FileOp, now: Timestamp) -> io::Result<()> {
+        let file = self.file(id)?;
+        op.apply(&mut file.seen);
+        file.unsynced.push(op);
+        file.mtime = now;
+        Ok(())
+    }
+
+    pub fn sync(&mut self, id: FileId) -> io::Result<()> {
+        let failed = self.fails(self.faults.sync_one_in);
+        let file = self.file(id)?;
+        if failed.is_err() {
+            file.unsynced.clear();
+            return failed;
+        }
+        file.unsynced.drain(..).for_each(|op| op.apply(&mut file.durable));
+        Ok(())
+    }
+
+    /// Leaves what was durable, and of the rest what chance keeps. Gives how much was lost, for people.
+    pub fn power_loss(&mut self) -> String {
+        // A journal keeps the order within a directory.
+        let mut broken_off = BTreeSet::new();
+        let (mut names_lost, mut writes_lost) = (0, 0);
+        let keeps_names = !self.random.one_in(2);
+        for op in std::mem::take(&mut self.unsynced) {
+            let dirs: Vec<String> = match &op {
+                NameOp::Create(name, _) | NameOp::Remove(name) | NameOp::MakeDir(name) => {
+                    vec![parent(name).into()]
+                }
+                NameOp::Rename(from, to) => vec![parent(from).into(), parent(to).into()],
+            };
+            if dirs.iter().any(|dir| broken_off.contains(dir)) || !keeps_names || self.random.one_in(4) {
+                broken_off.extend(dirs);
+                names_lost += 1;
+            } else {
+                self.durable.apply(&op);
+            }
+        }
+        for file in self.files.values_mut() {
+            for op in std::mem::take(&mut file.unsynced) {
+                match survivor(&self.random, op) {
+                    Some(op) => op.apply(&mut file.durable),
+                    None => writes_lost += 1,
+                }
+            }
+            file.seen = file.durable.clone();
+        }
+        (self.names, self.dirs) = (self.durable.files.clone(), self.durable.dirs.clone());
+        self.boot = self.random.between(1..=u64::MAX);
+        self.locked_by = None;
+        format!("{names_lost} names and {writes_lost} writes lost")
+    }
+}
+
+/// What of an unsynced change is on the platter: nothing, all, or some sectors.
+fn survivor(random: &Random, op: FileOp) -> Option<FileOp> {
+    match random.below(3) {
+        0 => None,
+        1 => Some(op),
+        _ => match op {
+            FileOp::Truncate(_) => None,
+            FileOp::Write { offset, mut bytes } => {
+                let first_cut = SECTOR_BYTES - offset % SECTOR_BYTES;
+                let sectors = bytes.len().saturating_sub(first_cut).div_ceil(SECTOR_BYTES);
+                let end = first_cut + random.below(sectors + 1) * SECTOR_BYTES;
+                bytes.truncate(end);
+                Some(FileOp::Write { offset, bytes })
+            }
+        },
+    }
+}
