@@ -236,7 +236,7 @@ impl Actor {
         }
         if self.power_losses != self.cluster.power_losses() {
             self.power_losses = self.cluster.power_losses();
-            self.model.power_lost();
+            self.model.power_lost(self.seats.len());
         }
         if self.model.files().iter().any(|&file| self.model.content(file).is_some_and(|c| c.loose)) {
             self.settle_all().await?;
@@ -576,6 +576,9 @@ impl Actor {
         }
         let len = usize::try_from(self.random.between(1..=WRITE_MAX)).expect("small");
         let end = self.model.file(node).bytes.len();
+        if append && self.model.file(node).unknown {
+            return self.sync(handle).await;
+        }
         let offset = if append { end as u64 } else { self.random.between(0..=OFFSET_MAX - WRITE_MAX) };
         if append && end as u64 + WRITE_MAX > OFFSET_MAX {
             return self.truncate(handle).await;
@@ -717,7 +720,7 @@ impl Actor {
         let content = self.model.file(node);
         let at = usize::try_from(offset).expect("small");
         let wanted = content.bytes.len().saturating_sub(at).min(usize::try_from(len).expect("small"));
-        if !content.loose && found.len() != wanted && !(grown && found.len() < wanted) {
+        if !content.loose && !content.unknown && found.len() != wanted && !(grown && found.len() < wanted) {
             return Err(Stop::Broken(format!("found {} bytes, {wanted} are right", found.len())));
         }
         Ok(content.check(at, &found)?)
@@ -806,7 +809,7 @@ impl Actor {
             }
             if self.power_losses != self.cluster.power_losses() {
                 self.power_losses = self.cluster.power_losses();
-                self.model.power_lost();
+                self.model.power_lost(self.seats.len());
             }
         }
         Ok(())

@@ -37,6 +37,8 @@ pub struct Content {
     pub earlier: Vec<Vec<u8>>,
     /// Each byte may be that of any earlier moment, or none.
     pub loose: bool,
+    /// Nothing is known of it any more.
+    pub unknown: bool,
 }
 
 impl Content {
@@ -62,6 +64,9 @@ impl Content {
 
     /// The shortest and the longest that it may be.
     pub fn lengths(&self) -> (usize, usize) {
+        if self.unknown {
+            return (0, usize::MAX);
+        }
         let len = self.bytes.len();
         if !self.loose {
             return (len, len);
@@ -84,13 +89,16 @@ impl Content {
     }
 
     fn allows(&self, at: usize, byte: u8) -> bool {
+        if self.unknown {
+            return true;
+        }
         let at_moment = |bytes: &Vec<u8>| bytes.get(at).copied().unwrap_or(0) == byte;
         at_moment(&self.bytes) || (self.loose && (byte == 0 || self.earlier.iter().any(at_moment)))
     }
 
     /// What was loose has turned out to be `found`.
     pub fn settle(&mut self, found: Vec<u8>) {
-        *self = Content { bytes: found, earlier: Vec::new(), loose: false };
+        *self = Content { bytes: found, earlier: Vec::new(), loose: false, unknown: false };
     }
 }
 
@@ -278,13 +286,14 @@ impl Model {
         Ok(())
     }
 
-    /// Machines lost what was not synced.
-    pub fn power_lost(&mut self) {
+    /// Machines lost what was not synced. With `clients` that know what was lost each in its own way, nothing is known.
+    pub fn power_lost(&mut self, clients: usize) {
         for node in self.nodes.values_mut() {
             if let Body::File(content) = &mut node.body
                 && !content.earlier.is_empty()
             {
-                content.loose = true;
+                content.loose = clients == 1;
+                content.unknown = clients > 1;
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::{
     ClientError,
+    calls::pause_after,
     client::{Core, Tasks},
     error::Result,
     inode::{Inode, OpenCount},
@@ -9,7 +10,9 @@ use crate::{
     plan::{self, Gap, SlotRequest},
 };
 use bytes::Bytes;
-use pvfs_types::{Attr, Cred, DataGen, Distribution, Ino, LogicalOffset, Pattern, SetAttr, Slot, limits};
+use pvfs_types::{
+    Attr, Cred, DataGen, Distribution, Errno, Ino, LogicalOffset, Pattern, SetAttr, Slot, limits,
+};
 use pvfs_wire::{Access, Op, msg::namespace::Entry};
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -481,12 +484,27 @@ impl std::fmt::Debug for File {
     }
 }
 
-/// Tells what was written. The file counts as open until that is done.
+/// Tells what was written. The file counts as open until that is done: where the mgr fails to take the report, the
+/// caller gets the error, and the mgr is told again in the background, for nobody else knows the size.
 async fn close_writer(core: Arc<Core>, tasks: Arc<Tasks>, mut count: OpenCount) -> Result<()> {
     count.stop_access();
     let told = core.report(&count.inode, Some(0)).await;
-    drop((count, tasks));
+    if told.as_ref().is_err_and(store_failed) {
+        pvfs_env::task::spawn(async move {
+            let mut tries = 0;
+            while core.report(&count.inode, Some(0)).await.is_err_and(|error| store_failed(&error)) {
+                tries += 1;
+                tokio::time::sleep(pause_after(tries)).await;
+            }
+            drop((count, tasks));
+        });
+    }
     told
+}
+
+/// The mgr's store did not take a change that makes sense.
+fn store_failed(error: &ClientError) -> bool {
+    matches!(error, ClientError::Refused { errno: Errno::EIO | Errno::ENOSPC, .. })
 }
 
 fn check_end(offset: u64, len: u64) -> Result<()> {

@@ -10,7 +10,9 @@ use crate::{
     retry::{Action, Tries},
 };
 use futures_util::future::join_all;
-use pvfs_types::{Attr, Cred, DataGen, Distribution, Errno, FileKind, Ino, ObjectId, Slot, Timestamp};
+use pvfs_types::{
+    Attr, Cred, DataGen, Distribution, Errno, FileKind, Ino, ObjectId, SessionId, Slot, Timestamp,
+};
 use pvfs_wire::msg::{
     data::{ObjectStat, StatObjects},
     file::ReportSize,
@@ -33,6 +35,8 @@ struct Report {
     epoch: u32,
     mtime: Option<Timestamp>,
     close: bool,
+    /// The standing as a writer that `close` ends.
+    recorded: Option<SessionId>,
 }
 
 impl Core {
@@ -135,7 +139,7 @@ impl Core {
             let Some(report) = inode.with(|state| state.take_report(closing, must_close)) else {
                 return Ok(());
             };
-            let (ino, Report { cred, size, epoch: size_epoch, mtime, close }) = (inode.ino, report);
+            let (ino, Report { cred, size, epoch: size_epoch, mtime, close, recorded }) = (inode.ino, report);
             let make = |by| ReportSize { by, ino, size, size_epoch, mtime, close };
             if close {
                 self.closes.begin();
@@ -159,7 +163,7 @@ impl Core {
                     });
                 }
                 Err(error) => {
-                    inode.with(|state| state.untold(mtime));
+                    inode.with(|state| state.untold(mtime, recorded));
                     return Err(error);
                 }
             }
@@ -217,17 +221,17 @@ impl State {
         if !self.dirty && !close {
             return None;
         }
-        if close {
-            self.recorded = None;
-        }
+        let recorded = if close { self.recorded.take() } else { None };
         self.dirty = false;
         let cred = self.written_by.clone().unwrap_or_default();
-        Some(Report { cred, size: self.size, epoch: self.size_epoch, mtime: self.mtime.take(), close })
+        let (size, epoch, mtime) = (self.size, self.size_epoch, self.mtime.take());
+        Some(Report { cred, size, epoch, mtime, close, recorded })
     }
 
     /// The mgr did not take the report.
-    fn untold(&mut self, mtime: Option<Timestamp>) {
+    fn untold(&mut self, mtime: Option<Timestamp>, recorded: Option<SessionId>) {
         self.dirty = true;
         self.mtime = self.mtime.or(mtime);
+        self.recorded = self.recorded.or(recorded);
     }
 }

@@ -57,16 +57,13 @@ struct Names {
 impl Names {
     /// Does what can be done of `op`: what it is about may be lost already.
     fn apply(&mut self, op: &NameOp) {
-        let has_parent =
-            |dirs: &BTreeSet<String>, name: &str| parent(name).is_empty() || dirs.contains(parent(name));
         match op {
-            NameOp::Create(name, id) if has_parent(&self.dirs, name) => {
+            NameOp::Create(name, id) => {
                 self.files.insert(name.clone(), *id);
             }
-            NameOp::MakeDir(name) if has_parent(&self.dirs, name) => {
+            NameOp::MakeDir(name) => {
                 self.dirs.insert(name.clone());
             }
-            NameOp::Create(..) | NameOp::MakeDir(_) => {}
             NameOp::Remove(name) => {
                 self.files.remove(name);
             }
@@ -76,6 +73,12 @@ impl Names {
                 }
             }
         }
+    }
+
+    /// What lies in a directory whose own name is lost is lost.
+    fn drop_unreachable(&mut self) {
+        let dirs = &self.dirs;
+        self.files.retain(|name, _| parent(name).is_empty() || dirs.contains(parent(name)));
     }
 }
 
@@ -314,6 +317,7 @@ impl Image {
             }
             file.seen = file.durable.clone();
         }
+        self.durable.drop_unreachable();
         (self.names, self.dirs) = (self.durable.files.clone(), self.durable.dirs.clone());
         self.boot = self.random.between(1..=u64::MAX);
         self.locked_by = None;
