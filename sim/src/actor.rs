@@ -4,7 +4,7 @@
 use crate::{
     client::{CallError, ClientSeat, Hands},
     cluster::Cluster,
-    model::{Content, Model, NodeId, Place},
+    model::{Content, Loss, Model, NodeId, Place},
     random::Random,
     trace::event,
 };
@@ -235,13 +235,22 @@ impl Actor {
             Ok(()) => {}
         }
         if self.power_losses != self.cluster.power_losses() {
-            self.power_losses = self.cluster.power_losses();
-            self.model.power_lost(self.seats.len());
+            self.note_power_losses();
         }
         if self.model.files().iter().any(|&file| self.model.content(file).is_some_and(|c| c.loose)) {
             self.settle_all().await?;
         }
         Ok(())
+    }
+
+    fn note_power_losses(&mut self) {
+        self.power_losses = self.cluster.power_losses();
+        let syncs_fail = self.cluster.syncs_fail.load(Ordering::SeqCst);
+        self.model.power_lost(match self.seats.len() {
+            _ if syncs_fail => Loss::Any,
+            1 => Loss::Unsynced,
+            _ => Loss::UnsyncedUnclear,
+        });
     }
 
     /// A client that is not the one it was has none of its files open any more.
@@ -808,8 +817,7 @@ impl Actor {
                 }
             }
             if self.power_losses != self.cluster.power_losses() {
-                self.power_losses = self.cluster.power_losses();
-                self.model.power_lost(self.seats.len());
+                self.note_power_losses();
             }
         }
         Ok(())

@@ -45,6 +45,8 @@ pub struct Cluster {
     power_losses: AtomicU64,
     /// Whether daemons may fail to do what they are asked, for their disks' sake.
     pub disks_fail: AtomicBool,
+    /// Whether disks may fail to sync.
+    pub syncs_fail: AtomicBool,
     seed: u64,
 }
 
@@ -101,6 +103,7 @@ impl Cluster {
             iods,
             power_losses: AtomicU64::new(0),
             disks_fail: AtomicBool::new(false),
+            syncs_fail: AtomicBool::new(false),
             seed,
         });
         cluster.format();

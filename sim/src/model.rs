@@ -286,15 +286,25 @@ impl Model {
         Ok(())
     }
 
-    /// Machines lost what was not synced. With `clients` that know what was lost each in its own way, nothing is known.
-    pub fn power_lost(&mut self, clients: usize) {
+    /// Machines lost what was not synced.
+    pub fn power_lost(&mut self, loss: Loss) {
         for node in self.nodes.values_mut() {
-            if let Body::File(content) = &mut node.body
-                && !content.earlier.is_empty()
-            {
-                content.loose = clients == 1;
-                content.unknown = clients > 1;
+            if let Body::File(content) = &mut node.body {
+                let unsynced = !content.earlier.is_empty();
+                content.loose |= unsynced && loss == Loss::Unsynced;
+                content.unknown |= loss == Loss::Any || (unsynced && loss == Loss::UnsyncedUnclear);
             }
         }
     }
+}
+
+/// What a power loss may have taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// What was not synced.
+    Unsynced,
+    /// That, and several clients each know in their own way what it was.
+    UnsyncedUnclear,
+    /// A disk failed to sync before, and clients do not write again what that lost.
+    Any,
 }

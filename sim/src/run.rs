@@ -96,6 +96,7 @@ async fn simulate(seed: u64, print: bool) -> Report {
     }
     let kinds = Kinds::of(&random);
     event!(trace, "run", "{kinds}");
+    cluster.syncs_fail.store(kinds.disks_fail, Ordering::SeqCst);
     cluster.disks_fail.store(kinds.disks_err(), Ordering::SeqCst);
     let troubles = faults::start(kinds, &cluster, &seats, seed);
     tokio::time::sleep(WORK).await;

@@ -264,9 +264,20 @@ impl File {
         self.core
             .call(Op::Sync, Some(self.inode.ino), async {
                 self.need(Access::default(), "syncing")?;
-                let slots = self.written_slots()?;
                 let access = if self.access.write { Access::WRITE } else { Access::READ };
-                io::sync(&self.core, &self.inode, access, slots).await?;
+                let known = self.written_slots(0)?;
+                // Others may have written where this client knows of no bytes.
+                let (synced, attr) = futures_util::future::join(
+                    io::sync(&self.core, &self.inode, access, known.clone()),
+                    self.core.refresh_attr(self.inode.ino),
+                )
+                .await;
+                synced?;
+                let mut rest = self.written_slots(attr?.size)?;
+                rest.retain(|slot| !known.contains(slot));
+                if !rest.is_empty() {
+                    io::sync(&self.core, &self.inode, access, rest).await?;
+                }
                 self.core.report(&self.inode, None).await?;
                 self.tell_losses()
             })
@@ -361,10 +372,11 @@ impl File {
         if open && self.access.covers(access) { Ok(()) } else { Err(ClientError::NotOpenFor { wanted }) }
     }
 
-    /// The slots that can hold data of the file.
-    fn written_slots(&self) -> Result<Vec<Slot>> {
+    /// The slots that can hold data of the file, as far as this client knows, or if it reaches to `size`.
+    fn written_slots(&self, size: u64) -> Result<Vec<Slot>> {
         let dist = self.distribution()?;
-        let (size, doubt) = self.inode.with(|state| (state.size, state.doubts().is_some()));
+        let (known, doubt) = self.inode.with(|state| (state.size, state.doubts().is_some()));
+        let size = size.max(known);
         Ok(dist.slots().filter(|&slot| doubt || dist.object_len(slot, size) > 0).collect())
     }
 
