@@ -57,8 +57,8 @@ fn programs_that_wait_for_dead_servers_end_by_a_signal_and_leave_nothing() {
     let (there, new) = (mount.join("there"), mount.join("new"));
     fs::write(&there, vec![7; 4 << 20]).unwrap();
     cluster.run_ok("put", [there.to_str().unwrap(), "/cold"]);
-    let daemon = cluster.process("mount0").pid().unwrap();
-    let before = descriptors(daemon);
+    let worker = cluster.process("mount0").children()[0];
+    let before = descriptors(worker);
     let (input, output) = (format!("if={}", mount.join("cold").display()), format!("of={}", new.display()));
 
     for signal in [Signal::INT, Signal::KILL] {
@@ -83,7 +83,7 @@ fn programs_that_wait_for_dead_servers_end_by_a_signal_and_leave_nothing() {
     }
     fs::write(&new, vec![9; 1 << 20]).unwrap();
     read_back(&new, 1 << 20);
-    wait_until("the daemon holds no more than before", LIMIT, || descriptors(daemon) <= before);
+    wait_until("the daemon holds no more than before", LIMIT, || descriptors(worker) <= before);
     // Not lazily: whatever was open is closed.
     cluster.unmount(&mount);
     let out = cluster.run_ok("get", ["/new", cluster.dir().join("back").to_str().unwrap()]);

@@ -4,13 +4,14 @@ use crate::{
     ClientError,
     client::Core,
     error::Result,
+    estate::{self, Origin},
     retry::{Action, Tries},
     slots::Slot,
     waits::{WaitsFor, inherited, waiting_for},
 };
 use pvfs_types::{Cred, SessionId, limits};
 use pvfs_wire::{
-    Refusal, Request, Status,
+    Op, Refusal, Request, Status,
     msg::session::{Caller, Mutator},
 };
 use std::{future::Future, sync::Arc, time::Duration};
@@ -20,6 +21,8 @@ use tokio::sync::watch;
 pub(crate) struct Reserved {
     session: SessionId,
     slot: Slot,
+    /// The call that this is the first change of.
+    origin: Option<Origin>,
 }
 
 /// The error of a request that was refused for good.
@@ -82,7 +85,7 @@ impl Core {
         cred: &Cred,
         make: impl Fn(Mutator) -> R + Send + Sync + 'static,
     ) -> Result<R::Reply> {
-        let reserved = self.reserve().await?;
+        let reserved = self.reserve(R::OP).await?;
         let (core, cred) = (Arc::clone(self), cred.clone());
         self.finish(async move { core.mutate_in(reserved, &cred, make).await }).await
     }
@@ -93,19 +96,26 @@ impl Core {
         cred: &Cred,
         make: impl Fn(Mutator) -> R,
     ) -> Result<R::Reply> {
-        self.mutate_in(self.reserve().await?, cred, make).await
+        self.mutate_in(self.reserve(R::OP).await?, cred, make).await
     }
 
-    /// Waits for a slot.
-    pub async fn reserve(&self) -> Result<Reserved> {
+    /// Waits for a slot; where a predecessor sent the same `op` for the same call, takes that one's.
+    pub async fn reserve(&self, op: Op) -> Result<Reserved> {
+        self.reserve_for(op, Origin::of_first_change()).await
+    }
+
+    async fn reserve_for(&self, op: Op, origin: Option<Origin>) -> Result<Reserved> {
         loop {
             if *self.closed.borrow() {
                 return Err(ClientError::ShutDown);
             }
             let session = self.session.standing();
+            if let Some(slot) = origin.as_ref().and_then(|origin| session.slots.inherit(origin.id(), op)) {
+                return Ok(Reserved { session: session.id, slot, origin });
+            }
             // Else the session ended while this waited: the next round finds its successor.
             if let Ok(slot) = waiting_for(WaitsFor::Mgr, session.slots.acquire()).await {
-                return Ok(Reserved { session: session.id, slot });
+                return Ok(Reserved { session: session.id, slot, origin });
             }
         }
     }
@@ -120,17 +130,27 @@ impl Core {
         let mut tries = Tries::default();
         let mut next = reserved;
         loop {
-            let Reserved { session, mut slot } = next;
+            let Reserved { session, mut slot, origin } = next;
             let request =
                 make(Mutator { session, slot: slot.number(), seq: slot.seq(), cred: sendable(cred) });
-            slot.sent();
+            slot.sent(R::OP, origin.as_ref().map_or(0, Origin::id));
             let answer = waiting_for(WaitsFor::Mgr, self.mgr.call(&request)).await;
             slot.answered();
-            match answer {
-                Ok(reply) => return Ok(reply),
-                Err(refusal) => self.mend(session, &mut tries, refused::<R>, refusal).await?,
+            let mended = match answer {
+                Ok(reply) => Ok(reply),
+                Err(refusal) => match self.mend(session, &mut tries, refused::<R>, refusal).await {
+                    Ok(()) => {
+                        drop(slot);
+                        next = self.reserve_for(R::OP, origin).await?;
+                        continue;
+                    }
+                    Err(error) => Err(error),
+                },
+            };
+            if let Some(origin) = origin {
+                origin.keep(slot);
             }
-            next = self.reserve().await?;
+            return mended;
         }
     }
 
@@ -140,7 +160,7 @@ impl Core {
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
         let mut closed = self.closed.subscribe();
-        let work = inherited(work);
+        let work = estate::carried(inherited(work));
         let task = pvfs_env::task::spawn(async move {
             tokio::select! {
                 biased;

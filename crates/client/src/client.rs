@@ -82,7 +82,10 @@ impl Client {
     /// [`ClientError::Unreachable`] nobody answered within `config.connect_deadline`.
     pub async fn connect(config: ClientConfig) -> Result<Arc<Client>> {
         let begin = Instant::now();
-        let client_id: [u8; 16] = pvfs_env::random::bytes();
+        let client_id = match &config.estate {
+            Some(estate) => estate.client,
+            None => pvfs_env::random::bytes(),
+        };
         let bounds = Bounds { target: config.held_bytes_target, client: config.held_bytes_client };
         let identity = Identity {
             role: Role::Client,
@@ -92,9 +95,11 @@ impl Client {
             cluster_secret: Some(config.cluster_secret),
             daemon_secret: None,
         };
-        let dialer = Dialer::new(Arc::clone(&config.transport), identity, config.metrics.clone());
+        let from = config.estate.as_ref().map_or(1, |estate| estate.connections_from);
+        let dialer = Dialer::numbered(Arc::clone(&config.transport), identity, config.metrics.clone(), from);
         let mgr = dialer.peer(Role::Mgr, config.mgr.clone());
-        let session = Session::open(&mgr, client_id, &config.label, config.connect_deadline).await?;
+        let session =
+            Session::open(&mgr, client_id, &config.label, config.connect_deadline, config.estate).await?;
         let core = Arc::new(Core {
             session,
             targets: TargetMap::new(dialer),
@@ -112,6 +117,9 @@ impl Client {
             mgr,
         });
         within(begin, config.connect_deadline, &core.mgr, core.load_targets()).await?;
+        if core.session.is_inherited() {
+            task::spawn(Arc::clone(&core).settle_inheritance());
+        }
         task::spawn(Arc::clone(&core).keep_alive_task());
         task::spawn(Arc::clone(&core).refresh_task());
         task::spawn(Arc::clone(&core).ends_task());

@@ -1,5 +1,6 @@
 //! What a client must know to find its file system and prove that it may use it.
 
+use crate::Estate;
 use pvfs_env::{Metrics, TcpTransport, Transport};
 use pvfs_types::FsId;
 use pvfs_wire::msg::hello::Secret;
@@ -29,6 +30,8 @@ pub struct ClientConfig {
     pub timeo: Option<Duration>,
     pub metrics: Metrics,
     pub transport: Arc<dyn Transport>,
+    /// Where this process has predecessors or successors: what they leave to each other.
+    pub estate: Option<Estate>,
 }
 
 impl ClientConfig {
@@ -45,6 +48,7 @@ impl ClientConfig {
             timeo: None,
             metrics: Metrics::new(),
             transport: Arc::new(TcpTransport),
+            estate: None,
         }
     }
 }

@@ -286,6 +286,12 @@ impl State {
         }
     }
 
+    /// A predecessor had it open for writing: what it wrote may not have been told.
+    pub fn inherited(&mut self) {
+        self.dirty = true;
+        self.doubt();
+    }
+
     pub fn doubt(&mut self) {
         self.doubts += 1;
     }

@@ -5,12 +5,16 @@ use crate::{
     calls::Reserved,
     client::{Core, Tasks},
     error::Result,
+    estate::{self, Held},
     inode::{Inode, OpenCount},
 };
 use pvfs_types::{Attr, Cred, Errno, Ino, LayoutHint, Name};
 use pvfs_wire::{
     Access, Capability, Op,
-    msg::{file::Open, namespace::Create},
+    msg::{
+        file::{Open, Opened},
+        namespace::Create,
+    },
 };
 use std::sync::{
     Arc,
@@ -99,6 +103,35 @@ impl Closes {
 }
 
 impl Client {
+    /// What a predecessor had open counts as open from now on. What it wrote and did not tell of is asked from the targets.
+    ///
+    /// To be called before the mgr may ask for claims, so at once after the client was made.
+    pub fn hold(&self, ino: Ino, access: Access) -> Held {
+        let count = OpenCount::new(&self.core, ino, access);
+        if access.write {
+            count.inode.with(crate::inode::State::inherited);
+        }
+        Held { count, access }
+    }
+
+    /// Opens what is held, as a predecessor did: nobody's rights are asked for again.
+    ///
+    /// # Errors
+    /// `ESTALE` the file is gone.
+    pub async fn open_held(&self, cred: &Cred, held: &Held) -> Result<File> {
+        let (core, tasks, cred) = (Arc::clone(&self.core), Arc::clone(&self.tasks), cred.clone());
+        let (ino, access) = (held.ino(), held.access());
+        let work = Arc::clone(&core);
+        estate::apart(core.finish(async move {
+            let count = OpenCount::new(&work, ino, access);
+            let inode = Arc::clone(&count.inode);
+            let _record = inode.record.lock().await;
+            let opened = work.open_once_more(&inode, access).await?;
+            Ok(File::new(Arc::clone(&work), tasks, count, access, &cred, opened.entry))
+        }))
+        .await
+    }
+
     /// Opens a regular file. The open is brought to its end also when dropped, and the file then closed.
     ///
     /// # Errors
@@ -139,7 +172,7 @@ impl Client {
                 }
                 let (core, tasks, cred, name) =
                     (Arc::clone(&self.core), Arc::clone(&self.tasks), cred.clone(), name.clone());
-                let reserved = core.reserve().await?;
+                let reserved = core.reserve(Op::Create).await?;
                 let work = Arc::clone(&core);
                 core.finish(
                     async move { work.create_here(tasks, reserved, &cred, (dir, name), options).await },
@@ -249,13 +282,18 @@ impl Core {
         access: Access,
         refused: Option<Capability>,
     ) -> Result<Capability> {
-        let ino = inode.ino;
         let _record = inode.record.lock().await;
         if let Some(capability) =
             inode.capability(access).filter(|&capability| self.serves(inode, capability, refused))
         {
             return Ok(capability);
         }
+        Ok(self.open_once_more(inode, access).await?.capability)
+    }
+
+    /// As an open that was done before: without a look at rights. The caller holds `inode.record`.
+    async fn open_once_more(self: &Arc<Self>, inode: &Inode, access: Access) -> Result<Opened> {
+        let ino = inode.ino;
         let make = |by| Open { by, ino, access, truncate: false, again: true };
         let opened = if access.write {
             self.ends.take_back(ino).await;
@@ -271,7 +309,7 @@ impl Core {
             self.session.orphans(|orphans| orphans.claim(ino));
         }
         inode.opened(&opened.entry, Some(opened.capability));
-        Ok(opened.capability)
+        Ok(opened)
     }
 
     /// Whether `capability` is good to be used, as far as this client knows.

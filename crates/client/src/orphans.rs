@@ -14,6 +14,8 @@ pub(crate) struct Orphans {
     /// Every orphan up to this number has been answered for.
     seen: u64,
     undecided: Vec<Undecided>,
+    /// Orphans up to this number may be claimed by a predecessor in this session.
+    inherited: u64,
     to_claim: HashSet<Ino>,
     claimed: HashSet<Ino>,
     creates: BTreeSet<u64>,
@@ -64,6 +66,9 @@ impl Orphans {
             self.seen = self.seen.max(undecided.orphan.seq);
             if is_open(undecided.orphan.ino) {
                 self.to_claim.insert(undecided.orphan.ino);
+            } else if undecided.orphan.seq <= self.inherited {
+                // A claim that nobody needs any more is released below.
+                self.claimed.insert(undecided.orphan.ino);
             }
         }
         let sorted = |mut inos: Vec<Ino>| {
@@ -105,6 +110,11 @@ impl Orphans {
         !self.undecided.is_empty() || !self.to_claim.is_empty()
     }
 
+    /// A predecessor's session: all orphans are to be named again, and those up to `seen` may be claimed already.
+    pub fn inherited(&mut self, seen: u64) {
+        self.inherited = seen;
+    }
+
     /// A new session: it knows no claims, and orphans up to `seen` are none of its concern.
     pub fn renewed(&mut self, seen: u64) {
         self.seen = seen;
@@ -138,6 +148,14 @@ mod tests {
         assert_eq!(closed, answer(2, &[], &[11]));
         orphans.taken(&closed);
         assert_eq!(orphans.answer(|_| false), answer(2, &[], &[]));
+    }
+
+    #[test]
+    fn claims_of_a_predecessor_are_kept_or_released() {
+        let mut orphans = Orphans::default();
+        orphans.inherited(2);
+        orphans.named(&[orphan(1, 10), orphan(2, 11), orphan(3, 12)]);
+        assert_eq!(orphans.answer(|ino| ino == Ino(11)), answer(3, &[11], &[10]));
     }
 
     #[test]

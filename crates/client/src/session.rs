@@ -9,6 +9,7 @@ use crate::{
     calls::{refused, shut_down},
     client::Core,
     error::Result,
+    estate::{Estate, Journal, Mark},
     inode::Inode,
     orphans::Orphans,
     slots::Slots,
@@ -36,6 +37,8 @@ use tracing::{info, warn};
 const EARLY_CHECK_IN: Duration = Duration::from_millis(50);
 /// How long one try to open the first session may take.
 const FIRST_TRY: Duration = Duration::from_secs(5);
+/// How long after a predecessor's end its calls may come again. (They come before any new one: at once.)
+const CALLS_COME_AGAIN: Duration = Duration::from_secs(10);
 /// Keep-alives come no closer than this, whatever the mgr says.
 const KEEP_ALIVE_MS_MIN: u64 = 10;
 
@@ -57,6 +60,9 @@ pub(crate) struct Session {
     /// Held by whoever opens a new session.
     renewing: tokio::sync::Mutex<()>,
     orphans: Mutex<Orphans>,
+    journal: Option<Arc<dyn Journal>>,
+    /// A create that a predecessor may have had in flight, till it is sure that it does not come again.
+    inherited_create: Option<u64>,
     check_in_soon: Notify,
     check_in_now: Notify,
 }
@@ -90,14 +96,16 @@ impl Session {
         client: [u8; 16],
         label: &str,
         deadline: Option<Duration>,
+        estate: Option<Estate>,
     ) -> Result<Session> {
-        let request = OpenSession { client, incarnation: 1, label: label.to_owned() };
+        let incarnation = estate.as_ref().map_or(1, |estate| estate.incarnation);
+        let request = OpenSession { client, incarnation, label: label.to_owned() };
         let begin = Instant::now();
         let mut pause = Duration::from_millis(2);
         loop {
             let left = deadline.map_or(FIRST_TRY, |deadline| deadline.saturating_sub(begin.elapsed()));
             let error = match mgr.call_once(&request, left.min(FIRST_TRY)).await {
-                Ok(opened) => return Ok(Session::new(client, label, &opened)),
+                Ok(opened) => return Ok(Session::new(client, label, incarnation, &opened, estate)),
                 Err(error) => error,
             };
             if let Some(error) = final_error(mgr, &error) {
@@ -116,18 +124,41 @@ impl Session {
         }
     }
 
-    fn new(client: [u8; 16], label: &str, opened: &SessionOpened) -> Session {
+    fn new(
+        client: [u8; 16],
+        label: &str,
+        incarnation: u64,
+        opened: &SessionOpened,
+        estate: Option<Estate>,
+    ) -> Session {
         let mut orphans = Orphans::default();
-        orphans.renewed(opened.orphans_seen);
+        let mut inherited_create = None;
+        let (marks, journal) = match estate {
+            Some(Estate { inherited: true, marks, journal, .. }) => {
+                orphans.inherited(opened.orphans_seen);
+                inherited_create = Some(orphans.create_begins());
+                (marks, Some(journal))
+            }
+            Some(Estate { journal, .. }) => {
+                orphans.renewed(opened.orphans_seen);
+                (Vec::new(), Some(journal))
+            }
+            None => {
+                orphans.renewed(opened.orphans_seen);
+                (Vec::new(), None)
+            }
+        };
         Session {
             client,
             label: label.to_owned(),
             lease: watch::channel(opened.lease).0,
             clock: Mutex::new(MgrClock::told(opened.now)),
             keep_alive: Mutex::new(keep_alive_interval(opened)),
-            standing: Mutex::new(Arc::new(Standing::new(opened, 1))),
+            standing: Mutex::new(Arc::new(Standing::new(opened, incarnation, &marks, journal.clone()))),
             renewing: tokio::sync::Mutex::default(),
             orphans: Mutex::new(orphans),
+            journal,
+            inherited_create,
             check_in_soon: Notify::new(),
             check_in_now: Notify::new(),
         }
@@ -150,6 +181,11 @@ impl Session {
         locked(&self.orphans, act)
     }
 
+    /// A predecessor began this session.
+    pub fn is_inherited(&self) -> bool {
+        self.inherited_create.is_some()
+    }
+
     /// An inode lost its last name, or an unlinked one was closed: tell the mgr soon.
     pub fn check_in_soon(&self) {
         self.check_in_soon.notify_one();
@@ -167,8 +203,14 @@ impl Session {
 }
 
 impl Standing {
-    fn new(opened: &SessionOpened, incarnation: u64) -> Standing {
-        let slots = Slots::new(opened.slots.clamp(1, limits::SESSION_SLOTS));
+    fn new(
+        opened: &SessionOpened,
+        incarnation: u64,
+        marks: &[Mark],
+        journal: Option<Arc<dyn Journal>>,
+    ) -> Standing {
+        let count = opened.slots.clamp(1, limits::SESSION_SLOTS);
+        let slots = Slots::new(opened.session, count, marks, journal);
         Standing { id: opened.session, incarnation, slots }
     }
 }
@@ -211,6 +253,9 @@ impl Core {
             return Err(ClientError::ShutDown);
         }
         let incarnation = old.incarnation + 1;
+        if let Some(journal) = &session.journal {
+            journal.incarnation(incarnation);
+        }
         let request = OpenSession { client: session.client, incarnation, label: session.label.clone() };
         let opened = self.mgr.call(&request).await.map_err(refused::<OpenSession>)?;
         warn!(old = %stale, new = %opened.session, "the mgr gave up this client's session; opened a new one");
@@ -221,7 +266,7 @@ impl Core {
 
     fn adopt_session(&self, old: &Standing, opened: &SessionOpened, incarnation: u64) {
         let session = &self.session;
-        let new = Arc::new(Standing::new(opened, incarnation));
+        let new = Arc::new(Standing::new(opened, incarnation, &[], session.journal.clone()));
         locked(&session.clock, |clock| *clock = MgrClock::told(opened.now));
         locked(&session.keep_alive, |interval| *interval = keep_alive_interval(opened));
         session.orphans(|orphans| orphans.renewed(opened.orphans_seen));
@@ -244,6 +289,16 @@ impl Core {
                 warn!(ino = %inode.ino, %error, "an open file could not be opened again in the new session");
             }
         }
+    }
+
+    /// Waits until no call of a predecessor can come any more; then its slots are free, and orphans are answered for.
+    pub async fn settle_inheritance(self: Arc<Self>) {
+        tokio::time::sleep(CALLS_COME_AGAIN).await;
+        self.session.standing().slots.forget_inherited();
+        if let Some(create) = self.session.inherited_create {
+            self.session.orphans(|orphans| orphans.create_ended(create));
+        }
+        self.session.check_in_now.notify_one();
     }
 
     /// Keeps the session alive until the client is closed.

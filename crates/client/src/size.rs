@@ -179,6 +179,9 @@ impl Core {
             inode.with(|state| {
                 state.found(data_gen, epoch, extent.size);
                 state.settle(doubts);
+                if state.dirty {
+                    state.mtime = state.mtime.or(extent.mtime);
+                }
             });
         }
         Ok(())

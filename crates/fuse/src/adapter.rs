@@ -96,8 +96,11 @@ impl<F: Filesystem> Adapter<F> {
         }
     }
 
-    async fn answer(&self, Request { node, uid, gid, pid, op, .. }: Request, reply: Reply) {
-        let (ctx, node) = (&Context { uid, gid, pid }, NodeId(node));
+    async fn answer(&self, request: Request, reply: Reply) {
+        let ctx =
+            &Context { request: request.number(), uid: request.uid, gid: request.gid, pid: request.pid };
+        let Request { node, op, .. } = request;
+        let node = NodeId(node);
         match op {
             Op::Open { .. } | Op::Create { .. } | Op::OpenDir { .. } => self.open(ctx, node, op, reply).await,
             Op::Read { .. }
@@ -350,11 +353,36 @@ impl<F: Filesystem> Adapter<F> {
     }
 }
 
+/// Whether doing it twice may differ from doing it once. (A write at its offset does not.)
+fn may_change(op: &Op) -> bool {
+    !matches!(
+        op,
+        Op::Read { .. }
+            | Op::Write { .. }
+            | Op::Lookup { .. }
+            | Op::GetAttr { .. }
+            | Op::ReadLink
+            | Op::Access { .. }
+            | Op::StatFs
+            | Op::OpenDir { .. }
+            | Op::ReadDir { .. }
+            | Op::ReleaseDir { .. }
+            | Op::FsyncDir { .. }
+            | Op::Lseek { .. }
+            | Op::GetXattr { .. }
+            | Op::ListXattr { .. }
+    )
+}
+
 impl<F: Filesystem> Serve for Adapter<F> {
     fn serve(self: &Arc<Self>, request: Request, reply: Reply) -> impl Future<Output = ()> + Send + 'static {
         let (this, alive) = (Arc::clone(self), self.alive.clone());
         async move {
-            this.answer(request, reply).await;
+            if may_change(&request.op) {
+                this.fs.once(request.number(), this.answer(request, reply)).await;
+            } else {
+                this.answer(request, reply).await;
+            }
             drop(alive);
         }
     }

@@ -72,6 +72,10 @@ pub enum UmountError {
     Helper { dir: PathBuf, said: String },
     #[error("cannot unmount {}: {source}", dir.display())]
     Kernel { dir: PathBuf, source: io::Error },
+    #[error("the daemon of {} is gone, or runs in another container", dir.display())]
+    NoDaemon { dir: PathBuf },
+    #[error("{} goes on as it was: {why}", dir.display())]
+    Upgrade { dir: PathBuf, why: String },
     #[error("{} cannot be resolved: {source}", dir.display())]
     Dir { dir: PathBuf, source: io::Error },
     #[error(

@@ -8,6 +8,7 @@
 //! ends a mount from outside; [`daemon`] puts one into the background; [`report`] tells who waits for what.
 
 mod adapter;
+mod book;
 mod control;
 mod creds;
 pub mod daemon;
@@ -15,7 +16,10 @@ mod device;
 pub mod dirstream;
 mod error;
 mod handles;
+pub mod keeper;
+mod line;
 pub mod mountinfo;
+mod openfile;
 pub mod ops;
 mod options;
 mod pvfs;
@@ -24,12 +28,14 @@ mod run;
 mod session;
 mod told;
 mod umount;
+mod upgrade;
 
 pub use adapter::Adapter;
 pub use error::{MountError, UmountError};
 pub use ops::Filesystem;
 pub use options::{MountOptions, OptionError};
 pub use pvfs::PvfsFs;
-pub use run::{MountConfig, mount_client, run};
+pub use run::{MountConfig, Takeover, mount_client, run, run_worker};
 pub use session::{Mounted, mount};
 pub use umount::{Umounted, umount};
+pub use upgrade::upgrade;

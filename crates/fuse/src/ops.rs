@@ -26,6 +26,8 @@ pub struct Handle(pub u64);
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
 pub struct Context {
+    /// Of the request; the same when the kernel sends it again, to another process.
+    pub request: u64,
     /// The caller's file system user and group, as `setfsuid(2)` has them.
     pub uid: u32,
     pub gid: u32,
@@ -179,6 +181,12 @@ impl OpenFlags {
 ///
 /// Methods with an answer of `ENOSYS` here are the ones the kernel does without: it falls back, and asks no more.
 pub trait Filesystem: Send + Sync + 'static {
+    /// Runs all that is done for one request that may change something, its answer included. When the kernel sends it again to
+    /// another process, `request` is the same.
+    fn once<W: Future<Output = ()> + Send>(&self, _request: u64, work: W) -> impl Future<Output = ()> + Send {
+        work
+    }
+
     /// `name` may be `.` and `..` too.
     fn lookup(&self, ctx: &Context, dir: NodeId, name: &[u8]) -> impl Future<Output = Reply<Entry>> + Send;
 

@@ -7,8 +7,10 @@ mod attr;
 mod dir;
 
 use crate::{
+    book::{Book, OpenRecord},
     creds,
     handles::{Handles, Opening},
+    openfile::OpenFile,
     ops::{
         Attributes, Context, DirPage, DirRequest, Entry, Filesystem, Handle, NodeId, OpenFlags, Opened,
         RenameMode, Reply, StatFs,
@@ -20,7 +22,11 @@ use bytes::Bytes;
 use dir::OpenDir;
 use pvfs_client::{Access, Client, ClientError, CreateOptions, File, OpenOptions};
 use pvfs_types::{Attr, Cred, Errno, FileKind, Ino, LayoutHint, Name, SetAttr};
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 /// How long the kernel goes by attributes and names.
 const VALID: Duration = Duration::from_secs(1);
@@ -30,16 +36,50 @@ pub struct PvfsFs {
     client: Arc<Client>,
     /// What is mounted.
     root: Ino,
-    files: Handles<File>,
+    files: Handles<OpenFile>,
     dirs: Handles<OpenDir>,
     told: Told,
+    /// Where what is open is written down for the next worker, if there is to be one.
+    book: Option<Arc<Book>>,
+    /// Files that a former worker had opened for a request whose answer the kernel may not have got, by request.
+    unanswered: Mutex<HashMap<u64, Handle>>,
 }
 
 impl PvfsFs {
     /// The directory `root` as the root of a mount.
     pub fn new(client: Arc<Client>, root: Ino) -> PvfsFs {
-        let (files, dirs) = (Handles::default(), Handles::default());
-        PvfsFs { client, root, files, dirs, told: Told::new(VALID) }
+        PvfsFs {
+            client,
+            root,
+            files: Handles::of_worker(0),
+            dirs: Handles::of_worker(0),
+            told: Told::new(VALID),
+            book: None,
+            unanswered: Mutex::default(),
+        }
+    }
+
+    /// As [`PvfsFs::new`], in the place of a worker that had `open` open. At once after the client was made.
+    pub fn inherited(client: Arc<Client>, root: Ino, book: Arc<Book>, open: &[OpenRecord]) -> PvfsFs {
+        let workers = book.workers();
+        let told = if workers > 1 { Told::inherited(VALID) } else { Told::new(VALID) };
+        let fs = PvfsFs {
+            files: Handles::of_worker(workers),
+            dirs: Handles::of_worker(workers),
+            told,
+            book: Some(book),
+            ..PvfsFs::new(client, root)
+        };
+        let mut unanswered = HashMap::new();
+        for record in open {
+            let handle = Handle(record.handle);
+            let Opening { read, write, .. } = Opening::of(handle);
+            let held = fs.client.hold(Ino(record.ino), Access { read, write });
+            fs.files.put(handle, Arc::new(OpenFile::held(held)));
+            unanswered.insert(record.request, handle);
+        }
+        fs.unanswered.lock().unwrap_or_else(PoisonError::into_inner).extend(unanswered);
+        fs
     }
 
     fn ino(&self, node: NodeId) -> Ino {
@@ -61,10 +101,24 @@ impl PvfsFs {
         Entry { node: self.node(attr.ino), attr: shown, valid }
     }
 
-    fn opened(&self, file: File, flags: OpenFlags, attributes_changed: bool) -> Opened {
+    fn opened(&self, ctx: &Context, file: File, flags: OpenFlags, attributes_changed: bool) -> Opened {
         let opening = Opening { read: flags.read, write: flags.write, dir: false };
-        let handle = self.files.add(opening, file);
+        let ino = file.ino();
+        let handle = self.files.add(opening, OpenFile::opened(file));
+        if let Some(book) = &self.book {
+            book.opened(OpenRecord { handle: handle.0, ino: ino.0, request: ctx.request });
+            self.forget_unanswered(ctx.request, book);
+        }
         Opened { handle, direct: flags.direct, attributes_changed }
+    }
+
+    /// The request came again, so the kernel knows nothing of what was opened for it the first time.
+    fn forget_unanswered(&self, request: u64, book: &Book) {
+        let handle = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).remove(&request);
+        if let Some(handle) = handle {
+            self.files.remove(handle);
+            book.closed(handle.0);
+        }
     }
 
     async fn attr(&self, ctx: &Context, ino: Ino) -> Reply<Attr> {
@@ -115,6 +169,14 @@ fn access(flags: OpenFlags) -> Access {
 }
 
 impl Filesystem for PvfsFs {
+    async fn once<W: Future<Output = ()> + Send>(&self, request: u64, work: W) {
+        if self.book.is_some() {
+            pvfs_client::once(request, work).await;
+        } else {
+            work.await;
+        }
+    }
+
     async fn lookup(&self, ctx: &Context, dir: NodeId, bytes: &[u8]) -> Reply<Entry> {
         let dir = self.ino(dir);
         let attr = match bytes {
@@ -135,7 +197,8 @@ impl Filesystem for PvfsFs {
 
     async fn getattr(&self, ctx: &Context, node: NodeId, handle: Option<Handle>) -> Reply<Attributes> {
         let ino = self.ino(node);
-        if let Some(file) = handle.and_then(|handle| self.files.load(handle).ok()) {
+        if let Some(open) = handle.and_then(|handle| self.files.load(handle).ok()) {
+            let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| of_inode(&e))?;
             return file.attr().await.map(|attr| self.tell(&attr)).map_err(|e| of_inode(&e));
         }
         self.attr(ctx, ino).await.map(|attr| self.tell(&attr))
@@ -148,9 +211,16 @@ impl Filesystem for PvfsFs {
         handle: Option<Handle>,
         changes: SetAttr,
     ) -> Reply<Attributes> {
-        let file = handle.and_then(|handle| self.files.load(handle).ok());
-        let file = file.as_deref().filter(|file| file.access().write);
-        let set = self.client.setattr(&creds::whole(ctx), self.ino(node), changes, file).await;
+        let open = handle.and_then(|handle| self.files.load(handle).ok());
+        let open = open.filter(|open| open.access().is_some_and(|access| access.write));
+        let file = match &open {
+            Some(open) => {
+                Some(open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| of_inode(&e))?)
+            }
+            None => None,
+        };
+        let cred = creds::whole(ctx);
+        let set = self.client.setattr(&cred, self.ino(node), changes, file).await;
         set.map(|attr| self.tell(&attr)).map_err(|e| of_inode(&e))
     }
 
@@ -246,7 +316,7 @@ impl Filesystem for PvfsFs {
         let made = self.client.create(&creds::whole(ctx), dir, &name, options).await;
         let made = made.map_err(|e| errno(&e))?;
         // The entry that goes with the answer is what the kernel will hold.
-        Ok((self.entry(&made.attr), self.opened(made.file, flags, false)))
+        Ok((self.entry(&made.attr), self.opened(ctx, made.file, flags, false)))
     }
 
     async fn open(&self, ctx: &Context, node: NodeId, flags: OpenFlags) -> Reply<Opened> {
@@ -254,32 +324,43 @@ impl Filesystem for PvfsFs {
         let now = file.at_open();
         // A file that was truncated by this open is known to be empty.
         let changed = !flags.truncate && self.told.is_old(node, &now.attr, now.has_writers);
-        Ok(self.opened(file, flags, changed))
+        Ok(self.opened(ctx, file, flags, changed))
     }
 
-    async fn read(&self, _ctx: &Context, handle: Handle, offset: u64, len: u32) -> Reply<Bytes> {
-        let file = self.files.load(handle)?;
+    async fn read(&self, ctx: &Context, handle: Handle, offset: u64, len: u32) -> Reply<Bytes> {
+        let open = self.files.load(handle)?;
+        let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
         file.read_at(offset, u64::from(len)).await.map_err(|e| errno(&e))
     }
 
-    async fn write(&self, _ctx: &Context, handle: Handle, offset: u64, data: Bytes) -> Reply<()> {
-        let file = self.files.load(handle)?;
+    async fn write(&self, ctx: &Context, handle: Handle, offset: u64, data: Bytes) -> Reply<()> {
+        let open = self.files.load(handle)?;
+        let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
         file.write_at(offset, data).await.map_err(|e| errno(&e))
     }
 
-    async fn flush(&self, _ctx: &Context, handle: Handle) -> Reply<()> {
-        self.files.load(handle)?.flush().await.map_err(|e| errno(&e))
+    async fn flush(&self, ctx: &Context, handle: Handle) -> Reply<()> {
+        let open = self.files.load(handle)?;
+        if !open.access().is_some_and(|access| access.write) {
+            return Ok(());
+        }
+        let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
+        file.flush().await.map_err(|e| errno(&e))
     }
 
     async fn release(&self, _ctx: &Context, handle: Handle) -> Reply<()> {
-        match self.files.remove(handle) {
-            Some(file) => file.close().await.map_err(|e| errno(&e)),
-            None => Err(Errno::EBADF),
+        let open = self.files.remove(handle).ok_or(Errno::EBADF)?;
+        let closed = open.close(&self.client).await;
+        if let Some(book) = &self.book {
+            book.closed(handle.0);
         }
+        closed.map_err(|e| errno(&e))
     }
 
-    async fn fsync(&self, _ctx: &Context, handle: Handle, _data_only: bool) -> Reply<()> {
-        self.files.load(handle)?.sync().await.map_err(|e| errno(&e))
+    async fn fsync(&self, ctx: &Context, handle: Handle, _data_only: bool) -> Reply<()> {
+        let open = self.files.load(handle)?;
+        let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
+        file.sync().await.map_err(|e| errno(&e))
     }
 
     async fn opendir(&self, _ctx: &Context, _node: NodeId) -> Reply<Opened> {
@@ -296,12 +377,19 @@ impl Filesystem for PvfsFs {
         handle: Handle,
         request: DirRequest,
     ) -> Reply<DirPage> {
-        let dir = self.dirs.load(handle)?;
+        let dir = self.dirs.load(handle).unwrap_or_else(|_| {
+            // Opened by a former worker.
+            let dir = Arc::new(OpenDir::default());
+            self.dirs.put(handle, Arc::clone(&dir));
+            dir
+        });
         self.list(ctx, self.ino(node), &dir, request).await
     }
 
     async fn releasedir(&self, _ctx: &Context, handle: Handle) -> Reply<()> {
-        self.dirs.remove(handle).map(|_| ()).ok_or(Errno::EBADF)
+        // One that is not there was opened by a former worker.
+        self.dirs.remove(handle);
+        Ok(())
     }
 
     /// Whatever the mgr answered is durable.

@@ -1,14 +1,29 @@
 //! From a client to a mount that is served until it is told to stop or is unmounted, and everything told to the servers.
 
-use crate::{MountError, MountOptions, Mounted, PvfsFs, mount, report::Reports};
-use pvfs_client::Client;
+use crate::{
+    MountError, MountOptions, Mounted, PvfsFs,
+    book::{Book, OpenRecord},
+    keeper::{DRAIN_SIGNAL, Worker},
+    mount,
+    report::Reports,
+    session,
+};
+use pvfs_client::{Client, ClientConfig};
+use pvfs_kfuse::Session;
 use pvfs_types::{Cred, FileKind, Ino};
-use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
-use tokio::time::timeout;
+use std::{future::Future, io, os::fd::AsFd, path::PathBuf, sync::Arc, time::Duration};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, timeout},
+};
 use tracing::{info, warn};
 
 /// How long to tell the mgr of the end before leaving that to the lease.
 const GOODBYE: Duration = Duration::from_secs(10);
+
+/// How long requests may still work before the next worker gets them.
+const DRAIN: Duration = Duration::from_secs(2);
+const DRAIN_POLL: Duration = Duration::from_millis(2);
 
 /// What to mount where.
 #[derive(Clone, Debug)]
@@ -65,6 +80,106 @@ pub async fn run(
     goodbye(&client).await;
     info!(dir = %mounted.dir().display(), "unmounted");
     // Whoever waits for this mount's end hears of it now.
+    drop(mounted);
+    ended
+}
+
+/// What a worker starts with: who it is at the servers, and what its predecessor had open.
+#[derive(Debug)]
+pub struct Takeover {
+    book: Arc<Book>,
+    open: Vec<OpenRecord>,
+}
+
+impl Takeover {
+    /// Takes over what the keeper of `worker` has.
+    ///
+    /// # Errors
+    /// The mount was begun by a version that wrote it down in another way.
+    pub fn begin(worker: &Worker) -> Result<Takeover, MountError> {
+        let start = |source| MountError::Start { source };
+        let (book, open) = Book::take_over(worker.book.try_clone().map_err(start)?).map_err(start)?;
+        Ok(Takeover { book, open })
+    }
+
+    /// What the first worker noted for the others; `None`: this is the first.
+    pub fn note(&self) -> Option<Vec<u8>> {
+        self.book.note()
+    }
+
+    /// Notes it.
+    ///
+    /// # Errors
+    /// It is longer than 8 KiB.
+    pub fn set_note(&self, note: &[u8]) -> Result<(), MountError> {
+        self.book.set_note(note).map_err(|source| MountError::Start { source })
+    }
+
+    /// Sets `config` up to go on as the same client.
+    pub fn prepare(&self, config: &mut ClientConfig) {
+        config.estate = Some(self.book.estate());
+        if self.book.workers() > 1 {
+            // Programs wait for it.
+            config.connect_deadline = None;
+        }
+    }
+}
+
+/// As [`run`], as the worker of a keeper: the first one mounts, others go on where the last one died. Returns too when it is
+/// asked to make room for another.
+pub async fn run_worker(
+    worker: Worker,
+    takeover: Takeover,
+    client: Arc<Client>,
+    config: MountConfig,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), MountError> {
+    let start = |source| MountError::Start { source };
+    let Takeover { book, open } = takeover;
+    let mut drain = signal(SignalKind::from_raw(DRAIN_SIGNAL.as_raw())).map_err(start)?;
+    let root = match book.root() {
+        Some(root) => root,
+        None => load_root(&client, &config.path).await?,
+    };
+    book.set_root(root);
+    let metrics = client.metrics();
+    let fs = Arc::new(PvfsFs::inherited(Arc::clone(&client), root, Arc::clone(&book), &open));
+    let (session, dir) = match (worker.session, book.agreed()) {
+        (Some(fd), Some(agreed)) => (Session::attach(fd, agreed).map_err(start)?, config.dir),
+        (Some(_), None) => return Err(start(io::Error::other("the mount's book does not say how to go on"))),
+        (None, _) => {
+            let begun = session::begin(&config.source, &config.dir, &config.options).await?;
+            // First, so that whoever finds the session in the keeper's hands finds this too.
+            book.set_agreed(begun.session.agreed());
+            let fd = begun.session.descriptor().map_err(start)?;
+            let shown = begun.dir.to_string_lossy();
+            worker.line.say_mounted(fd.as_fd(), &begun.device, &shown).map_err(start)?;
+            info!(dir = %shown, source = config.source, "mounted");
+            (begun.session, begun.dir)
+        }
+    };
+    let (mounted, begun) = session::serve(fs, session, dir, None, &metrics)?;
+    let control = begun.await.map_err(|e| start(io::Error::other(e)))?;
+    // From now on this process holds no directory but the root.
+    let _ = std::env::set_current_dir("/");
+    worker.line.say_live().map_err(start)?;
+    let ended = tokio::select! {
+        biased;
+        ended = mounted.ended() => ended,
+        () = shutdown => mounted.unmount(config.stop_grace).await,
+        _ = drain.recv() => {
+            control.drain();
+            let begin = Instant::now();
+            while control.in_flight() > 0 && begin.elapsed() < DRAIN {
+                tokio::time::sleep(DRAIN_POLL).await;
+            }
+            info!(left = control.in_flight(), "makes room for the next worker");
+            // Nothing is unmounted, no session is closed, nothing is told: the next one goes on with all of it.
+            std::process::exit(0);
+        }
+    };
+    goodbye(&client).await;
+    info!(dir = %mounted.dir().display(), "unmounted");
     drop(mounted);
     ended
 }

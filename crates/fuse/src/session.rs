@@ -50,24 +50,41 @@ pub async fn mount<F: Filesystem>(
     options: &MountOptions,
     metrics: &Metrics,
 ) -> Result<Mounted, MountError> {
-    let start = Start { source: source.to_owned(), dir: dir.to_owned(), options: options.clone() };
-    let started = tokio::task::spawn_blocking(move || start.run()).await;
-    let started = started.map_err(|e| MountError::Start { source: io::Error::other(e) })??;
-    let control = Control::listen(&started.device)
+    let begun = begin(source, dir, options).await?;
+    let control = Control::listen(&begun.device, None)
         .inspect_err(|error| debug!(%error, "no control socket: umount will not wait for this daemon"))
         .ok();
+    info!(dir = %begun.dir.display(), source, "mounted");
+    serve(fs, begun.session, begun.dir, control, metrics).map(|(mounted, _)| mounted)
+}
+
+/// Mounts and agrees with the kernel on how to talk; serves nothing yet.
+pub(crate) async fn begin(source: &str, dir: &Path, options: &MountOptions) -> Result<Begun, MountError> {
+    let start = Start { source: source.to_owned(), dir: dir.to_owned(), options: options.clone() };
+    let begun = tokio::task::spawn_blocking(move || start.run()).await;
+    begun.map_err(|e| MountError::Start { source: io::Error::other(e) })?
+}
+
+/// Serves `fs` in `session`, which is mounted on `dir`.
+pub(crate) fn serve<F: Filesystem>(
+    fs: Arc<F>,
+    session: Session,
+    dir: PathBuf,
+    control: Option<Control>,
+    metrics: &Metrics,
+) -> Result<(Mounted, oneshot::Receiver<pvfs_kfuse::Control>), MountError> {
     let (tell, ended) = watch::channel(None);
-    let session = started.session;
     let (alive, jobs) = mpsc::channel(1);
     let adapter = Arc::new(Adapter::new(fs, alive, session.notifier(), metrics));
     let runtime = tokio::runtime::Handle::current();
     let (over, session_over) = oneshot::channel();
     let (began, has_begun) = oneshot::channel();
+    let (begins, begun) = oneshot::channel();
     std::thread::Builder::new()
         .name("fuse-0".to_owned())
         .spawn(move || {
-            let began = |control| {
-                let _ = began.send(control);
+            let began = |control: pvfs_kfuse::Control| {
+                let _ = (began.send(control.clone()), begins.send(control));
             };
             over.send(session.run(adapter, runtime, SESSION_THREADS, began))
         })
@@ -77,8 +94,7 @@ pub async fn mount<F: Filesystem>(
         finish_jobs(jobs, has_begun).await;
         tell.send_replace(Some(end.map_err(Arc::new)));
     });
-    info!(dir = %started.dir.display(), source, "mounted");
-    Ok(Mounted { dir: started.dir, ended, _control: control })
+    Ok((Mounted { dir, ended, _control: control }, begun))
 }
 
 /// Waits for the last requests; gives them up after a while.
@@ -99,19 +115,20 @@ struct Start {
     options: MountOptions,
 }
 
-struct Started {
-    session: Session,
-    dir: PathBuf,
+/// A mount that waits to be served.
+pub(crate) struct Begun {
+    pub session: Session,
+    pub dir: PathBuf,
     /// `major:minor`.
-    device: String,
+    pub device: String,
 }
 
 impl Start {
-    fn run(self) -> Result<Started, MountError> {
+    fn run(self) -> Result<Begun, MountError> {
         let dir = device::check_dir(&self.dir)?;
         let fd = device::mount(&self.source, &dir, &self.options)?;
         match Self::shake_hands(fd, &dir) {
-            Ok((session, device)) => Ok(Started { session, dir, device }),
+            Ok((session, device)) => Ok(Begun { session, dir, device }),
             Err(source) => {
                 // Nobody serves it: it must not stay.
                 let _ = device::unmount(&dir, Unmount::Abort);

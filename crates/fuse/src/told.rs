@@ -17,6 +17,8 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub struct Told {
     valid: Duration,
+    /// Until then the kernel may hold what a former worker told it.
+    unknown_until: Option<Instant>,
     nodes: Mutex<Nodes>,
 }
 
@@ -39,7 +41,12 @@ impl Told {
     /// For a kernel that holds attributes for `valid`.
     pub fn new(valid: Duration) -> Told {
         let nodes = Nodes { told: HashMap::new(), sweep_at: SWEEP_MIN };
-        Told { valid, nodes: Mutex::new(nodes) }
+        Told { valid, unknown_until: None, nodes: Mutex::new(nodes) }
+    }
+
+    /// As [`Told::new`], where another worker told the kernel things until now.
+    pub fn inherited(valid: Duration) -> Told {
+        Told { unknown_until: Some(Instant::now() + valid), ..Told::new(valid) }
     }
 
     /// The kernel is told `attr` now.
@@ -57,10 +64,13 @@ impl Told {
     /// The kernel may hold attributes that `attr` proves old, or that others who write make so.
     pub fn is_old(&self, node: NodeId, attr: &Attr, has_writers: bool) -> bool {
         let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        nodes.told.get(&node.0).is_some_and(|told| {
-            let same = (told.size, told.change) == (attr.size, attr.change);
-            told.until > Instant::now() && (has_writers || !same)
-        })
+        match nodes.told.get(&node.0) {
+            Some(told) => {
+                let same = (told.size, told.change) == (attr.size, attr.change);
+                told.until > Instant::now() && (has_writers || !same)
+            }
+            None => self.unknown_until.is_some_and(|until| until > Instant::now()),
+        }
     }
 }
 
@@ -103,6 +113,16 @@ mod tests {
         assert!(told.is_old(NodeId(5), &attr(1, 2), false));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(!told.is_old(NodeId(5), &attr(2, 2), false), "timed out there too");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_former_worker_told_counts_as_old_until_it_has_timed_out() {
+        let told = Told::inherited(Duration::from_secs(1));
+        assert!(told.is_old(NodeId(5), &attr(1, 1), false));
+        told.tell(NodeId(5), &attr(1, 1));
+        assert!(!told.is_old(NodeId(5), &attr(1, 1), false));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(!told.is_old(NodeId(6), &attr(1, 1), false));
     }
 
     #[tokio::test(start_paused = true)]

@@ -39,7 +39,7 @@ impl Pool {
     pub fn take(self: &Arc<Self>) -> Buffer {
         let kept = self.with(Vec::pop);
         // Two pages more: one to begin on a page, one for the head before it.
-        let bytes = kept.unwrap_or_else(|| vec![0; self.request_bytes + 2 * PAGE]);
+        let bytes = kept.unwrap_or_else(|| touched(self.request_bytes + 2 * PAGE));
         let start = bytes.as_ptr().align_offset(PAGE) + PAGE - WRITE_HEAD_BYTES;
         Buffer { bytes, start, pool: Arc::clone(self) }
     }
@@ -47,6 +47,14 @@ impl Pool {
     fn with<T>(&self, act: impl FnOnce(&mut Vec<Vec<u8>>) -> T) -> T {
         act(&mut self.free.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// A buffer whose pages are there. Else a process that is killed while the kernel copies a request into it would fail that
+/// request (the kernel does not fetch pages for the dying), which could have come again to another process.
+fn touched(len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    bytes.chunks_mut(PAGE).for_each(|page| page[0] = 1);
+    bytes
 }
 
 impl Buffer {

@@ -32,6 +32,10 @@ impl Device {
         Device { fd }
     }
 
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
+
     /// Waits for the next request.
     pub fn receive(&self, buffer: &mut Buffer) -> io::Result<Received> {
         loop {

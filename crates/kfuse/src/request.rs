@@ -190,6 +190,11 @@ pub struct Malformed {
 }
 
 impl Request {
+    /// The same for a request that comes again.
+    pub fn number(&self) -> u64 {
+        self.unique & !abi::UNIQUE_RESENT
+    }
+
     /// It was read once before, by a server that died with it.
     pub fn is_resent(&self) -> bool {
         self.unique & abi::UNIQUE_RESENT != 0

@@ -134,6 +134,14 @@ impl Session {
         self.agreed
     }
 
+    /// The descriptor, for whoever is to keep the session alive. It holds no thread's request.
+    ///
+    /// # Errors
+    /// No more descriptors are to be had.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.device.descriptor()
+    }
+
     pub fn notifier(&self) -> Notifier {
         Notifier::new(Arc::clone(&self.device))
     }

@@ -79,7 +79,18 @@ impl Shared {
 
 impl Dialer {
     pub fn new(transport: Arc<dyn Transport>, identity: Identity, metrics: Metrics) -> Arc<Dialer> {
-        Arc::new(Dialer { transport, identity, metrics, next_connection: AtomicU64::new(1) })
+        Dialer::numbered(transport, identity, metrics, 1)
+    }
+
+    /// As [`Dialer::new`], with connections numbered from `first` on: for a process that goes on as the client that another
+    /// one was. Above all numbers of that one, so that they fence its connections.
+    pub fn numbered(
+        transport: Arc<dyn Transport>,
+        identity: Identity,
+        metrics: Metrics,
+        first: u64,
+    ) -> Arc<Dialer> {
+        Arc::new(Dialer { transport, identity, metrics, next_connection: AtomicU64::new(first) })
     }
 
     /// A server of role `kind`, at the first of `addrs` (`host:port`) that answers. Connects at the first call.

@@ -86,6 +86,20 @@ impl Process {
         self.child.as_ref().map(Child::id)
     }
 
+    /// The processes that it has started and that still run; of a mount, its worker.
+    pub fn children(&self) -> Vec<u32> {
+        let Some(me) = self.pid().map(|pid| pid.to_string()) else { return Vec::new() };
+        let pids = std::fs::read_dir("/proc").unwrap().flatten();
+        let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let is_mine = |pid: &u32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            // After the name, which may hold anything: state, parent.
+            let mut fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
+            fields.next().is_some_and(|state| state != "Z") && fields.next() == Some(&me)
+        };
+        pids.filter(is_mine).collect()
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }

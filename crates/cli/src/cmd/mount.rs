@@ -9,9 +9,13 @@ use crate::{
     spec::Spec,
 };
 use pvfs_client::{Client, ClientConfig, ClientError};
-use pvfs_fuse::{MountConfig, MountOptions, OptionError, daemon};
+use pvfs_fuse::{
+    MountConfig, MountOptions, OptionError, Takeover, daemon,
+    keeper::{self, Worker},
+};
 use pvfs_wire::msg::hello::Secret;
 use std::{
+    ffi::OsString,
     io::Write as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -21,7 +25,8 @@ use std::{
 /// Mount a file system on a directory
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Returns when the mount is live; a daemon in the background serves it until `pvfs umount DIR`. Root mounts by itself, and \
+Returns when the mount is live; a daemon in the background serves it until `pvfs umount DIR`. It is two processes: a keeper, \
+and the worker that it starts again whenever that dies, so that programs in the mount see a pause. Root mounts by itself, and \
 for all users; others through fusermount3 (Debian: apt install fuse3), for themselves unless allow_other.
 
 Options of -o: ro, nosuid, nodev, noexec, noatime, sync, dirsync and their opposites; allow_other; hard (default: a \
@@ -33,14 +38,18 @@ noauto, user, nofail, x-…) is ignored. Called as mount.pvfs this command serve
 Examples:
   pvfs mount pvfs://mgr1:7334/ /scratch
   pvfs mount pvfs://mgr1:7334/projects/x ~/x -o ro,log=/tmp/x.log
-  pvfs mount / /mnt --foreground               of the cluster in use, until Ctrl-C")]
+  pvfs mount / /mnt --foreground               of the cluster in use, until Ctrl-C
+  pvfs mount --upgrade /scratch                go on with this program, under running jobs")]
 pub struct Args {
     /// What to mount: pvfs://HOST:PORT/PATH, or /PATH in the cluster in use
-    #[arg(value_name = "SPEC", value_parser = Spec::arg())]
-    spec: Spec,
+    #[arg(value_name = "SPEC", value_parser = Spec::arg(), required_unless_present = "upgrade")]
+    spec: Option<Spec>,
     /// Where to mount it
-    #[arg(value_name = "DIR")]
-    dir: PathBuf,
+    #[arg(value_name = "DIR", required_unless_present = "upgrade")]
+    dir: Option<PathBuf>,
+    /// Have the mount on DIR go on with this very program (a newer one), under running applications
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["spec", "dir", "options", "foreground", "metrics", "log"])]
+    upgrade: Option<PathBuf>,
     /// Mount options, comma separated; may be given more than once
     #[arg(short, value_name = "OPTIONS", value_parser = checked_options)]
     options: Vec<String>,
@@ -60,18 +69,29 @@ fn checked_options(text: &str) -> Result<String, OptionError> {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
+    if let Some(dir) = &args.upgrade {
+        let program = std::env::current_exe().map_err(|source| CliError::Runtime { source })?;
+        return Ok(pvfs_fuse::upgrade(dir, &program)?);
+    }
+    let (Some(spec), Some(dir)) = (&args.spec, &args.dir) else {
+        return Err(CliError::Usage { text: "name what to mount, and where".into() });
+    };
     let options = MountOptions::parse(&args.options.join(","))
         .map_err(|error| CliError::Usage { text: error.to_string() })?;
+    if let Some(worker) = Worker::find().map_err(|source| CliError::Runtime { source })? {
+        return work(worker, args, Mount { spec, dir, options }, global);
+    }
+    // As this process was started, for another one to be started so.
+    let same: Vec<OsString> = args::helper_form(std::env::args_os()).into_iter().skip(1).collect();
     if args.foreground {
-        return serve(args, options, global, print_ready);
+        return keep(&same, print_ready);
     }
     let Some(parent) = daemon::Parent::find().map_err(|source| CliError::Runtime { source })? else {
         let log = args.log.as_ref().or(options.log.as_ref());
-        let same = args::helper_form(std::env::args_os()).into_iter().skip(1);
         return Ok(daemon::launch(same, log.map(PathBuf::as_path))?);
     };
     let mut parent = Some(parent);
-    let done = serve(args, options, global, |_| {
+    let done = keep(&same, |_| {
         if let Some(parent) = parent.take() {
             parent.live();
         }
@@ -82,27 +102,60 @@ pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     done
 }
 
-/// Mounts, and serves until a signal or an unmount.
-fn serve(
-    args: &Args,
-    mut options: MountOptions,
-    global: &Global,
-    ready: impl FnOnce(&Path),
-) -> Result<(), CliError> {
+/// Keeps a worker running until a signal or an unmount.
+fn keep(same: &[OsString], ready: impl FnOnce(&Path)) -> Result<(), CliError> {
+    runtime::block_on_this_thread(async {
+        let stop = runtime::stop_signal()?;
+        Ok(keeper::keep(same, stop, ready).await?)
+    })
+}
+
+/// What to mount where.
+struct Mount<'a> {
+    spec: &'a Spec,
+    dir: &'a Path,
+    options: MountOptions,
+}
+
+/// Mounts, or goes on for a worker that died, and serves until a signal or an unmount.
+fn work(worker: Worker, args: &Args, mount: Mount, global: &Global) -> Result<(), CliError> {
+    let told = worker.teller().map_err(|source| CliError::Runtime { source })?;
+    let done = serve(worker, args, mount, global);
+    if let Err(error) = &done {
+        told.failed(&error.text().unwrap_or_default());
+        // The keeper says it.
+        return Err(CliError::Told);
+    }
+    done
+}
+
+fn serve(worker: Worker, args: &Args, mount: Mount, global: &Global) -> Result<(), CliError> {
+    let Mount { spec, dir, mut options } = mount;
     let metrics = args.metrics.clone().or(options.metrics.take());
-    let cluster = cluster_of(&args.spec, &options, global)?;
-    let source = format!("pvfs://{}{}", cluster.mgr.join(","), args.spec.display());
-    let mut config = MountConfig::new(source, &args.dir);
-    config.path.clone_from(&args.spec.path);
+    let takeover = Takeover::begin(&worker)?;
+    let place = match takeover.note() {
+        Some(note) => Place::read(&note)?,
+        None => {
+            let place = Place::find(spec, dir, &options, global)?;
+            takeover.set_note(&place.written())?;
+            place
+        }
+    };
+    let source = format!("pvfs://{}{}", place.mgr.join(","), spec.display());
+    let mut config = MountConfig::new(source, &place.dir);
+    config.path.clone_from(&spec.path);
     let timeo = options.patience();
     config.options = options;
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
     runtime::block_on(threads, async {
         let mut stop = Box::pin(runtime::stop_signal()?);
+        let mut client = place.client(global)?;
+        client.timeo = timeo;
+        takeover.prepare(&mut client);
         let client = tokio::select! {
             biased;
             () = &mut stop => return Err(CliError::Interrupted),
-            client = cluster.connect(&args.dir, global, timeo) => client?,
+            client = place.connect(client) => client?,
         };
         let shown = client.metrics();
         let serve_metrics = async {
@@ -112,62 +165,85 @@ fn serve(
         tokio::select! {
             biased;
             failed = serve_metrics => failed,
-            done = pvfs_fuse::run(client, config, stop, |mounted| ready(mounted.dir())) => Ok(done?),
+            done = pvfs_fuse::run_worker(worker, takeover, client, config, stop) => Ok(done?),
         }
     })
 }
 
-/// What a mount must know of its cluster.
-struct MountCluster {
+/// What a mount must know of where it is and of its cluster. The first worker finds it out; the others go by that, whatever
+/// has become of files, of directories, and of the cluster in use.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Place {
+    dir: PathBuf,
     mgr: Vec<String>,
-    secret: Secret,
+    /// In hexadecimal digits.
+    secret: String,
     /// Unless only a secret is known.
-    cluster: Option<Cluster>,
+    fs: Option<String>,
+    /// Its `cluster.toml`, for messages.
+    cluster: Option<PathBuf>,
 }
 
-/// The options say more than the command's general arguments, and those more than what lies about.
-fn cluster_of(spec: &Spec, options: &MountOptions, global: &Global) -> Result<MountCluster, CliError> {
-    if let Some(secret) = &options.secret {
-        if spec.mgr.is_empty() {
-            let text = "with -o secret=FILE, name the mgr: pvfs://HOST:PORT/PATH";
-            return Err(CliError::Usage { text: text.into() });
+impl Place {
+    /// The options say more than the command's general arguments, and those more than what lies about.
+    fn find(spec: &Spec, dir: &Path, options: &MountOptions, global: &Global) -> Result<Place, CliError> {
+        let dir = std::path::absolute(dir).map_err(CliError::local(dir))?;
+        let hex = |Secret(key): Secret| key.iter().map(|byte| format!("{byte:02x}")).collect();
+        if let Some(secret) = &options.secret {
+            if spec.mgr.is_empty() {
+                let text = "with -o secret=FILE, name the mgr: pvfs://HOST:PORT/PATH";
+                return Err(CliError::Usage { text: text.into() });
+            }
+            let secret = hex(read_secret(secret)?);
+            return Ok(Place { dir, mgr: spec.mgr.clone(), secret, fs: None, cluster: None });
         }
-        return Ok(MountCluster { mgr: spec.mgr.clone(), secret: read_secret(secret)?, cluster: None });
+        let cluster = Cluster::locate(options.cluster.as_deref().or(global.cluster.as_deref()))?;
+        let mgr = if spec.mgr.is_empty() { cluster.mgr.clone() } else { spec.mgr.clone() };
+        let secret = hex(cluster.cluster_secret()?);
+        Ok(Place { dir, mgr, secret, fs: Some(cluster.fs.to_string()), cluster: Some(cluster.file) })
     }
-    let cluster = Cluster::locate(options.cluster.as_deref().or(global.cluster.as_deref()))?;
-    let mgr = if spec.mgr.is_empty() { cluster.mgr.clone() } else { spec.mgr.clone() };
-    Ok(MountCluster { mgr, secret: cluster.cluster_secret()?, cluster: Some(cluster) })
+
+    fn written(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    fn read(note: &[u8]) -> Result<Place, CliError> {
+        let wrong = |error| CliError::Runtime { source: std::io::Error::other(error) };
+        serde_json::from_slice(note).map_err(wrong)
+    }
+
+    /// How to be a client there.
+    fn client(&self, global: &Global) -> Result<ClientConfig, CliError> {
+        let wrong = |what: &str| CliError::Runtime { source: std::io::Error::other(what.to_owned()) };
+        let secret = config::parse_hex(&self.secret).ok_or_else(|| wrong("no secret is noted"))?;
+        let mut config = ClientConfig::new(self.mgr.clone(), Secret(secret));
+        if let Some(fs) = &self.fs {
+            config.fs = Some(fs.parse().map_err(|_| wrong("no file system is noted"))?);
+        }
+        config.connect_deadline = global.deadline();
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        config.label = format!("mount {host}:{}, pid {}", self.dir.display(), std::process::id());
+        Ok(config)
+    }
+
+    async fn connect(&self, config: ClientConfig) -> Result<Arc<Client>, CliError> {
+        Client::connect(config).await.map_err(|error| match (&self.cluster, error) {
+            (Some(file), error @ ClientError::Unreachable { .. }) => match Cluster::locate(Some(file)) {
+                Ok(cluster) => ask::unreachable(&cluster, error.to_string()),
+                Err(_) => CliError::remote("at the start of the session")(error),
+            },
+            (Some(file), source @ ClientError::NotLetIn { .. }) => {
+                CliError::NotLetIn { cluster: file.clone(), source }
+            }
+            (_, error) => CliError::remote("at the start of the session")(error),
+        })
+    }
 }
 
 fn read_secret(key_file: &Path) -> Result<Secret, CliError> {
     let text = std::fs::read_to_string(key_file).map_err(CliError::local(key_file))?;
     let key = config::parse_hex(text.trim());
     Ok(key.map(Secret).ok_or_else(|| ConfigError::BadKey { key_file: key_file.to_owned() })?)
-}
-
-impl MountCluster {
-    async fn connect(
-        &self,
-        dir: &Path,
-        global: &Global,
-        timeo: Option<Duration>,
-    ) -> Result<Arc<Client>, CliError> {
-        let mut config = ClientConfig::new(self.mgr.clone(), self.secret);
-        config.fs = self.cluster.as_ref().map(|cluster| cluster.fs);
-        config.connect_deadline = global.deadline();
-        config.timeo = timeo;
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        config.label = format!("mount {host}:{}, pid {}", dir.display(), std::process::id());
-        Client::connect(config).await.map_err(|error| match (&self.cluster, error) {
-            (Some(cluster), error @ ClientError::Unreachable { .. }) => {
-                ask::unreachable(cluster, error.to_string())
-            }
-            (Some(cluster), source @ ClientError::NotLetIn { .. }) => {
-                CliError::NotLetIn { cluster: cluster.file.clone(), source }
-            }
-            (_, error) => CliError::remote("at the start of the session")(error),
-        })
-    }
 }
 
 fn print_ready(dir: &Path) {

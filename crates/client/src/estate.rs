@@ -1,0 +1,147 @@
+//! What a process leaves to the one that goes on in its place: who it was, what it was changing, what it had open.
+//!
+//! Owns the words for it and the trait by which it is written down; knows not where. A client with an estate can be killed at
+//! any moment: its successor takes up the same session, and a change that was under way is sent again under the same
+//! number, so that it is done once.
+
+use pvfs_types::{Ino, SessionId};
+use pvfs_wire::Access;
+use std::{
+    fmt,
+    future::Future,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crate::slots::Slot;
+
+/// The last request of a session's slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    pub session: SessionId,
+    /// Its sequence number; 0: there was none.
+    pub seq: u64,
+    /// Of which call of the application it is the change, and which operation; 0: of none, or that call was answered.
+    pub origin: u64,
+    pub op: u16,
+}
+
+/// Where a client writes down what its successor must know. A write has to be kept when it returns, whatever becomes of
+/// this process; it need not outlive the machine.
+pub trait Journal: Send + Sync {
+    /// Before a session is opened under this incarnation.
+    fn incarnation(&self, incarnation: u64);
+
+    /// Before a request leaves in `slot`, and when its call was answered.
+    fn mark(&self, slot: u16, mark: Mark);
+}
+
+/// Everything a successor must know.
+#[derive(Clone)]
+pub struct Estate {
+    pub client: [u8; 16],
+    pub incarnation: u64,
+    /// Connections are numbered from here on: above those of all predecessors.
+    pub connections_from: u64,
+    /// By slot.
+    pub marks: Vec<Mark>,
+    /// A predecessor was there: what it left unsaid is settled.
+    pub inherited: bool,
+    pub journal: Arc<dyn Journal>,
+}
+
+impl fmt::Debug for Estate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Estate")
+            .field("incarnation", &self.incarnation)
+            .field("connections_from", &self.connections_from)
+            .field("inherited", &self.inherited)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A file that a predecessor had open, and that counts as open until this is dropped: unlinked, it stays.
+pub struct Held {
+    pub(crate) count: crate::inode::OpenCount,
+    pub(crate) access: Access,
+}
+
+impl Held {
+    pub fn ino(&self) -> Ino {
+        self.count.inode.ino
+    }
+
+    pub fn access(&self) -> Access {
+        self.access
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held").field("ino", &self.ino()).field("access", &self.access).finish()
+    }
+}
+
+tokio::task_local! {
+    static CURRENT: Origin;
+}
+
+/// A call of the application that may come a second time, to another process: its change must be done once all the same.
+///
+/// The slot of its first change is not used again before the call is answered, so that the mgr still knows the answer.
+#[derive(Clone)]
+pub(crate) struct Origin(Arc<Call>);
+
+struct Call {
+    id: u64,
+    changed: AtomicBool,
+    slot: Mutex<Option<Slot>>,
+}
+
+/// Runs `work`, all of it, the answer to whoever called included, as the call `id` (not 0); to be used again when the call comes
+/// again. At most one change of `work` may be such that doing it twice would be wrong, and it has to be the first.
+pub fn once<F: Future>(id: u64, work: F) -> impl Future<Output = F::Output> {
+    CURRENT
+        .scope(Origin(Arc::new(Call { id, changed: AtomicBool::new(false), slot: Mutex::default() })), work)
+}
+
+/// Runs `work`, whose changes may be done twice, without making them the call's first.
+pub(crate) fn apart<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let nobody = Call { id: 0, changed: AtomicBool::new(true), slot: Mutex::default() };
+    CURRENT.scope(Origin(Arc::new(nobody)), work)
+}
+
+/// `work`, to be run elsewhere on behalf of the same call as this.
+pub(crate) fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let origin = CURRENT.try_with(Clone::clone).ok();
+    async move {
+        match origin {
+            Some(origin) => CURRENT.scope(origin, work).await,
+            None => work.await,
+        }
+    }
+}
+
+impl Origin {
+    /// The current call, if this is the first change it makes.
+    pub fn of_first_change() -> Option<Origin> {
+        CURRENT
+            .try_with(|origin| (!origin.0.changed.swap(true, Ordering::Relaxed)).then(|| origin.clone()))
+            .ok()?
+    }
+
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// Keeps the slot until the call is answered; but not the last ones, for a call can wait for a dead iod after its change,
+    /// and must not hold up others' changes. (Then only its process's death in that time could have the change done twice.)
+    pub fn keep(&self, slot: Slot) {
+        if slot.is_scarce() {
+            return;
+        }
+        *self.0.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(slot);
+    }
+}

@@ -1,0 +1,50 @@
+//! An open file of the mount: opened by this worker, or taken over from one that died and opened again when it is used.
+
+use pvfs_client::{Access, Client, ClientError, File, Held};
+use pvfs_types::Cred;
+use tokio::sync::OnceCell;
+
+/// An open file.
+#[derive(Debug)]
+pub struct OpenFile {
+    file: OnceCell<File>,
+    /// Taken over: counts as open.
+    held: Option<Held>,
+}
+
+impl OpenFile {
+    pub fn opened(file: File) -> OpenFile {
+        OpenFile { file: OnceCell::new_with(Some(file)), held: None }
+    }
+
+    pub fn held(held: Held) -> OpenFile {
+        OpenFile { file: OnceCell::new(), held: Some(held) }
+    }
+
+    /// The file, opened again if need be. `cred` then stands for who opened it.
+    pub async fn load(&self, client: &Client, cred: impl FnOnce() -> Cred) -> Result<&File, ClientError> {
+        let Some(held) = &self.held else {
+            return self.file.get().ok_or(ClientError::NotOpenFor { wanted: "anything" });
+        };
+        self.file.get_or_try_init(|| async { client.open_held(&cred(), held).await }).await
+    }
+
+    pub fn access(&self) -> Option<Access> {
+        self.held.as_ref().map(Held::access).or_else(|| self.file.get().map(File::access))
+    }
+
+    /// Tells the mgr what was written through it, by whomever.
+    pub async fn close(&self, client: &Client) -> Result<(), ClientError> {
+        let must_tell = self.held.as_ref().is_some_and(|held| held.access().write);
+        match self.file.get() {
+            Some(file) => file.close().await,
+            None if must_tell => match self.load(client, Cred::root).await {
+                Ok(file) => file.close().await,
+                // Unlinked, and nobody has it open any more: nothing is left to tell.
+                Err(ClientError::Gone { .. }) => Ok(()),
+                Err(error) => Err(error),
+            },
+            None => Ok(()),
+        }
+    }
+}
