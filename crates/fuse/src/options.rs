@@ -27,6 +27,9 @@ pub struct MountOptions {
     pub cluster: Option<PathBuf>,
     /// The file with the cluster's secret.
     pub secret: Option<PathBuf>,
+    /// How much of what was written and may not be durable yet is kept, in bytes: for one target, and for all.
+    pub held_target: Option<u64>,
+    pub held_total: Option<u64>,
     /// Where the mount's daemon logs to.
     pub log: Option<PathBuf>,
     /// Where the mount's daemon shows its counters (`/metrics`), as `host:port`.
@@ -48,6 +51,8 @@ impl Default for MountOptions {
             timeo: None,
             cluster: None,
             secret: None,
+            held_target: None,
+            held_total: None,
             log: None,
             metrics: None,
         }
@@ -59,11 +64,14 @@ impl Default for MountOptions {
 pub enum OptionError {
     #[error(
         "unknown mount option `{option}`; known are ro, rw, suid, nosuid, dev, nodev, exec, noexec, atime, noatime, \
-         sync, async, dirsync, allow_other, hard, soft, timeo=SECONDS, cluster=FILE, secret=FILE, log=FILE, metrics=HOST:PORT"
+         sync, async, dirsync, allow_other, hard, soft, timeo=SECONDS, cluster=FILE, secret=FILE, log=FILE, \
+         metrics=HOST:PORT, held_target=SIZE, held_total=SIZE"
     )]
     Unknown { option: String },
     #[error("the mount option `{option}` needs a value: {option}=…")]
     NoValue { option: String },
+    #[error("the mount option `{option}` is a size of at least 1M, as 64M or 2G")]
+    Size { option: String },
     #[error("the mount option `{option}` takes no value")]
     Value { option: String },
     #[error("the mount option timeo={value} is no number of seconds (as 30 or 0.5)")]
@@ -122,6 +130,15 @@ impl MountOptions {
             self.timeo = Some(timeo.ok_or_else(|| OptionError::Timeo { value: text.to_owned() })?);
             return Ok(());
         }
+        if let Some(held) = match name {
+            "held_target" => Some(&mut self.held_target),
+            "held_total" => Some(&mut self.held_total),
+            _ => None,
+        } {
+            let bytes = value.and_then(size).filter(|&bytes| bytes >= 1 << 20);
+            *held = Some(bytes.ok_or_else(|| OptionError::Size { option: name.to_owned() })?);
+            return Ok(());
+        }
         self.set_flag(name)?;
         if value.is_some() {
             return Err(OptionError::Value { option: name.to_owned() });
@@ -177,6 +194,17 @@ impl MountOptions {
     }
 }
 
+/// Bytes, or as many K, M or G.
+fn size(text: &str) -> Option<u64> {
+    let (number, unit) = match text.char_indices().last()? {
+        (at, 'K' | 'k') => (&text[..at], 1 << 10),
+        (at, 'M' | 'm') => (&text[..at], 1 << 20),
+        (at, 'G' | 'g') => (&text[..at], 1 << 30),
+        _ => (text, 1),
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit)
+}
+
 /// Options that fstab carries for mount(8), systemd and whoever else reads it.
 fn is_for_others(name: &str) -> bool {
     matches!(
@@ -213,6 +241,8 @@ mod tests {
         assert!(!strict.suid && !strict.dev && !strict.exec && !strict.atime);
         assert!(parsed("noexec,defaults").exec);
         assert_eq!(parsed("cluster=/etc/c.toml").cluster, Some("/etc/c.toml".into()));
+        assert_eq!(parsed("held_target=16M").held_target, Some(16 << 20));
+        assert_eq!(parsed("held_total=2g").held_total, Some(2 << 30));
         assert_eq!(parsed("secret=a=b").secret, Some("a=b".into()));
         assert_eq!(parsed("metrics=127.0.0.1:9").metrics.as_deref(), Some("127.0.0.1:9"));
     }
@@ -248,6 +278,8 @@ mod tests {
         refused("max_read=4096", "`max_read`");
         refused("cluster", "`cluster` needs a value");
         refused("secret=", "`secret` needs a value");
+        refused("held_target=1K", "`held_target` is a size of at least 1M");
+        refused("held_total=many", "`held_total` is a size");
         refused("ro=1", "`ro` takes no value");
         refused("remount,ro", "unmount it");
     }

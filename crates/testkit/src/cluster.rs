@@ -1,6 +1,8 @@
 //! A whole cluster: one mgr, some iods, mounts.
 
-use crate::{Ports, Process, Proxy, Status, is_mounted, requests_received, unmount_lazily, wait_until};
+use crate::{
+    FsKind, Image, Ports, Process, Proxy, Status, is_mounted, requests_received, unmount_lazily, wait_until,
+};
 use rustix::process::Signal;
 use std::{
     collections::BTreeMap,
@@ -19,6 +21,8 @@ pub struct Builder {
     parent: Option<PathBuf>,
     envs: Vec<(String, String)>,
     proxied: bool,
+    images: Vec<(String, FsKind, u64)>,
+    iod_args: Vec<String>,
 }
 
 /// A running cluster. Dropping it ends all its processes and mounts and removes its files.
@@ -29,6 +33,10 @@ pub struct TestCluster {
     /// Mounts first: they are dropped before the daemons they need.
     mounts: Vec<(PathBuf, Process)>,
     processes: Vec<Process>,
+    /// After the processes that use them.
+    images: Vec<(String, Image)>,
+    /// Which run of the machine this is.
+    boots: u32,
     addrs: BTreeMap<String, String>,
     proxies: BTreeMap<String, Proxy>,
     ports: Ports,
@@ -64,6 +72,20 @@ impl Builder {
         self
     }
 
+    /// More arguments for every iod.
+    #[must_use]
+    pub fn iod_args(mut self, args: &[&str]) -> Builder {
+        self.iod_args.extend(args.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Puts the store or target of `mgr`, `iod0`, … on a file system of its own with `bytes`.
+    #[must_use]
+    pub fn image(mut self, name: &str, kind: FsKind, bytes: u64) -> Builder {
+        self.images.push((name.into(), kind, bytes));
+        self
+    }
+
     /// Formats, starts and waits until every daemon is ready and every target known.
     #[track_caller]
     pub fn start(self) -> TestCluster {
@@ -77,11 +99,14 @@ impl Builder {
         let mut envs = self.envs;
         // Nothing of the user's own clusters may be found, nor theirs changed.
         envs.push(("XDG_RUNTIME_DIR".into(), dir.path().join("run").display().to_string()));
+        envs.push(("PVFS_BOOT_ID_FILE".into(), dir.path().join("boot-id").display().to_string()));
         let mut cluster = TestCluster {
             bin: self.bin,
             envs,
             mounts: Vec::new(),
             processes: Vec::new(),
+            images: Vec::new(),
+            boots: 0,
             addrs: BTreeMap::new(),
             proxies: BTreeMap::new(),
             ports,
@@ -91,19 +116,26 @@ impl Builder {
         let args =
             [OsStr::new("--dir"), data.as_os_str(), "--iods".as_ref(), iods.as_ref(), "--port".as_ref()];
         cluster.run_ok("format", args.into_iter().chain([OsStr::new(&port)]));
+        cluster.next_boot();
+        for (name, kind, bytes) in &self.images {
+            cluster.move_to_image(name, *kind, *bytes);
+        }
         cluster.spawn("mgr", &["mgr"], 0);
         if self.proxied {
             cluster.proxies.insert("mgr".into(), Proxy::start(&cluster.ports.addr(0)));
         }
         for place in 0..self.iods {
             let name = format!("iod{place}");
+            let mut args = vec!["iod", "--name", &name];
+            args.extend(self.iod_args.iter().map(String::as_str));
             if self.proxied {
                 let proxy = Proxy::start(&cluster.ports.addr(place + 1));
-                cluster.spawn(&name, &["iod", "--name", &name, "--advertise", proxy.addr()], place + 1);
+                args.extend(["--advertise", proxy.addr()]);
+                cluster.spawn(&name, &args, place + 1);
                 cluster.addrs.insert(name.clone(), proxy.addr().to_owned());
                 cluster.proxies.insert(name, proxy);
             } else {
-                cluster.spawn(&name, &["iod", "--name", &name], place + 1);
+                cluster.spawn(&name, &args, place + 1);
             }
         }
         cluster.wait_targets_up();
@@ -114,7 +146,15 @@ impl Builder {
 impl TestCluster {
     /// A cluster run by the `pvfs` executable `bin`; in tests of its own crate `env!("CARGO_BIN_EXE_pvfs")`.
     pub fn builder(bin: impl AsRef<Path>) -> Builder {
-        Builder { bin: bin.as_ref().to_owned(), iods: 2, parent: None, envs: Vec::new(), proxied: false }
+        Builder {
+            bin: bin.as_ref().to_owned(),
+            iods: 2,
+            parent: None,
+            envs: Vec::new(),
+            proxied: false,
+            images: Vec::new(),
+            iod_args: Vec::new(),
+        }
     }
 
     #[track_caller]
@@ -190,6 +230,43 @@ impl TestCluster {
     #[track_caller]
     pub fn restart(&mut self, name: &str) {
         self.process(name).restart();
+    }
+
+    /// The file system of its own that `name` has.
+    #[track_caller]
+    pub fn image(&self, name: &str) -> &Image {
+        let image = self.images.iter().find(|(of, _)| of == name);
+        &image.unwrap_or_else(|| panic!("{name} has no image")).1
+    }
+
+    /// The machine of `name`, a daemon with an image, loses its power: what was not synced is gone. The disk is there
+    /// again, the daemon is not.
+    #[track_caller]
+    pub fn lose_power(&mut self, name: &str) {
+        self.image(name).cut_power();
+        self.kill9(name);
+        self.image(name).remount();
+        self.next_boot();
+    }
+
+    /// Every daemon that is started from now on finds itself in a new run of the machine.
+    fn next_boot(&mut self) {
+        self.boots += 1;
+        std::fs::write(self.dir.path().join("boot-id"), format!("{:016x}\n", self.boots)).unwrap();
+    }
+
+    /// What `format` made for `name` goes to a new file system, mounted in its place.
+    fn move_to_image(&mut self, name: &str, kind: FsKind, bytes: u64) {
+        let (dir, file) = (self.data_dir().join(name), self.dir.path().join(format!("{name}.image")));
+        let aside = self.dir.path().join(format!("{name}.formatted"));
+        std::fs::rename(&dir, &aside).unwrap();
+        std::fs::create_dir(&dir).unwrap();
+        self.images.push((name.into(), Image::new(kind, &file, &dir, bytes)));
+        let copied =
+            Command::new("cp").args(["-a".as_ref(), aside.join(".").as_os_str(), dir.as_os_str()]).status();
+        assert!(copied.unwrap().success(), "cp");
+        std::fs::remove_dir_all(&aside).unwrap();
+        rustix::fs::syncfs(std::fs::File::open(&dir).unwrap()).unwrap();
     }
 
     #[track_caller]

@@ -9,6 +9,7 @@
 
 mod child;
 mod cluster;
+mod image;
 mod mounts;
 mod ports;
 mod process;
@@ -17,6 +18,7 @@ mod status;
 
 pub use child::{Child, Half};
 pub use cluster::{Builder, TestCluster};
+pub use image::{FsKind, Image};
 pub use mounts::{can_mount, is_mounted, unmount_lazily};
 pub use ports::Ports;
 pub use process::Process;

@@ -1,7 +1,7 @@
 //! `pvfs iod`: the I/O daemon.
 
 use crate::{args::Global, cmd::mgr::print_ready, config::Cluster, error::CliError, runtime};
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 /// Run an I/O daemon
 #[derive(Debug, clap::Args)]
@@ -26,6 +26,10 @@ pub struct Args {
     /// Where clients reach it, where that is not the address it listens on
     #[arg(long, value_name = "ADDR")]
     advertise: Option<String>,
+    /// Make durable every so many seconds what clients wrote; they keep it until then, to send it again should this
+    /// machine lose its power
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    commit_seconds: u64,
     /// Serve counters in Prometheus text at http://ADDR/metrics
     #[arg(long, value_name = "ADDR")]
     metrics: Option<String>,
@@ -63,6 +67,9 @@ pub fn run(args: Args, global: &Global) -> Result<(), CliError> {
     config.listen = listen;
     config.advertise = args.advertise;
     config.metrics_addr = args.metrics;
+    config.commit_period = Duration::from_secs(args.commit_seconds);
+    // For tests, which cannot stop the machine.
+    config.boot_id = std::env::var_os("PVFS_BOOT_ID_FILE").map(PathBuf::from);
     runtime::block_on(2, async {
         let stop = runtime::stop_signal()?;
         pvfs_iod::run(config, stop, |addr| print_ready(&addr)).await.map_err(CliError::from)

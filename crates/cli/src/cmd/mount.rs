@@ -31,7 +31,8 @@ for all users; others through fusermount3 (Debian: apt install fuse3), for thems
 
 Options of -o: ro, nosuid, nodev, noexec, noatime, sync, dirsync and their opposites; allow_other; hard (default: a \
 call waits for a dead server for ever, or until a signal) or soft,timeo=SECONDS (it then fails with EIO); cluster=FILE (as \
---cluster); secret=FILE (cluster.key, where there is no cluster.toml); log=FILE; metrics=ADDR. What only fstab needs (_netdev, \
+--cluster); secret=FILE (cluster.key, where there is no cluster.toml); log=FILE; metrics=ADDR; held_target=SIZE, held_total=SIZE (how \
+much of what was written is kept until it is durable, by target and in all: 64M and 1G). What only fstab needs (_netdev, \
 noauto, user, nofail, x-…) is ignored. Called as mount.pvfs this command serves `mount -t pvfs` and fstab:
   pvfs://mgr1:7334/  /scratch  pvfs  _netdev,noatime,cluster=/etc/pvfs/cluster.toml  0 0
 
@@ -144,14 +145,15 @@ fn serve(worker: Worker, args: &Args, mount: Mount, global: &Global) -> Result<(
     let source = format!("pvfs://{}{}", place.mgr.join(","), spec.display());
     let mut config = MountConfig::new(source, &place.dir);
     config.path.clone_from(&spec.path);
-    let timeo = options.patience();
+    let mut client = place.client(global)?;
+    client.timeo = options.patience();
+    client.held_bytes_target = options.held_target.unwrap_or(client.held_bytes_target);
+    client.held_bytes_client = options.held_total.unwrap_or(client.held_bytes_client);
+    takeover.prepare(&mut client);
     config.options = options;
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
     runtime::block_on(threads, async {
         let mut stop = Box::pin(runtime::stop_signal()?);
-        let mut client = place.client(global)?;
-        client.timeo = timeo;
-        takeover.prepare(&mut client);
         let client = tokio::select! {
             biased;
             () = &mut stop => return Err(CliError::Interrupted),
