@@ -10,6 +10,7 @@ use rustix::{
 use std::{
     fs::{File, OpenOptions},
     io,
+    os::unix::fs::MetadataExt as _,
     path::Path,
     sync::{Mutex, PoisonError},
 };
@@ -30,7 +31,9 @@ impl Reserve {
     /// The reserve of the store in `dir`, made where it is missing and there is room.
     pub(crate) fn open(dir: &Path) -> io::Result<Reserve> {
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join(FILE))?;
-        let left = file.metadata()?.len().min(RESERVE_BYTES);
+        // A copy of it may be as long and have no blocks.
+        let meta = file.metadata()?;
+        let left = meta.len().min(meta.blocks() * 512).min(RESERVE_BYTES);
         let reserve = Reserve { file, left: Mutex::new(Some(left)) };
         reserve.refill();
         Ok(reserve)

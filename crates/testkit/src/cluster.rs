@@ -317,13 +317,21 @@ impl TestCluster {
     }
 
     /// How many requests of each operation `name` has received from clients, without those that any look at it makes
-    /// (hello, prove, ping, status) and without keep-alives.
+    /// (hello, prove, ping, status) and without keep-alives and questions about commits.
     #[track_caller]
     pub fn client_requests(&self, name: &str) -> BTreeMap<String, u64> {
         let mut requests = requests_received(&self.counters(name), "client");
-        for op in
-            ["hello", "prove", "ping", "status", "keep_alive", "get_targets", "open_session", "close_session"]
-        {
+        for op in [
+            "hello",
+            "prove",
+            "ping",
+            "status",
+            "keep_alive",
+            "get_targets",
+            "open_session",
+            "close_session",
+            "commit",
+        ] {
             requests.remove(op);
         }
         requests

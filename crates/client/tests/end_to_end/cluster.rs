@@ -1,10 +1,12 @@
 //! A cluster in this process: daemons can be stopped and started again at the same address.
 
+use crate::faulty_disk::{Faults, FaultyDisk};
 use pvfs_client::{Client, ClientConfig, CreateOptions, File};
 use pvfs_env::Metrics;
 use pvfs_iod::IodConfig;
 use pvfs_kv::MemEngine;
 use pvfs_mgr::MgrConfig;
+use pvfs_store::{Store, StoreOptions};
 use pvfs_types::{Cred, FsId, Ino, LayoutHint, Name, TargetUuid};
 use pvfs_wire::msg::hello::Secret;
 use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
@@ -36,6 +38,7 @@ pub struct Cluster {
     engine: Arc<MemEngine>,
     mgr: Daemon,
     iods: Vec<Daemon>,
+    faults: Arc<Faults>,
 }
 
 /// A daemon that runs, or one that ran at `addr`.
@@ -80,7 +83,7 @@ impl Cluster {
         let engine = Arc::new(MemEngine::new());
         pvfs_mgr::format_engine(&*engine, fs, &targets).unwrap();
         let mgr = start_mgr(fs, pace, &engine, "127.0.0.1:0").await;
-        let mut cluster = Cluster { dir, fs, pace, engine, mgr, iods: Vec::new() };
+        let mut cluster = Cluster { dir, fs, pace, engine, mgr, iods: Vec::new(), faults: Arc::default() };
         for n in 0..iods {
             let iod = cluster.run_iod(n, "127.0.0.1:0").await;
             cluster.iods.push(iod);
@@ -111,10 +114,12 @@ impl Cluster {
         config.mgr = vec![self.mgr.addr.clone()];
         config.metrics = metrics.clone();
         let dir = Arc::clone(&self.dir);
+        let disk = FaultyDisk::new(&config.targets[0], &self.faults);
+        let store = Store::open_disk(Arc::new(disk), self.fs, &StoreOptions::default()).unwrap();
         Daemon::start(metrics, |stopped, ready| async move {
             let _dir = dir;
             let stopped = async { drop(stopped.await) };
-            pvfs_iod::run(config, stopped, |addr| ready.send(addr).unwrap()).await.unwrap();
+            pvfs_iod::serve(config, vec![store], stopped, |addr| ready.send(addr).unwrap()).await.unwrap();
         })
         .await
     }
@@ -140,6 +145,11 @@ impl Cluster {
     pub async fn start_mgr(&mut self) {
         let addr = self.mgr.addr.clone();
         self.mgr = start_mgr(self.fs, self.pace, &self.engine, &addr).await;
+    }
+
+    /// What goes wrong with the disks of all iods.
+    pub fn faults(&self) -> &Faults {
+        &self.faults
     }
 
     pub fn mgr_addr(&self) -> &str {
@@ -190,7 +200,7 @@ fn count(metrics: &Metrics, dir: &str, op: &str) -> u64 {
     metrics.snapshot().iter().filter(|(name, _)| wanted(name)).map(|(_, n)| n).sum()
 }
 
-/// Requests that a client sent since an earlier moment, keep-alives and maps apart: `(to the mgr, to iods)`.
+/// Requests that a client sent since an earlier moment, keep-alives, maps and commits apart: `(to the mgr, to iods)`.
 pub struct Sent {
     client: Arc<Client>,
     before: (u64, u64),
@@ -215,7 +225,7 @@ fn sent(client: &Client) -> (u64, u64) {
                 && name.contains("dir=\"sent\"")
                 && name.contains("kind=\"request\"")
                 && name.contains(&peer)
-                && !["keep_alive", "get_targets", "hello", "prove"]
+                && !["keep_alive", "get_targets", "hello", "prove", "commit"]
                     .iter()
                     .any(|op| name.contains(&format!("op=\"{op}\"")))
         };

@@ -5,6 +5,8 @@
 mod cluster;
 mod data;
 mod faults;
+mod faulty_disk;
+mod losses;
 mod messages;
 mod names;
 mod sizes;
