@@ -171,10 +171,9 @@ mod tests {
     fn golden_note() {
         let mut fences = Fences::NONE;
         fences.add(acked(1, 2), Some(3));
-        let text: String = fences.encode().iter().map(|byte| format!("{byte:02x}")).collect();
-        let number = |n: u8| format!("{n:02x}00000000000000");
-        let none = "ffffffffffffffff";
-        assert_eq!(text, [number(1), number(2), number(3), number(0), number(0), none.into()].concat());
+        let number = |n: u8| [n, 0, 0, 0, 0, 0, 0, 0];
+        let note = [number(1), number(2), number(3), number(0), number(0), [0xff; 8]];
+        assert_eq!(fences.encode()[..], note.concat());
         assert_eq!(Fences::decode(&fences.encode()), Some(fences));
         assert_eq!(Fences::decode(b"short"), None);
     }
@@ -224,7 +223,7 @@ mod tests {
                         mark += 1;
                     }
                     Step::Cut | Step::CutAbove => {
-                        let len = if matches!(step, Step::Cut) { 0 } else { 1 };
+                        let len = u64::from(matches!(step, Step::CutAbove));
                         if len == 0 {
                             (cache, truth) = (0, 0);
                         }
