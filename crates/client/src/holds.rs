@@ -119,7 +119,10 @@ impl Holds {
     pub async fn room(&self, target: TargetId, bytes: u64) -> Room {
         let hold = self.of(target);
         let bytes = bytes + OVERHEAD_BYTES;
-        let mut waited = false;
+        if hold.charge(bytes).is_ok() {
+            return Room { hold, bytes };
+        }
+        self.shared.counters.waits.inc();
         loop {
             let released = self.shared.room.notified();
             tokio::pin!(released);
@@ -128,10 +131,6 @@ impl Holds {
                 Ok(()) => return Room { hold, bytes },
                 Err(Crowded::Target) => hold.urgent.notify_one(),
                 Err(Crowded::Client) => self.all().iter().for_each(|hold| hold.urgent.notify_one()),
-            }
-            if !waited {
-                self.shared.counters.waits.inc();
-                waited = true;
             }
             released.await;
         }
