@@ -33,12 +33,17 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn error(kind: &'static str, about: impl ToString, text: impl Into<String>, fix: Option<Fix>) -> Finding {
+    fn error(
+        kind: &'static str,
+        about: impl Into<String>,
+        text: impl Into<String>,
+        fix: Option<Fix>,
+    ) -> Finding {
         let severity = Severity::Error;
-        Finding { severity, kind, about: about.to_string(), text: text.into(), fix, mended: false }
+        Finding { severity, kind, about: about.into(), text: text.into(), fix, mended: false }
     }
 
-    fn doubt(kind: &'static str, about: impl ToString, text: impl Into<String>) -> Finding {
+    fn doubt(kind: &'static str, about: impl Into<String>, text: impl Into<String>) -> Finding {
         Finding { severity: Severity::Doubt, ..Finding::error(kind, about, text, None) }
     }
 

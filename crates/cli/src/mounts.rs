@@ -48,7 +48,8 @@ pub fn to_text(mounts: &[MountReport]) -> String {
         calls.extend(told["waiting"].as_array().into_iter().flatten().map(call_row));
     }
     if calls.len() > 1 {
-        text += &format!("\n{}", show::table(&calls, &[]));
+        text.push('\n');
+        text += &show::table(&calls, &[]);
     }
     text
 }

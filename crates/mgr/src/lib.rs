@@ -6,6 +6,7 @@
 
 mod config;
 mod error;
+mod fsck;
 mod heartbeat;
 mod mgr;
 mod placement;

@@ -2,7 +2,7 @@
 //! change through the sequencer, a question on a snapshot), and signs what is given out.
 
 use crate::{
-    heartbeat,
+    fsck, heartbeat,
     mgr::Mgr,
     sequencer::{Answer, Outcome, Txn},
     session_ops, status,
@@ -17,7 +17,6 @@ use pvfs_wire::{
     encode,
     msg::{
         file::{EndWrites, Open, Opened, ReportSize},
-        fsck::{CheckStore, Fix, JudgeObjects, ListFiles, Repair},
         hello::Role,
         namespace::{
             AttrSet, CheckAccess, Create, Created, Entry, GetAttr, Link, LinkTarget, Lookup, MkDir, MkNod,
@@ -27,7 +26,6 @@ use pvfs_wire::{
     },
 };
 use std::sync::Arc;
-use tracing::warn;
 
 /// The mgr as its peers see it.
 pub struct MgrService {
@@ -35,7 +33,7 @@ pub struct MgrService {
 }
 
 /// An encoded reply.
-type Reply = Result<Vec<u8>, Refusal>;
+pub type Reply = Result<Vec<u8>, Refusal>;
 
 impl Service for MgrService {
     async fn serve(self: Arc<Self>, request: Incoming, reply: Replier) {
@@ -68,17 +66,6 @@ fn is_quick(op: Op) -> bool {
 async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
     check_role(request.op, &request.peer)?;
     match request.op {
-        Op::Hello
-        | Op::Prove
-        | Op::Ping
-        | Op::Read
-        | Op::Write
-        | Op::Sync
-        | Op::Commit
-        | Op::StatObjects
-        | Op::ListObjects
-        | Op::RemoveObjects
-        | Op::TruncateObjects => Err(not_here(request.op)),
         Op::Status => Ok(encode(&status::status(mgr))),
         Op::Heartbeat => Ok(encode(&heartbeat::heartbeat(mgr, &request.decode()?).await?)),
 
@@ -163,19 +150,19 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
             change(mgr, req.by.clone(), move |txn, _| ops::end_writes(txn, &req).map(|()| Done {})).await
         }
 
-        Op::CheckStore => {
-            let req: CheckStore = request.decode()?;
-            look(mgr, |txn| ops::check_store(txn, &req))
-        }
-        Op::ListFiles => {
-            let req: ListFiles = request.decode()?;
-            look(mgr, |txn| ops::list_files(txn, &req))
-        }
-        Op::JudgeObjects => {
-            let req: JudgeObjects = request.decode()?;
-            look(mgr, |txn| ops::judge_objects(txn, &req))
-        }
-        Op::Repair => repair(mgr, request.decode()?).await,
+        Op::CheckStore | Op::ListFiles | Op::JudgeObjects | Op::Repair => fsck::handle(mgr, request).await,
+
+        Op::Hello
+        | Op::Prove
+        | Op::Ping
+        | Op::Read
+        | Op::Write
+        | Op::Sync
+        | Op::Commit
+        | Op::StatObjects
+        | Op::ListObjects
+        | Op::RemoveObjects
+        | Op::TruncateObjects => Err(not_here(request.op)),
     }
 }
 
@@ -188,7 +175,7 @@ fn check_role(op: Op, peer: &PeerInfo) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn not_here(op: Op) -> Refusal {
+pub fn not_here(op: Op) -> Refusal {
     Refusal::new(Status::BadRequest, format!("{} is not an operation of a mgr", op.name()))
 }
 
@@ -208,30 +195,6 @@ fn read<T: minicbor::Encode<()>>(
 
 fn check_session(mgr: &Mgr, session: SessionId) -> Result<(), Refusal> {
     if mgr.sessions.hear(session, mgr.time.now_ms()) { Ok(()) } else { Err(session_ops::unknown(session)) }
-}
-
-/// Answers a question that takes long, and needs no session.
-fn look<T: minicbor::Encode<()>>(
-    mgr: &Mgr,
-    question: impl FnOnce(&dyn Read) -> Result<T, MetaError>,
-) -> Reply {
-    let reply = pvfs_env::disk::blocking(|| mgr.read(question));
-    reply.map(|reply| encode(&reply)).map_err(|error| error.refusal())
-}
-
-/// Mends what a check found. What it puts on the garbage list goes at once; sessions that it ended are forgotten.
-async fn repair(mgr: &Mgr, req: Repair) -> Reply {
-    let settles = req.fixes.contains(&Fix::Settle);
-    let repaired = mgr.sequencer.run(move |txn, env| ops::repair(txn, &req, env.now)).await?;
-    warn!(changed = ?repaired.changed.iter().sum::<u64>(), "records mended for pvfs fsck");
-    if settles {
-        mgr.rollback.settled();
-        for (session, _) in mgr.sessions.all() {
-            mgr.sessions.close(session);
-        }
-    }
-    mgr.wakes.garbage.all();
-    Ok(encode(&repaired))
 }
 
 /// Makes a change that waits for nothing but the store.

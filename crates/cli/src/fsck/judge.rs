@@ -93,11 +93,16 @@ mod tests {
     }
 
     fn dense(len: u64) -> Option<ObjectStat> {
-        Some(ObjectStat { len, allocated: len.next_multiple_of(STRIP), mtime: Timestamp::default() })
+        of_blocks(len, len.next_multiple_of(STRIP))
     }
 
     fn holey(len: u64) -> Option<ObjectStat> {
-        Some(ObjectStat { len, allocated: 0, mtime: Timestamp::default() })
+        of_blocks(len, 0)
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "an object that is there, beside those that are not")]
+    fn of_blocks(len: u64, allocated: u64) -> Option<ObjectStat> {
+        Some(ObjectStat { len, allocated, mtime: Timestamp::default() })
     }
 
     /// The kinds of what is found, in order.

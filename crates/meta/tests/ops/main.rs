@@ -11,6 +11,7 @@ mod orphans;
 mod permissions;
 mod readdir;
 mod rename;
+mod repair;
 mod sessions;
 mod sizes;
 mod targets;

@@ -11,7 +11,7 @@ use pvfs_wire::{
         session::{GetTargets, Targets},
     },
 };
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 #[tokio::test]
 async fn a_target_joins_with_its_first_heartbeat_and_keeps_its_number() {
@@ -84,5 +84,26 @@ async fn a_target_that_is_an_old_copy_is_refused() {
     assert!(taken(iod.report(&to_mgr, with(2, 6), false).await), "restarted");
     assert!(!taken(iod.report(&to_mgr, with(1, 6), false).await), "the process that was replaced");
     assert!(taken(iod.report(&to_mgr, with(2, 6), false).await));
+    mgr.stop().await;
+}
+
+#[tokio::test]
+async fn a_target_whose_store_was_put_back_to_an_older_state_is_refused() {
+    let world = World::new();
+    let mgr = world.start_mgr().await;
+    let (iod, to_mgr) = (world.iod().await, world.peer(&mgr, Role::Iod));
+    let with = |process, store| Generations { process, boot: 1, store };
+    let taken = |answer: pvfs_wire::msg::admin::HeartbeatAnswer| answer.targets[0].is_some();
+    assert!(taken(iod.report(&to_mgr, with(1, 5), false).await));
+    assert!(taken(iod.report(&to_mgr, with(1, 5), false).await), "follows the mgr's time now");
+    let followed = iod.mgr_time_ms.swap(1, Ordering::Relaxed);
+    assert!(!taken(iod.report(&to_mgr, with(2, 5), false).await), "the time it followed went back");
+    iod.mgr_time_ms.store(followed, Ordering::Relaxed);
+    assert!(taken(iod.report(&to_mgr, with(3, 5), false).await), "the right one is back");
+    iod.mgr_time_ms.store(0, Ordering::Relaxed);
+    assert!(
+        taken(iod.report(&to_mgr, with(4, 6), false).await),
+        "its machine died: it says so by its generation"
+    );
     mgr.stop().await;
 }

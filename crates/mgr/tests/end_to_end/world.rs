@@ -249,7 +249,8 @@ pub struct TestIod {
     pub addr: String,
     pub uuid: TargetUuid,
     pub objects: Arc<Objects>,
-    mgr_time_ms: AtomicU64,
+    /// What it follows of the mgr's time.
+    pub mgr_time_ms: AtomicU64,
     task: JoinHandle<()>,
 }
 
