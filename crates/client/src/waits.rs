@@ -1,8 +1,8 @@
 //! Who waits for what: every call of this client, by whom, on which file, since when, for which daemons. And how long a
 //! call may wait, where the user set a bound.
 //!
-//! A call within a call (a path's components, an append's write) is part of the outer one. What runs on in the
-//! background after its caller gave up is no call any more.
+//! A call within a call (an append's write) is part of the outer one. What runs on in the background after its caller
+//! gave up is no call any more.
 
 use crate::{ClientError, client::Core, error::Result};
 use futures_util::{FutureExt as _, future::Either};
