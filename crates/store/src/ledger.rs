@@ -14,6 +14,8 @@ pub(crate) struct Ledger {
     boot: u64,
     run: u64,
     generation: AtomicU64,
+    /// What the record on the disk says.
+    durable: AtomicU64,
     /// Whether the record on the disk says what `generation` says.
     saved: Mutex<bool>,
 }
@@ -38,9 +40,10 @@ impl Ledger {
             warn!(dir = %disk.place().display(), generation,
                 "the machine stopped while the target was in use: what was not synced may be lost; store generation raised");
         }
+        let durable = AtomicU64::new(before.generation);
         let generation = AtomicU64::new(generation);
-        let ledger =
-            Ledger { disk, boot, run: before.run.saturating_add(1), generation, saved: Mutex::new(false) };
+        let run = before.run.saturating_add(1);
+        let ledger = Ledger { disk, boot, run, generation, durable, saved: Mutex::new(false) };
         ledger.save()?;
         Ok((ledger, before))
     }
@@ -56,6 +59,11 @@ impl Ledger {
 
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::SeqCst)
+    }
+
+    /// The generation that a process after this one goes on from.
+    pub(crate) fn durable_generation(&self) -> u64 {
+        self.durable.load(Ordering::SeqCst)
     }
 
     /// Acknowledged bytes may be lost. If the disk does not even take the new generation, it holds for this process, and
@@ -93,6 +101,8 @@ impl Ledger {
 
     fn write(&self, clean: bool) -> Result<(), StoreError> {
         let state = State { generation: self.generation(), boot: self.boot, clean, run: self.run };
-        small_files::store(&*self.disk, State::FILE, &state.encode())
+        small_files::store(&*self.disk, State::FILE, &state.encode())?;
+        self.durable.store(state.generation, Ordering::SeqCst);
+        Ok(())
     }
 }

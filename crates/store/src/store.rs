@@ -196,6 +196,12 @@ impl Store {
         self.ledger.generation()
     }
 
+    /// The generation as the disk has it: it never goes back, whatever dies. Below [`Store::generation`] while the disk
+    /// does not take a raised one.
+    pub fn durable_generation(&self) -> u64 {
+        self.ledger.durable_generation()
+    }
+
     /// The run of the machine.
     pub fn boot(&self) -> u64 {
         self.ledger.boot()

@@ -80,10 +80,12 @@ fn nothing_is_called_synced_before_a_raised_generation_is_durable() {
     faults.fail_next_sync_of("state.new");
     store.sync(id(1)).unwrap_err();
     assert!(store.generation() > written, "holds for this process at once");
+    assert_eq!(store.durable_generation(), written, "what the next process would go on from");
     let error = store.sync(id(2)).unwrap_err();
     assert_eq!(error.errno(), Errno::EIO, "the disk still does not take the generation: {error}");
     let synced = store.sync(id(2)).unwrap();
     assert!(synced > written);
+    assert_eq!(store.durable_generation(), synced);
     drop(store);
     assert_eq!(target.open_with(&faults).generation(), synced);
 }
