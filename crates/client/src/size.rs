@@ -113,14 +113,17 @@ impl Core {
     /// Tells the mgr what was written, if it does not know. With `closing`, also ends this client's standing as a
     /// writer, unless other handles than that many are open for writing. Runs to its end, also when dropped.
     pub async fn report(self: &Arc<Self>, inode: &Arc<Inode>, closing: Option<u32>) -> Result<()> {
-        if !inode.with(|state| state.dirty || closing.is_some_and(|mine| state.closes(mine))) {
-            return Ok(());
-        }
-        if inode.with(|state| state.is_clean()) {
-            if closing == Some(0) && inode.with(State::end_clean) {
-                self.ends.add(inode.ino);
+        // A report under way may fail, and leave what it was to tell to this one.
+        if let Ok(_record) = inode.record.try_lock() {
+            if !inode.with(|state| state.dirty || closing.is_some_and(|mine| state.closes(mine))) {
+                return Ok(());
             }
-            return Ok(());
+            if inode.with(|state| state.is_clean()) {
+                if closing == Some(0) && inode.with(State::end_clean) {
+                    self.ends.add(inode.ino);
+                }
+                return Ok(());
+            }
         }
         let (core, inode) = (Arc::clone(self), Arc::clone(inode));
         self.finish(async move { core.report_here(&inode, closing).await }).await
