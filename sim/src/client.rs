@@ -12,7 +12,9 @@ use std::{
     collections::BTreeMap,
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
+use tokio::task::JoinHandle;
 
 /// A machine with one client process on it, and another when that is dead.
 pub struct ClientSeat {
@@ -36,7 +38,7 @@ struct Running {
 /// Why a call has no result.
 #[derive(Debug)]
 pub enum CallError {
-    /// The client process died meanwhile: nobody knows whether it was done.
+    /// The client process died meanwhile, or the program gave up waiting: nobody knows whether it was done.
     Died,
     Refused(ClientError),
 }
@@ -44,7 +46,7 @@ pub enum CallError {
 impl std::fmt::Display for CallError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            CallError::Died => f.write_str("the client died"),
+            CallError::Died => f.write_str("nobody knows"),
             CallError::Refused(error) => write!(f, "{error}"),
         }
     }
@@ -72,6 +74,11 @@ impl Hands {
 
     pub fn file(&self, handle: u64) -> Arc<File> {
         Arc::clone(self.files().get(&handle).expect("the handle is open in this client"))
+    }
+
+    /// Whatever came of its opening or closing: it is not open any more.
+    pub fn discard(&self, handle: u64) {
+        self.files().remove(&handle);
     }
 
     pub fn take(&self, handle: u64) -> Arc<File> {
@@ -178,6 +185,8 @@ impl ClientSeat {
         let client = Arc::clone(&running.client);
         let process = Arc::clone(&running.process);
         run_in(&process, async move { client.shutdown().await }).await?;
+        // What tells the mgr on in the background notices at its next turn.
+        tokio::time::sleep(Duration::from_secs(2)).await;
         let open_in_core = running.client.status().open_files;
         if open > 0 || open_in_core > 0 {
             self.cluster
@@ -186,9 +195,16 @@ impl ClientSeat {
         }
         drop(running);
         self.forget();
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         process.kill();
         Ok(())
+    }
+
+    /// Waits until no change is under way, of a call that was given up say.
+    pub async fn changes_ended(&self) {
+        while self.running().is_some_and(|running| running.client.status().changes_in_flight > 0) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 
     /// Whom it waits for, for people.
@@ -208,14 +224,23 @@ async fn run_in<T: Send + 'static>(
     process: &Arc<Process>,
     work: impl Future<Output = Result<T, ClientError>> + Send + 'static,
 ) -> Result<T, CallError> {
-    let task = task::spawn_as(Arc::clone(process) as _, work);
+    let mut task = AbortOnDrop(task::spawn_as(Arc::clone(process) as _, work));
     tokio::select! {
         biased;
         () = process.died() => Err(CallError::Died),
-        done = task => match done {
+        done = &mut task.0 => match done {
             Ok(done) => done.map_err(CallError::Refused),
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => Err(CallError::Died),
         },
+    }
+}
+
+/// A call whose program gives up ends, as a process's system call does at a signal.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

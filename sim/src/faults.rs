@@ -31,7 +31,7 @@ impl Kinds {
     /// Some runs have none, most have a few, some have all.
     pub fn of(random: &Random) -> Kinds {
         let rarity = *random.pick(&[1, 2, 3, 3, 4, 4, 6, 1000]);
-        let mut has = || random.one_in(rarity);
+        let has = || random.one_in(rarity);
         Kinds {
             daemons_die: has(),
             clients_die: has(),

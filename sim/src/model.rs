@@ -293,6 +293,7 @@ impl Model {
                 let unsynced = !content.earlier.is_empty();
                 content.loose |= unsynced && loss == Loss::Unsynced;
                 content.unknown |= loss == Loss::Any || (unsynced && loss == Loss::UnsyncedUnclear);
+                content.loose &= !content.unknown;
             }
         }
     }

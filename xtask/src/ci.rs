@@ -1,6 +1,6 @@
 //! Everything that CI runs, step by step. All steps run, whatever failed before; the end says which.
 
-use crate::{deps, leftovers, licences, real_programs, run, tidy};
+use crate::{deps, leftovers, licences, real_programs, run, sim, tidy};
 use run::Outcome;
 use std::time::Instant;
 
@@ -45,6 +45,7 @@ pub fn run() -> Outcome {
         )
     });
     report.step("fuzz", || fuzz(5));
+    report.step("simulator", sim::ci);
     report.step("real programs", real_programs::build_and_run);
     report.step("nothing left behind", leftovers::check_and_clean);
     finish(&report, start)

@@ -8,6 +8,7 @@ mod leftovers;
 mod licences;
 mod real_programs;
 mod run;
+mod sim;
 mod tidy;
 
 use std::process::ExitCode;
@@ -20,6 +21,9 @@ cargo xtask COMMAND
   licences         every dependency's licence is one that deny.toml allows
   deps             installs the Debian packages that the tests need (as root; else names them)
   fuzz [SECS]      runs each fuzz target for SECS seconds (default 60) on mutations of its seeds
+  sim [--seeds N] [--start S] [--jobs J]
+                   runs seeds of the simulator (docs/simulator.md) over all cores
+  sim --seed S     runs that one, with every event
   real-programs [PVFS]
                    cp, tar, git, cargo and sqlite3 on a mount, contents compared; with a binary that is there
                    instead of a fresh release build
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
             Ok(secs) => ci::fuzz(secs),
             Err(_) => Err(format!("`{secs}` is no number of seconds")),
         },
+        ["sim", ref args @ ..] => sim::run(args),
         ["real-programs"] => alone(real_programs::build_and_run),
         ["real-programs", pvfs] => alone(|| real_programs::run_with(pvfs.as_ref())),
         [] | ["help" | "--help" | "-h"] => {

@@ -477,7 +477,7 @@ impl Drop for File {
         }
         if tokio::runtime::Handle::try_current().is_err() {
             return warn!(ino = %self.inode.ino, "dropped outside of the runtime: the mgr learns the size from the targets");
-        };
+        }
         let (core, tasks, ino) = (Arc::clone(&self.core), Arc::clone(&self.tasks), self.inode.ino);
         pvfs_env::task::spawn(async move {
             if let Err(error) = close_writer(core, tasks, count).await {

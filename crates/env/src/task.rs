@@ -62,7 +62,9 @@ pub fn spawn_as<F>(process: Arc<dyn Process>, future: F) -> JoinHandle<F::Output
 where
     F: Future<Output: Send + 'static> + Send + 'static,
 {
-    let task = tokio::spawn(Member { process: Arc::clone(&process), future: Some(Box::pin(future)) });
+    let member = Member { process, future: Some(Box::pin(future)) };
+    let process = Arc::clone(&member.process);
+    let task = tokio::spawn(member);
     process.adopt(task.abort_handle());
     task
 }

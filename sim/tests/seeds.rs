@@ -1,0 +1,34 @@
+//! Seeds that have found something, each under the promise that was broken. What a seed does changes with the programs
+//! and faults of the simulator; the fault itself is mended, and has a test of its own where it can have one.
+#![cfg(tokio_unstable)] // see `docs/simulator.md`
+
+#[track_caller]
+fn keeps_its_promises(seed: u64) {
+    let report = pvfs_sim::run(seed, false);
+    assert!(report.failures.is_empty(), "cargo xtask sim --seed {seed}\n{report:#?}");
+    assert!(report.ops > 0, "seed {seed} does nothing");
+}
+
+/// The mgr's store refused the report of a close, and the client forgot what it alone knew.
+#[test]
+fn a_close_that_the_store_refuses_leaves_the_true_size() {
+    [155, 178, 193].into_iter().for_each(keeps_its_promises);
+}
+
+/// A close beside a report under way took it for told; it then failed.
+#[test]
+fn a_close_beside_a_report_that_fails_leaves_the_true_size() {
+    [230, 725, 1275, 1405].into_iter().for_each(keeps_its_promises);
+}
+
+/// An fsync went by what its own client knew of the size.
+#[test]
+fn an_fsync_reaches_what_other_clients_wrote() {
+    keeps_its_promises(90);
+}
+
+/// A generation that the disk did not take was told to the mgr; the next process fell behind it, and was refused for good.
+#[test]
+fn a_target_whose_raised_generation_was_not_written_comes_back() {
+    [2369, 2390].into_iter().for_each(keeps_its_promises);
+}

@@ -1,0 +1,26 @@
+//! The simulator: built apart from all else, for it alone needs a tokio whose every choice follows from a seed.
+
+use crate::run::{self, Outcome};
+use std::process::Command;
+
+/// How many seeds CI runs.
+const CI_SEEDS: &str = "400";
+
+/// Runs `pvfs-sim` with `args`.
+pub fn run(args: &[&str]) -> Outcome {
+    run::run(cargo("cargo run --quiet --locked --package pvfs-sim --profile sim --").args(args))
+}
+
+/// The simulator's own tests, the seeds that found something among them, then some hundred seeds.
+pub fn ci() -> Outcome {
+    run::run(&mut cargo("cargo test --quiet --locked --package pvfs-sim --profile sim"))?;
+    run(&["--seeds", CI_SEEDS])
+}
+
+/// With a target directory of its own: another flag would have everything built again each time.
+fn cargo(line: &str) -> Command {
+    let mut command = run::command(line);
+    command.env("RUSTFLAGS", "--cfg tokio_unstable");
+    command.env("CARGO_TARGET_DIR", run::target_dir().join("sim-build"));
+    command
+}
