@@ -8,7 +8,7 @@ use pvfs_types::{DataGen, Ino, Slot};
 use std::{sync::Arc, time::Duration};
 
 /// How long what was left behind may stay: leases run out, targets are asked.
-const GRACE: Duration = Duration::from_secs(300);
+const GRACE: Duration = Duration::from_mins(5);
 
 /// Ends the clients and checks the stores against each other.
 pub async fn all(cluster: &Cluster, seats: &[Arc<ClientSeat>]) {
@@ -27,7 +27,9 @@ pub async fn all(cluster: &Cluster, seats: &[Arc<ClientSeat>]) {
         tokio::time::sleep(Duration::from_secs(1)).await;
         left = leftovers(cluster);
     }
-    left.into_iter().for_each(|what| cluster.trace.fail(format!("left behind: {what}")));
+    for what in left {
+        cluster.trace.fail(format!("left behind: {what}"));
+    }
     keyspace(cluster);
     resources(cluster);
 }
@@ -35,7 +37,9 @@ pub async fn all(cluster: &Cluster, seats: &[Arc<ClientSeat>]) {
 fn keyspace(cluster: &Cluster) {
     match pvfs_meta::check::check(&cluster.engine.view()) {
         Ok(findings) => {
-            findings.iter().for_each(|finding| cluster.trace.fail(format!("metadata: {finding}")));
+            for finding in findings {
+                cluster.trace.fail(format!("metadata: {finding}"));
+            }
         }
         Err(error) => cluster.trace.fail(format!("metadata cannot be read: {error}")),
     }

@@ -1,7 +1,7 @@
 //! A client process: the real client core with the files it has open, which all go when it is killed.
 
 use crate::{
-    cluster::{Cluster, FS},
+    cluster::{CLUSTER_SECRET, Cluster, FS, mgr_addr},
     process::{MachineId, Process},
     random::Random,
     trace::event,
@@ -126,7 +126,7 @@ impl ClientSeat {
             fs: Some(FS),
             label: self.name.clone(),
             transport: self.cluster.net.transport(&process),
-            ..ClientConfig::new(vec![self.cluster.mgr_addr()], self.cluster.cluster_secret())
+            ..ClientConfig::new(vec![mgr_addr()], CLUSTER_SECRET)
         };
         let net = self.cluster.net.clone();
         tokio::spawn({

@@ -27,12 +27,16 @@ use std::{
 use tokio::{sync::watch, time::Instant};
 
 pub const FS: FsId = FsId([0xF5; 16]);
-const CLUSTER_SECRET: Secret = Secret([1; 32]);
+pub const CLUSTER_SECRET: Secret = Secret([1; 32]);
 const DAEMON_SECRET: Secret = Secret([2; 32]);
 /// The mgr's machine; iods follow, then clients.
 const MGR_MACHINE: MachineId = 0;
 /// More than any run writes.
 const DISK_BYTES: u64 = 1 << 30;
+
+pub fn mgr_addr() -> String {
+    format!("m{MGR_MACHINE}:7334")
+}
 
 /// What all parts of a run share.
 pub struct Cluster {
@@ -125,14 +129,6 @@ impl Cluster {
         self.engine.apply(&txn.into_set());
     }
 
-    pub fn mgr_addr(&self) -> String {
-        format!("m{MGR_MACHINE}:7334")
-    }
-
-    pub fn cluster_secret(&self) -> Secret {
-        CLUSTER_SECRET
-    }
-
     /// The first machine that is no daemon's.
     pub fn first_free_machine(&self) -> MachineId {
         self.daemons.len()
@@ -204,7 +200,7 @@ impl Cluster {
 
     fn mgr_config(&self, daemon: &Daemon, process: &Arc<Process>) -> MgrConfig {
         MgrConfig {
-            listen: self.mgr_addr(),
+            listen: mgr_addr(),
             transport: self.net.transport(process),
             clock: Arc::new(daemon.clock.clone()),
             sequencer: sequencer::Home::Task,
@@ -215,7 +211,7 @@ impl Cluster {
     fn iod_config(&self, daemon: &Daemon, process: &Arc<Process>) -> IodConfig {
         IodConfig {
             listen: format!("m{}:7335", daemon.machine),
-            mgr: vec![self.mgr_addr()],
+            mgr: vec![mgr_addr()],
             label: daemon.name.clone(),
             transport: self.net.transport(process),
             clock: Arc::new(daemon.clock.clone()),

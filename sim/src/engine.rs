@@ -90,7 +90,7 @@ impl Engine for SimEngine {
         }
         if self.image.with(|inner| inner.fail_one_in > 0 && inner.random.one_in(inner.fail_one_in)) {
             event!(self.trace, self.process.name, "commit of {} keys fails", set.len());
-            return Err(if set.len() % 2 == 0 {
+            return Err(if set.len().is_multiple_of(2) {
                 KvError::Full { detail: "simulated".into() }
             } else {
                 KvError::Io { what: "simulated commit".into(), source: io::Error::from_raw_os_error(5) }

@@ -9,103 +9,83 @@ use crate::{
     random::Random,
     trace::event,
 };
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use tokio::{task::JoinSet, time::sleep};
 
-/// Which kinds of trouble a run has.
-#[derive(Clone, Copy, Debug)]
-pub struct Kinds {
-    pub daemons_die: bool,
-    pub clients_die: bool,
-    pub power_losses: bool,
-    pub connections_break: bool,
-    pub paths_fall_silent: bool,
-    pub paths_are_slow: bool,
-    pub clocks_jump: bool,
-    pub disks_fail: bool,
-    pub disks_fill: bool,
-    pub commits_fail: bool,
+/// A kind of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    DaemonsDie,
+    ClientsDie,
+    PowerLosses,
+    ConnectionsBreak,
+    PathsFallSilent,
+    PathsAreSlow,
+    ClocksJump,
+    DisksFail,
+    DisksFill,
+    CommitsFail,
 }
+
+const ALL: [Kind; 10] = [
+    Kind::DaemonsDie,
+    Kind::ClientsDie,
+    Kind::PowerLosses,
+    Kind::ConnectionsBreak,
+    Kind::PathsFallSilent,
+    Kind::PathsAreSlow,
+    Kind::ClocksJump,
+    Kind::DisksFail,
+    Kind::DisksFill,
+    Kind::CommitsFail,
+];
+
+/// Which kinds of trouble a run has.
+#[derive(Clone, Debug)]
+pub struct Kinds(Vec<Kind>);
 
 impl Kinds {
     /// Some runs have none, most have a few, some have all.
     pub fn of(random: &Random) -> Kinds {
         let rarity = *random.pick(&[1, 2, 3, 3, 4, 4, 6, 1000]);
-        let has = || random.one_in(rarity);
-        Kinds {
-            daemons_die: has(),
-            clients_die: has(),
-            power_losses: has(),
-            connections_break: has(),
-            paths_fall_silent: has(),
-            paths_are_slow: has(),
-            clocks_jump: has(),
-            disks_fail: has(),
-            disks_fill: has(),
-            commits_fail: has(),
-        }
+        Kinds(ALL.into_iter().filter(|_| random.one_in(rarity)).collect())
     }
 
-    fn named(&self) -> [(&'static str, bool); 10] {
-        [
-            ("daemons die", self.daemons_die),
-            ("clients die", self.clients_die),
-            ("power losses", self.power_losses),
-            ("connections break", self.connections_break),
-            ("paths fall silent", self.paths_fall_silent),
-            ("paths are slow", self.paths_are_slow),
-            ("clocks jump", self.clocks_jump),
-            ("disks fail", self.disks_fail),
-            ("disks fill", self.disks_fill),
-            ("commits fail", self.commits_fail),
-        ]
+    pub fn has(&self, kind: Kind) -> bool {
+        self.0.contains(&kind)
     }
 
     /// Whether daemons may answer with an error, or end, for their disks' sake.
     pub fn disks_err(&self) -> bool {
-        self.disks_fail || self.disks_fill || self.commits_fail
+        [Kind::DisksFail, Kind::DisksFill, Kind::CommitsFail].into_iter().any(|kind| self.has(kind))
     }
 }
 
 impl std::fmt::Display for Kinds {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names: Vec<&str> =
-            self.named().into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect();
-        f.write_str(if names.is_empty() { "no faults".to_owned() } else { names.join(", ") }.as_str())
+        if self.0.is_empty() { f.write_str("no trouble") } else { write!(f, "{:?}", self.0) }
     }
 }
 
 /// Makes trouble until it is dropped; then [`heal`] makes all well.
-pub fn start(kinds: Kinds, cluster: &Arc<Cluster>, seats: &[Arc<ClientSeat>], seed: u64) -> JoinSet<()> {
+pub fn start(kinds: &Kinds, cluster: &Arc<Cluster>, seats: &[Arc<ClientSeat>], seed: u64) -> JoinSet<()> {
     let mut troubles = JoinSet::new();
     let trouble =
         Trouble { cluster: Arc::clone(cluster), seats: seats.to_vec(), random: Random::of(seed, "faults") };
-    if kinds.daemons_die {
-        troubles.spawn(trouble.clone().kill_daemons());
-    }
-    if kinds.clients_die {
-        troubles.spawn(trouble.clone().kill_clients());
-    }
-    if kinds.power_losses {
-        troubles.spawn(trouble.clone().switch_off());
-    }
-    if kinds.connections_break {
-        troubles.spawn(trouble.clone().cut());
-    }
-    if kinds.paths_fall_silent {
-        troubles.spawn(trouble.clone().silence());
-    }
-    if kinds.paths_are_slow {
-        troubles.spawn(trouble.clone().slow());
-    }
-    if kinds.clocks_jump {
-        troubles.spawn(trouble.clone().jump());
-    }
-    if kinds.disks_fail || kinds.disks_fill {
-        troubles.spawn(trouble.clone().spoil_disks(kinds));
-    }
-    if kinds.commits_fail {
-        troubles.spawn(trouble.fail_commits());
+    for &kind in &kinds.0 {
+        let trouble = trouble.clone();
+        match kind {
+            Kind::DaemonsDie => troubles.spawn(trouble.kill_daemons()),
+            Kind::ClientsDie => troubles.spawn(trouble.kill_clients()),
+            Kind::PowerLosses => troubles.spawn(trouble.switch_off()),
+            Kind::ConnectionsBreak => troubles.spawn(trouble.cut()),
+            Kind::PathsFallSilent => troubles.spawn(trouble.silence()),
+            Kind::PathsAreSlow => troubles.spawn(trouble.slow()),
+            Kind::ClocksJump => troubles.spawn(trouble.jump()),
+            Kind::DisksFail => troubles.spawn(trouble.fail_disks()),
+            Kind::DisksFill => troubles.spawn(trouble.fill_disks()),
+            Kind::CommitsFail => troubles.spawn(trouble.fail_commits()),
+        };
     }
     troubles
 }
@@ -122,14 +102,16 @@ pub fn heal(cluster: &Cluster, seats: &[Arc<ClientSeat>]) {
     cluster.engine.fail_one_in(0);
     for daemon in &cluster.daemons {
         if let Some(disk) = &daemon.disk {
-            disk.set_faults(DiskFaults::default());
+            disk.set_faults(|faults| *faults = DiskFaults::default());
         }
         if let Some(process) = daemon.process() {
             process.light_fuse(0);
         }
         daemon.switch_on(&cluster.net);
     }
-    seats.iter().for_each(|seat| seat.light_fuse(0));
+    for seat in seats {
+        seat.light_fuse(0);
+    }
 }
 
 #[derive(Clone)]
@@ -237,21 +219,27 @@ impl Trouble {
         }
     }
 
-    async fn spoil_disks(self, kinds: Kinds) {
+    async fn fail_disks(self) {
         loop {
             sleep(self.random.millis(500..=6000)).await;
-            let Some(disk) = self.daemon().disk.clone() else { continue };
-            let mut rate =
-                || if kinds.disks_fail && self.random.one_in(2) { self.random.between(2..=30) } else { 0 };
-            let faults = DiskFaults {
-                read_one_in: rate(),
-                write_one_in: rate(),
-                sync_one_in: rate(),
-                full: kinds.disks_fill && self.random.one_in(2),
-            };
-            disk.set_faults(faults);
+            let Some(disk) = &self.daemon().disk else { continue };
+            let rate = || if self.random.one_in(2) { self.random.between(2..=30) } else { 0 };
+            let (read_one_in, write_one_in, sync_one_in) = (rate(), rate(), rate());
+            disk.set_faults(|faults| {
+                *faults = DiskFaults { read_one_in, write_one_in, sync_one_in, full: faults.full };
+            });
             sleep(self.random.millis(100..=3000)).await;
-            disk.set_faults(DiskFaults::default());
+            disk.set_faults(|faults| *faults = DiskFaults { full: faults.full, ..DiskFaults::default() });
+        }
+    }
+
+    async fn fill_disks(self) {
+        loop {
+            sleep(self.random.millis(500..=6000)).await;
+            let Some(disk) = &self.daemon().disk else { continue };
+            disk.set_faults(|faults| faults.full = true);
+            sleep(self.random.millis(100..=3000)).await;
+            disk.set_faults(|faults| faults.full = false);
         }
     }
 
@@ -259,7 +247,7 @@ impl Trouble {
         loop {
             sleep(self.random.millis(500..=6000)).await;
             self.cluster.engine.fail_one_in(self.random.between(1..=6));
-            sleep(Duration::min(self.random.millis(10..=2000), Duration::from_secs(2))).await;
+            sleep(self.random.millis(10..=2000)).await;
             self.cluster.engine.fail_one_in(0);
         }
     }

@@ -10,7 +10,7 @@ use pvfs_types::{Errno, FileKind};
 use std::{sync::Arc, time::Duration};
 
 /// After a client died, this long until nothing of it is on its way any more.
-const ALL_ARRIVED: Duration = Duration::from_secs(60);
+const ALL_ARRIVED: Duration = Duration::from_mins(1);
 
 impl Actor {
     /// After the death of a client, or a call that was given up: waits until nothing of it is on its way, then finds out whether its last operation
@@ -41,7 +41,9 @@ impl Actor {
                 let handles = handles.clone();
                 let what = format!("lets go of {handles:?}");
                 let discarded = self.call(seat, what, move |hands| async move {
-                    handles.into_iter().for_each(|handle| hands.discard(handle));
+                    for handle in handles {
+                        hands.discard(handle);
+                    }
                     Ok(())
                 });
                 if discarded.await.is_ok() {
@@ -49,7 +51,9 @@ impl Actor {
                 }
             }
         }
-        handles.into_iter().for_each(|handle| self.forget_handle(handle));
+        for handle in handles {
+            self.forget_handle(handle);
+        }
     }
 
     /// The model as it is if `change` was done.

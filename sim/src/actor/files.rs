@@ -82,13 +82,11 @@ impl Actor {
                 hands.file(handle).truncate(size).await
             })
             .await;
-        match self.hold(cut, Ok(()))? {
-            Some(attr) => self.check_attr(node, &attr),
-            None => {
-                self.loosen(Some(node));
-                Ok(())
-            }
+        if let Some(attr) = self.hold(cut, Ok(()))? {
+            return self.check_attr(node, &attr);
         }
+        self.loosen(Some(node));
+        Ok(())
     }
 
     pub(super) async fn sync(&mut self, handle: u64) -> Done {
@@ -180,7 +178,8 @@ impl Actor {
         let content = self.model.file(node);
         let at = usize::try_from(offset).expect("small");
         let wanted = content.bytes.len().saturating_sub(at).min(usize::try_from(len).expect("small"));
-        if !content.loose && !content.unknown && found.len() != wanted && !(grown && found.len() < wanted) {
+        let fits = found.len() == wanted || (grown && found.len() < wanted);
+        if !content.loose && !content.unknown && !fits {
             return Err(Stop::Broken(format!("found {} bytes, {wanted} are right", found.len())));
         }
         Ok(content.check(at, &found)?)

@@ -65,7 +65,7 @@ impl Actor {
             .await;
         let Some((attr, created)) = self.hold(made, wanted)? else {
             if truncate && wanted.is_ok() {
-                self.loosen(there)
+                self.loosen(there);
             }
             return Ok(());
         };

@@ -59,9 +59,12 @@ impl DiskImage {
         event!(self.trace, self.name(), "power loss: {lost}");
     }
 
-    pub fn set_faults(&self, faults: DiskFaults) {
+    pub fn set_faults(&self, set: impl FnOnce(&mut DiskFaults)) {
+        let faults = self.with(|image| {
+            set(&mut image.faults);
+            image.faults
+        });
         event!(self.trace, self.name(), "{faults:?}");
-        self.with(|image| image.faults = faults);
     }
 
     /// The names of all files, in order.
@@ -210,7 +213,7 @@ impl Disk for SimDisk {
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.change("sync all", "", |image| image.sync_all())
+        self.change("sync all", "", Image::sync_all)
     }
 
     fn usage(&self) -> io::Result<Usage> {
