@@ -80,7 +80,7 @@ impl Held {
 
 impl fmt::Debug for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Held").field("ino", &self.ino()).field("access", &self.access).finish()
+        f.debug_struct("Held").field("ino", &self.ino()).field("access", &self.access).finish_non_exhaustive()
     }
 }
 

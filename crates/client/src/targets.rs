@@ -153,6 +153,12 @@ impl TargetMap {
         }
     }
 
+    /// Whether a target's iod is waited for, or was never heard of.
+    fn is_one_away(&self) -> bool {
+        let view = self.view();
+        view.targets.iter().any(|target| view.peer(target.id).is_none_or(|peer| peer.waiting().is_some()))
+    }
+
     /// Every iod's connection, with its address.
     pub fn peers(&self) -> Vec<(String, Arc<Peer>)> {
         let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -215,20 +221,25 @@ impl Core {
             let due = async {
                 tokio::select! {
                     biased;
-                    () = self.targets.urgent.notified() => return,
+                    () = self.targets.urgent.notified() => return true,
                     () = self.targets.wanted.notified() => {}
                 }
-                // An iod is away. Its address seldom changes, and the keep-alive tells of that too.
+                // An iod is away. Its address seldom changes, and the keep-alive tells of that too: if it is back by then, a
+                // thousand clients have no need to ask the mgr.
                 tokio::select! {
                     biased;
-                    () = self.targets.urgent.notified() => {}
-                    () = tokio::time::sleep(pause) => {}
+                    () = self.targets.urgent.notified() => true,
+                    () = tokio::time::sleep(pause) => self.targets.is_one_away(),
                 }
             };
-            tokio::select! {
+            let is_due = tokio::select! {
                 biased;
                 () = shut_down(&mut closed) => return,
-                () = due => {}
+                is_due = due => is_due,
+            };
+            if !is_due {
+                pause = REFRESH_PAUSE_MIN;
+                continue;
             }
             match self.load_targets().await {
                 Ok(true) => pause = REFRESH_PAUSE_MIN,

@@ -19,7 +19,6 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 /// Mount a file system on a directory

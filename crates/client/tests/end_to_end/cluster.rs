@@ -168,6 +168,22 @@ impl Cluster {
         Client::connect(self.config()).await.unwrap()
     }
 
+    /// Requests of that operation that one iod received since it was started last.
+    pub fn iod_received(&self, number: usize, op: &str) -> u64 {
+        count(&self.iods[number].metrics, "received", op)
+    }
+
+    /// Requests that the mgr received, but for what iods send.
+    pub fn mgr_received_from_clients(&self) -> u64 {
+        let counts = |name: &str| {
+            name.starts_with("pvfs_messages_total")
+                && name.contains("dir=\"received\"")
+                && name.contains("kind=\"request\"")
+                && !["heartbeat", "hello", "prove"].iter().any(|op| name.contains(&format!("op=\"{op}\"")))
+        };
+        self.mgr.metrics.snapshot().iter().filter(|(name, _)| counts(name)).map(|(_, n)| n).sum()
+    }
+
     /// Requests of that operation that all iods received.
     pub fn iods_received(&self, op: &str) -> u64 {
         self.iods.iter().map(|iod| count(&iod.metrics, "received", op)).sum()
