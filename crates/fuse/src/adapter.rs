@@ -13,7 +13,7 @@ use pvfs_env::{Counter, Metrics};
 use pvfs_kfuse::{Notifier, Op, Reply, Request, Serve, Wanted, abi::init};
 use pvfs_types::{Errno, FileKind};
 use std::{collections::HashMap, future::Future, sync::Arc};
-use tokio::sync::mpsc;
+use tokio::sync::{SetOnce, mpsc};
 use tracing::debug;
 
 /// The longest write and read of one request, in bytes.
@@ -39,7 +39,8 @@ pub const WANTED: Wanted = Wanted {
 
 /// What the kernel's session calls.
 pub struct Adapter<F> {
-    fs: Arc<F>,
+    /// Requests wait for it; a signal ends their wait.
+    fs: Arc<SetOnce<Arc<F>>>,
     /// A clone is in each request at work: its receiver ends when all are done.
     alive: mpsc::Sender<()>,
     notifier: Notifier,
@@ -84,7 +85,12 @@ const OPS: [&str; 32] = [
 
 impl<F: Filesystem> Adapter<F> {
     /// The receiver that comes with `alive` ends when the session and all its requests have ended.
-    pub fn new(fs: Arc<F>, alive: mpsc::Sender<()>, notifier: Notifier, metrics: &Metrics) -> Adapter<F> {
+    pub fn new(
+        fs: Arc<SetOnce<Arc<F>>>,
+        alive: mpsc::Sender<()>,
+        notifier: Notifier,
+        metrics: &Metrics,
+    ) -> Adapter<F> {
         let counter = |op| (op, metrics.counter("pvfs_fuse_requests_total", &[("op", op)]));
         let requests = OPS.into_iter().map(counter).collect();
         Adapter { fs, alive, notifier, requests }
@@ -94,6 +100,18 @@ impl<F: Filesystem> Adapter<F> {
         if let Some(counter) = self.requests.get(op) {
             counter.inc();
         }
+    }
+}
+
+/// The file system, once it is there, with what answering takes.
+struct Answering<'a, F> {
+    fs: &'a F,
+    adapter: &'a Adapter<F>,
+}
+
+impl<F: Filesystem> Answering<'_, F> {
+    fn count(&self, op: &'static str) {
+        self.adapter.count(op);
     }
 
     async fn answer(&self, request: Request, reply: Reply) {
@@ -159,7 +177,7 @@ impl<F: Filesystem> Adapter<F> {
 
     /// Operations on names in the directory `dir`.
     async fn name(&self, ctx: &Context, dir: NodeId, op: Op, reply: Reply) {
-        let fs = &self.fs;
+        let fs = self.fs;
         match op {
             Op::Lookup { name } => {
                 self.count("lookup");
@@ -257,7 +275,7 @@ impl<F: Filesystem> Adapter<F> {
     /// Makes the kernel ask for the inode's attributes before it uses them again.
     fn outdate(&self, node: NodeId, opened: Opened) {
         if opened.attributes_changed
-            && let Err(error) = self.notifier.attributes_changed(node.0)
+            && let Err(error) = self.adapter.notifier.attributes_changed(node.0)
         {
             debug!(node = node.0, %error, "attributes not invalidated");
         }
@@ -265,7 +283,7 @@ impl<F: Filesystem> Adapter<F> {
 
     /// Operations on an open file.
     async fn use_file(&self, ctx: &Context, op: Op, reply: Reply) {
-        let fs = &self.fs;
+        let fs = self.fs;
         match op {
             Op::Read { handle, offset, len } => {
                 self.count("read");
@@ -378,10 +396,11 @@ impl<F: Filesystem> Serve for Adapter<F> {
     fn serve(self: &Arc<Self>, request: Request, reply: Reply) -> impl Future<Output = ()> + Send + 'static {
         let (this, alive) = (Arc::clone(self), self.alive.clone());
         async move {
+            let answering = Answering { fs: &**this.fs.wait().await, adapter: &this };
             if may_change(&request.op) {
-                this.fs.once(request.number(), this.answer(request, reply)).await;
+                answering.fs.once(request.number(), answering.answer(request, reply)).await;
             } else {
-                this.answer(request, reply).await;
+                answering.answer(request, reply).await;
             }
             drop(alive);
         }
@@ -389,6 +408,8 @@ impl<F: Filesystem> Serve for Adapter<F> {
 
     fn forget(&self, node: u64, lookups: u64) {
         self.count("forget");
-        self.fs.forget(NodeId(node), lookups);
+        if let Some(fs) = self.fs.get() {
+            fs.forget(NodeId(node), lookups);
+        }
     }
 }

@@ -195,7 +195,7 @@ impl<R: FnOnce(&Path)> Keeper<R> {
                 Event::Said(Some(Word::Begin { .. })) => {}
                 Event::Said(None) => {
                     let ended = child.wait().await;
-                    return end_of(ended, said, live);
+                    return end_of(&ended, said, live);
                 }
                 Event::Ended(ended) => {
                     // Its last words may have come after its end was seen.
@@ -204,7 +204,7 @@ impl<R: FnOnce(&Path)> Keeper<R> {
                             said = Some(why);
                         }
                     }
-                    return end_of(ended, said, live);
+                    return end_of(&ended, said, live);
                 }
                 Event::Stop => {
                     *stopping = true;
@@ -260,7 +260,7 @@ impl<R: FnOnce(&Path)> Keeper<R> {
     }
 }
 
-fn end_of(ended: io::Result<ExitStatus>, said: Option<String>, live: Option<Instant>) -> End {
+fn end_of(ended: &io::Result<ExitStatus>, said: Option<String>, live: Option<Instant>) -> End {
     match ended {
         Ok(status) if status.success() => End::Unmounted,
         Ok(_) | Err(_) => End::Died { said, served: live.map(|live| live.elapsed()) },

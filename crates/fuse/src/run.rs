@@ -6,14 +6,16 @@ use crate::{
     keeper::{DRAIN_SIGNAL, Worker},
     mount,
     report::Reports,
-    session,
+    session::{self, Held},
 };
 use pvfs_client::{Client, ClientConfig};
+use pvfs_env::Metrics;
 use pvfs_kfuse::Session;
 use pvfs_types::{Cred, FileKind, Ino};
-use std::{future::Future, io, os::fd::AsFd, path::PathBuf, sync::Arc, time::Duration};
+use std::{future::Future, io, os::fd::AsFd, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
+    sync::SetOnce,
     time::{Instant, timeout},
 };
 use tracing::{info, warn};
@@ -68,9 +70,7 @@ pub async fn run(
     ready: impl FnOnce(&Mounted),
 ) -> Result<(), MountError> {
     let mounted = mount_client(Arc::clone(&client), &config).await?;
-    let _reports = Reports::start(&client, mounted.dir())
-        .inspect_err(|error| warn!(%error, "`pvfs status` will not show this mount's waiting calls"))
-        .ok();
+    let _reports = tell_who_waits(&client, &mounted);
     ready(&mounted);
     let ended = tokio::select! {
         biased;
@@ -125,29 +125,40 @@ impl Takeover {
     }
 }
 
-/// As [`run`], as the worker of a keeper: the first one mounts, others go on where the last one died. Returns too when it is
-/// asked to make room for another.
-pub async fn run_worker(
+/// As [`run`], as the worker of a keeper. The first one connects and mounts; others serve at once, with requests waiting for
+/// the client that `connect` makes. Returns too when it is asked to make room for another.
+pub async fn run_worker<E: From<MountError>>(
     worker: Worker,
     takeover: Takeover,
-    client: Arc<Client>,
+    connect: impl Future<Output = Result<Arc<Client>, E>>,
+    metrics: &Metrics,
     config: MountConfig,
     shutdown: impl Future<Output = ()>,
-) -> Result<(), MountError> {
+) -> Result<(), E> {
     let start = |source| MountError::Start { source };
     let Takeover { book, open } = takeover;
+    let mut shutdown = pin!(shutdown);
     let mut drain = signal(SignalKind::from_raw(DRAIN_SIGNAL.as_raw())).map_err(start)?;
-    let root = match book.root() {
-        Some(root) => root,
-        None => load_root(&client, &config.path).await?,
-    };
-    book.set_root(root);
-    let metrics = client.metrics();
-    let fs = Arc::new(PvfsFs::inherited(Arc::clone(&client), root, Arc::clone(&book), &open));
-    let (session, dir) = match (worker.session, book.agreed()) {
-        (Some(fd), Some(agreed)) => (Session::attach(fd, agreed).map_err(start)?, config.dir),
-        (Some(_), None) => return Err(start(io::Error::other("the mount's book does not say how to go on"))),
+    let fs = Arc::new(SetOnce::new());
+    let (client, mounted, begun) = match (worker.session, book.agreed()) {
+        (Some(fd), Some(agreed)) => {
+            let session = Session::attach(fd, agreed).map_err(start)?;
+            let (mounted, begun) =
+                session::serve(Arc::clone(&fs), session, config.dir, Held::ByKeeper, metrics)?;
+            let client = tokio::select! {
+                biased;
+                ended = mounted.ended() => return Ok(ended?),
+                () = shutdown.as_mut() => return Ok(mounted.unmount(config.stop_grace).await?),
+                client = connect => client?,
+            };
+            (client, mounted, begun)
+        }
+        (Some(_), None) => {
+            return Err(start(io::Error::other("the mount's book does not say how to go on")).into());
+        }
         (None, _) => {
+            let client = connect.await?;
+            book.set_root(load_root(&client, &config.path).await?);
             let begun = session::begin(&config.source, &config.dir, &config.options).await?;
             // First, so that whoever finds the session in the keeper's hands finds this too.
             book.set_agreed(begun.session.agreed());
@@ -155,18 +166,23 @@ pub async fn run_worker(
             let shown = begun.dir.to_string_lossy();
             worker.line.say_mounted(fd.as_fd(), &begun.device, &shown).map_err(start)?;
             info!(dir = %shown, source = config.source, "mounted");
-            (begun.session, begun.dir)
+            let (mounted, begun) =
+                session::serve(Arc::clone(&fs), begun.session, begun.dir, Held::ByKeeper, metrics)?;
+            (client, mounted, begun)
         }
     };
-    let (mounted, begun) = session::serve(fs, session, dir, None, &metrics)?;
+    let root = book.root().ok_or_else(|| start(io::Error::other("the mount's book names no root")))?;
+    let served = PvfsFs::inherited(Arc::clone(&client), root, Arc::clone(&book), &open);
+    let _ = fs.set(Arc::new(served));
     let control = begun.await.map_err(|e| start(io::Error::other(e)))?;
     // From now on this process holds no directory but the root.
     let _ = std::env::set_current_dir("/");
+    let _reports = tell_who_waits(&client, &mounted);
     worker.line.say_live().map_err(start)?;
     let ended = tokio::select! {
         biased;
         ended = mounted.ended() => ended,
-        () = shutdown => mounted.unmount(config.stop_grace).await,
+        () = shutdown.as_mut() => mounted.unmount(config.stop_grace).await,
         _ = drain.recv() => {
             control.drain();
             let begin = Instant::now();
@@ -180,8 +196,13 @@ pub async fn run_worker(
     };
     goodbye(&client).await;
     info!(dir = %mounted.dir().display(), "unmounted");
-    drop(mounted);
-    ended
+    Ok(ended?)
+}
+
+/// As long as what this gives lives.
+fn tell_who_waits(client: &Arc<Client>, mounted: &Mounted) -> Option<Reports> {
+    let reports = Reports::start(client, mounted.dir());
+    reports.inspect_err(|error| warn!(%error, "`pvfs status` will not show this mount's waiting calls")).ok()
 }
 
 async fn goodbye(client: &Client) {

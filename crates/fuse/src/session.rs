@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{SetOnce, mpsc, oneshot, watch},
     time::{Instant, timeout},
 };
 use tracing::{debug, info, warn};
@@ -37,8 +37,7 @@ const BUSY_POLL: Duration = Duration::from_millis(100);
 pub struct Mounted {
     dir: PathBuf,
     ended: watch::Receiver<Option<Result<(), Arc<io::Error>>>>,
-    /// Whoever unmounts waits for the end of this.
-    _control: Option<Control>,
+    held: Held,
 }
 
 /// Mounts `fs` on `dir` and serves it until it is unmounted. `source` is what mount tables show. Live on return. Requests are
@@ -55,7 +54,9 @@ pub async fn mount<F: Filesystem>(
         .inspect_err(|error| debug!(%error, "no control socket: umount will not wait for this daemon"))
         .ok();
     info!(dir = %begun.dir.display(), source, "mounted");
-    serve(fs, begun.session, begun.dir, control, metrics).map(|(mounted, _)| mounted)
+    let fs = Arc::new(SetOnce::new_with(Some(fs)));
+    serve(fs, begun.session, begun.dir, Held::ByThis { _control: control }, metrics)
+        .map(|(mounted, _)| mounted)
 }
 
 /// Mounts and agrees with the kernel on how to talk; serves nothing yet.
@@ -65,12 +66,21 @@ pub(crate) async fn begin(source: &str, dir: &Path, options: &MountOptions) -> R
     begun.map_err(|e| MountError::Start { source: io::Error::other(e) })?
 }
 
-/// Serves `fs` in `session`, which is mounted on `dir`.
+/// Who ends the mount when its [`Mounted`] is dropped.
+#[derive(Debug)]
+pub(crate) enum Held {
+    /// That does. Whoever unmounts waits for the end of the control.
+    ByThis { _control: Option<Control> },
+    /// A keeper, if it wants to.
+    ByKeeper,
+}
+
+/// Serves `fs` in `session`, which is mounted on `dir`. Until there is an `fs`, requests wait for it.
 pub(crate) fn serve<F: Filesystem>(
-    fs: Arc<F>,
+    fs: Arc<SetOnce<Arc<F>>>,
     session: Session,
     dir: PathBuf,
-    control: Option<Control>,
+    held: Held,
     metrics: &Metrics,
 ) -> Result<(Mounted, oneshot::Receiver<pvfs_kfuse::Control>), MountError> {
     let (tell, ended) = watch::channel(None);
@@ -94,7 +104,7 @@ pub(crate) fn serve<F: Filesystem>(
         finish_jobs(jobs, has_begun).await;
         tell.send_replace(Some(end.map_err(Arc::new)));
     });
-    Ok((Mounted { dir, ended, _control: control }, begun))
+    Ok((Mounted { dir, ended, held }, begun))
 }
 
 /// Waits for the last requests; gives them up after a while.
@@ -222,7 +232,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        if self.is_live() {
+        if self.is_live() && matches!(self.held, Held::ByThis { .. }) {
             let _ = device::unmount(&self.dir, Unmount::Abort);
         }
     }

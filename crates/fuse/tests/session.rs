@@ -394,11 +394,11 @@ async fn a_process_that_waits_in_vain_dies_when_it_is_killed() {
         (rustix::process::Signal::KILL, "iflag=fullblock"),
     ] {
         let path = mounted.dir().join("stuck");
-        let before = toy.waiting.load(Ordering::SeqCst);
+        until("the work for the last one was dropped", || toy.waiting.load(Ordering::SeqCst) == 0).await;
         let mut dd = Command::new("dd");
         dd.arg(format!("if={}", path.display())).args(["of=/dev/null", "count=1", flags]);
         let mut dd = dd.stderr(Stdio::null()).spawn().expect("dd runs");
-        until("dd waits", || toy.waiting.load(Ordering::SeqCst) > before).await;
+        until("dd waits", || toy.waiting.load(Ordering::SeqCst) > 0).await;
         let begin = Instant::now();
         let pid = rustix::process::Pid::from_child(&dd);
         rustix::process::kill_process(pid, signal).expect("it is ours");

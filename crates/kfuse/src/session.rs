@@ -67,6 +67,8 @@ pub struct Agreed {
 pub struct Session {
     device: Arc<Device>,
     agreed: Agreed,
+    /// There may be requests that nobody has.
+    lost: bool,
 }
 
 /// What the reading threads share.
@@ -75,6 +77,7 @@ struct Shared<S> {
     device: Arc<Device>,
     in_flight: Arc<InFlight>,
     draining: Arc<AtomicBool>,
+    lost: bool,
     runtime: Handle,
 }
 
@@ -114,19 +117,27 @@ impl Session {
             let (agreed, out) = agree(&offer, wanted);
             device.answer(unique, Ok(&[out.as_bytes()]))?;
             debug!(offer.minor, flags = format!("{:#x}", agreed.flags), "FUSE session agreed on");
-            return Ok(Session { device: Arc::new(device), agreed });
+            return Ok(Session { device: Arc::new(device), agreed, lost: false });
         }
     }
 
     /// Goes on with a session that another process began: `agreed` is what it was told by [`Session::agreed`]. The
     /// requests that were in its hands come again ([`Request::is_resent`]), if the kernel can do that.
     ///
+    /// Before Linux 6.9 it cannot: then their callers wait until they are sent a signal.
+    ///
     /// # Errors
-    /// The session is over; or the kernel (before 6.9) cannot send requests again: then they have no answer until their
-    /// callers are killed.
+    /// The session is over.
     pub fn attach(fd: OwnedFd, agreed: Agreed) -> io::Result<Session> {
-        let session = Session { device: Arc::new(Device::new(fd)), agreed };
-        session.notifier().resend()?;
+        let mut session = Session { device: Arc::new(Device::new(fd)), agreed, lost: false };
+        if agreed.flags & init::HAS_RESEND == 0 {
+            warn!(
+                "this kernel sends no request twice: calls that were under way hang until they are interrupted"
+            );
+            session.lost = true;
+        } else {
+            session.notifier().resend()?;
+        }
         Ok(session)
     }
 
@@ -161,6 +172,7 @@ impl Session {
             device: self.device,
             in_flight: Arc::clone(&control.in_flight),
             draining: Arc::clone(&control.draining),
+            lost: self.lost,
             runtime,
         };
         let pool = Pool::new(request_bytes(self.agreed.request_bytes_max));
@@ -239,11 +251,15 @@ impl<S: Serve> Shared<S> {
     /// The caller of `target` was sent a signal. If it still waits a little later, it is told so.
     fn interrupted(&self, unique: u64, target: u64) {
         let (device, in_flight) = (Arc::clone(&self.device), Arc::clone(&self.in_flight));
-        let known = in_flight.contains(target);
+        let (known, lost) = (in_flight.contains(target), self.lost);
         self.runtime.spawn(async move {
             if !known {
                 // Not noted yet, or answered already. In the first case the kernel, told EAGAIN, interrupts again.
                 tokio::time::sleep(UNKNOWN_AGAIN).await;
+                if lost && !in_flight.contains(target) {
+                    let _ = device.answer(target, Err(rustix::io::Errno::INTR.raw_os_error()));
+                    return;
+                }
                 let _ = device.answer(unique, Err(rustix::io::Errno::AGAIN.raw_os_error()));
                 return;
             }

@@ -130,7 +130,7 @@ fn serve(kernel: Kernel, session: Session) -> Served {
 }
 
 /// A session that is attached, after the kernel was asked to send again.
-async fn attached() -> Served {
+fn attached() -> Served {
     let (kernel, device) = Kernel::pair();
     let session = Session::attach(device, AGREED).expect("attaches");
     assert_eq!(session.agreed(), AGREED);
@@ -152,7 +152,7 @@ async fn play<T: Send + 'static>(kernel: &Kernel, script: impl FnOnce(Kernel) ->
 
 #[tokio::test(start_paused = true)]
 async fn every_request_has_one_answer() {
-    let Served { kernel, toy, .. } = attached().await;
+    let Served { kernel, toy, .. } = attached();
     play(&kernel, |kernel| {
         kernel.ask(2, opcode::STATFS, &[]);
         assert_eq!(kernel.answer(), (0, 2, b"statfs".to_vec()));
@@ -179,7 +179,7 @@ async fn every_request_has_one_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn an_interrupt_ends_exactly_its_request_after_the_grace() {
-    let Served { kernel, toy, control, .. } = attached().await;
+    let Served { kernel, toy, control, .. } = attached();
     let waiting = toy.waiting.clone();
     play(&kernel, move |kernel| {
         for unique in [2, 4, 6] {
@@ -208,7 +208,7 @@ async fn an_interrupt_ends_exactly_its_request_after_the_grace() {
 
 #[tokio::test(start_paused = true)]
 async fn who_is_answered_within_the_grace_sees_nothing_of_a_signal() {
-    let Served { kernel, toy, .. } = attached().await;
+    let Served { kernel, toy, .. } = attached();
     let (waiting, permits) = (toy.waiting.clone(), toy.permits.clone());
     play(&kernel, move |kernel| {
         kernel.ask(2, opcode::READ, &[abi::ReadIn::default().as_bytes()]);
@@ -230,13 +230,23 @@ async fn who_is_answered_within_the_grace_sees_nothing_of_a_signal() {
 
 #[tokio::test(start_paused = true)]
 async fn an_interrupt_of_a_request_that_is_not_there_is_asked_for_again() {
-    let Served { kernel, .. } = attached().await;
+    let Served { kernel, .. } = attached();
     kernel.interrupt(2);
     let answer = spawn_on_a_thread({
         let kernel = kernel.clone();
         move || kernel.answer()
     });
     assert_eq!(answer.await, (-libc::EAGAIN, 2 | abi::UNIQUE_INTERRUPT, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_kernel_sends_nothing_again_an_interrupt_ends_what_a_dead_server_had() {
+    let (kernel, device) = Kernel::pair();
+    let session = Session::attach(device, Agreed { flags: 0, ..AGREED }).expect("attaches");
+    let served = serve(kernel.clone(), session);
+    kernel.interrupt(2);
+    let answer = spawn_on_a_thread(move || served.kernel.answer());
+    assert_eq!(answer.await, (-libc::EINTR, 2, vec![]), "and nothing was said before");
 }
 
 /// Not by `spawn_blocking`: the clock must go on.
@@ -248,7 +258,7 @@ async fn spawn_on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 
 
 #[tokio::test(start_paused = true)]
 async fn a_resent_request_is_known_as_such_and_answered_under_its_name() {
-    let Served { kernel, .. } = attached().await;
+    let Served { kernel, .. } = attached();
     let unique = 2 | abi::UNIQUE_RESENT;
     let head = abi::InHeader { unique, opcode: opcode::STATFS, ..abi::InHeader::default() };
     assert!(pvfs_kfuse::decode(&encode(head, &[])).expect("decodes").is_resent());
@@ -261,7 +271,7 @@ async fn a_resent_request_is_known_as_such_and_answered_under_its_name() {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_that_drains_leaves_what_comes_to_the_next() {
-    let Served { kernel, toy, control, running } = attached().await;
+    let Served { kernel, toy, control, running } = attached();
     let waiting = toy.waiting.clone();
     play(&kernel, move |kernel| {
         kernel.ask(2, opcode::READ, &[abi::ReadIn::default().as_bytes()]);
@@ -280,7 +290,7 @@ async fn a_session_that_drains_leaves_what_comes_to_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn work_that_is_given_up_is_dropped() {
-    let Served { kernel, toy, control, .. } = attached().await;
+    let Served { kernel, toy, control, .. } = attached();
     let waiting = toy.waiting.clone();
     play(&kernel, move |kernel| {
         kernel.ask(2, opcode::READ, &[abi::ReadIn::default().as_bytes()]);

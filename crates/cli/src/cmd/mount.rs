@@ -133,13 +133,12 @@ fn serve(worker: Worker, args: &Args, mount: Mount, global: &Global) -> Result<(
     let Mount { spec, dir, mut options } = mount;
     let metrics = args.metrics.clone().or(options.metrics.take());
     let takeover = Takeover::begin(&worker)?;
-    let place = match takeover.note() {
-        Some(note) => Place::read(&note)?,
-        None => {
-            let place = Place::find(spec, dir, &options, global)?;
-            takeover.set_note(&place.written())?;
-            place
-        }
+    let place = if let Some(note) = takeover.note() {
+        Place::read(&note)?
+    } else {
+        let place = Place::find(spec, dir, &options, global)?;
+        takeover.set_note(&place.written())?;
+        place
     };
     let source = format!("pvfs://{}{}", place.mgr.join(","), spec.display());
     let mut config = MountConfig::new(source, &place.dir);
@@ -152,13 +151,15 @@ fn serve(worker: Worker, args: &Args, mount: Mount, global: &Global) -> Result<(
     config.options = options;
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
     runtime::block_on(threads, async {
-        let mut stop = Box::pin(runtime::stop_signal()?);
-        let client = tokio::select! {
-            biased;
-            () = &mut stop => return Err(CliError::Interrupted),
-            client = place.connect(client) => client?,
+        let (stop, stop_early) = (runtime::stop_signal()?, runtime::stop_signal()?);
+        let (counted, shown) = (client.metrics.clone(), client.metrics.clone());
+        let connect = async {
+            tokio::select! {
+                biased;
+                () = stop_early => Err(CliError::Interrupted),
+                client = place.connect(client) => client,
+            }
         };
-        let shown = client.metrics();
         let serve_metrics = async {
             let Some(addr) = metrics else { return std::future::pending().await };
             shown.serve(&addr, |_| {}).await.map_err(CliError::local(format!("--metrics {addr}")))
@@ -166,19 +167,18 @@ fn serve(worker: Worker, args: &Args, mount: Mount, global: &Global) -> Result<(
         tokio::select! {
             biased;
             failed = serve_metrics => failed,
-            done = pvfs_fuse::run_worker(worker, takeover, client, config, stop) => Ok(done?),
+            done = pvfs_fuse::run_worker(worker, takeover, connect, &counted, config, stop) => done,
         }
     })
 }
 
 /// What a mount must know of where it is and of its cluster. The first worker finds it out; the others go by that, whatever
 /// has become of files, of directories, and of the cluster in use.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
+#[derive(serde::Serialize, serde::Deserialize)]
 struct Place {
     dir: PathBuf,
     mgr: Vec<String>,
-    /// In hexadecimal digits.
-    secret: String,
+    secret: [u8; 32],
     /// Unless only a secret is known.
     fs: Option<String>,
     /// Its `cluster.toml`, for messages.
@@ -188,19 +188,19 @@ struct Place {
 impl Place {
     /// The options say more than the command's general arguments, and those more than what lies about.
     fn find(spec: &Spec, dir: &Path, options: &MountOptions, global: &Global) -> Result<Place, CliError> {
-        let dir = std::path::absolute(dir).map_err(CliError::local(dir))?;
-        let hex = |Secret(key): Secret| key.iter().map(|byte| format!("{byte:02x}")).collect();
+        // What is wrong with it is found when it is mounted on.
+        let dir = dir.canonicalize().or_else(|_| std::path::absolute(dir)).map_err(CliError::local(dir))?;
         if let Some(secret) = &options.secret {
             if spec.mgr.is_empty() {
                 let text = "with -o secret=FILE, name the mgr: pvfs://HOST:PORT/PATH";
                 return Err(CliError::Usage { text: text.into() });
             }
-            let secret = hex(read_secret(secret)?);
+            let Secret(secret) = read_secret(secret)?;
             return Ok(Place { dir, mgr: spec.mgr.clone(), secret, fs: None, cluster: None });
         }
         let cluster = Cluster::locate(options.cluster.as_deref().or(global.cluster.as_deref()))?;
         let mgr = if spec.mgr.is_empty() { cluster.mgr.clone() } else { spec.mgr.clone() };
-        let secret = hex(cluster.cluster_secret()?);
+        let Secret(secret) = cluster.cluster_secret()?;
         Ok(Place { dir, mgr, secret, fs: Some(cluster.fs.to_string()), cluster: Some(cluster.file) })
     }
 
@@ -216,8 +216,7 @@ impl Place {
     /// How to be a client there.
     fn client(&self, global: &Global) -> Result<ClientConfig, CliError> {
         let wrong = |what: &str| CliError::Runtime { source: std::io::Error::other(what.to_owned()) };
-        let secret = config::parse_hex(&self.secret).ok_or_else(|| wrong("no secret is noted"))?;
-        let mut config = ClientConfig::new(self.mgr.clone(), Secret(secret));
+        let mut config = ClientConfig::new(self.mgr.clone(), Secret(self.secret));
         if let Some(fs) = &self.fs {
             config.fs = Some(fs.parse().map_err(|_| wrong("no file system is noted"))?);
         }
