@@ -395,7 +395,7 @@ fn may_change(op: &Op) -> bool {
 impl<F: Filesystem> Serve for Adapter<F> {
     fn serve(self: &Arc<Self>, request: Request, reply: Reply) -> impl Future<Output = ()> + Send + 'static {
         let (this, alive) = (Arc::clone(self), self.alive.clone());
-        async move {
+        pvfs_client::asked_by(request.pid, async move {
             let answering = Answering { fs: &**this.fs.wait().await, adapter: &this };
             if may_change(&request.op) {
                 answering.fs.once(request.number(), answering.answer(request, reply)).await;
@@ -403,7 +403,7 @@ impl<F: Filesystem> Serve for Adapter<F> {
                 answering.answer(request, reply).await;
             }
             drop(alive);
-        }
+        })
     }
 
     fn forget(&self, node: u64, lookups: u64) {

@@ -7,7 +7,7 @@ mod support;
 use pvfs_store::Store;
 use pvfs_types::{DataGen, Ino, ObjectId, Slot};
 use std::fs;
-use support::{TempTarget, run};
+use support::{TempTarget, run, writes};
 
 fn object(ino: u64, data_gen: u32, slot: u16) -> ObjectId {
     ObjectId { ino: Ino(ino), data_gen: DataGen(data_gen), slot: Slot(slot) }
@@ -40,7 +40,7 @@ fn pages_of_any_size_show_every_object_once() {
         .collect();
     made.push(object(2, 3, 1));
     for &id in &made {
-        store.write(id, &[run(0, 1)], b"x").unwrap();
+        store.write(id, &writes(&[run(0, 1)]), b"x").unwrap();
     }
     let shards = |id: &ObjectId| ((id.ino.0 >> 8) % 4096, *id);
     made.sort_by_key(shards);
@@ -57,7 +57,7 @@ fn what_is_no_object_is_named_once() {
     let target = TempTarget::new();
     let store = target.open();
     for slot in 0..5 {
-        store.write(object(2, 1, slot), &[run(0, 1)], b"x").unwrap();
+        store.write(object(2, 1, slot), &writes(&[run(0, 1)]), b"x").unwrap();
     }
     fs::write(target.path().join("objects/000/notes.txt"), "").unwrap();
     // The name of an object, in the shard of others.
