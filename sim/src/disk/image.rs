@@ -342,3 +342,59 @@ fn survivor(random: &Random, op: FileOp) -> Option<FileOp> {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk with the file `d/f`, which holds `synced`, synced with all names, and then `unsynced` over it.
+    fn disk(seed: u64, synced: &[u8], unsynced: &[u8]) -> Image {
+        let mut image = Image::new(1 << 20, Random::of(seed, "disk"));
+        image.change_names(NameOp::MakeDir("d".into())).unwrap();
+        let id = image.new_file(Timestamp::default()).unwrap();
+        image.change_names(NameOp::Create("d/f".into(), id)).unwrap();
+        image.write(id, synced, 0, Timestamp::default()).unwrap();
+        image.sync(id).unwrap();
+        // The inner directory first: its own name may become durable later.
+        image.sync_dir("d").unwrap();
+        image.sync_dir("").unwrap();
+        image.write(id, unsynced, 0, Timestamp::default()).unwrap();
+        image
+    }
+
+    fn content(image: &mut Image) -> Vec<u8> {
+        let id = image.find("d/f").expect("its name was synced");
+        let mut bytes = BytesMut::new();
+        image.read(id, &mut bytes, 1 << 20, 0).unwrap();
+        bytes.to_vec()
+    }
+
+    #[test]
+    fn a_power_loss_keeps_what_was_synced_and_keeps_drops_or_tears_the_rest() {
+        let (old, new) = (vec![1; 2000], vec![2; 2000]);
+        let mut seen = [false; 3];
+        for seed in 0..100 {
+            let mut image = disk(seed, &old, &new);
+            image.power_loss();
+            let found = content(&mut image);
+            let kept = found.iter().take_while(|&&byte| byte == 2).count();
+            assert!(found[kept..].iter().all(|&byte| byte == 1), "seed {seed}");
+            assert!(kept == 2000 || kept.is_multiple_of(SECTOR_BYTES), "seed {seed} tears within a sector");
+            seen[usize::from(kept > 0) + usize::from(kept == 2000)] = true;
+        }
+        assert_eq!(seen, [true; 3]);
+    }
+
+    #[test]
+    fn a_failed_sync_loses_the_bytes_to_the_platter_whatever_is_synced_later() {
+        let mut image = disk(1, b"old", b"new");
+        let id = image.find("d/f").unwrap();
+        image.faults.sync_one_in = 1;
+        assert!(image.sync(id).is_err());
+        image.faults.sync_one_in = 0;
+        image.sync(id).unwrap();
+        assert_eq!(content(&mut image), b"new", "the page cache has it");
+        image.power_loss();
+        assert_eq!(content(&mut image), b"old");
+    }
+}
