@@ -38,6 +38,27 @@ fn ends_by(signal: Signal, mut child: Child) {
     assert!(!child.wait().unwrap().success());
 }
 
+#[test]
+fn a_signal_ends_a_wait_for_the_mgr_also_while_the_mounts_worker_is_a_new_one() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = TestCluster::builder(PVFS).iods(1).start();
+    let mount = cluster.mount(&[]);
+    fs::write(mount.join("there"), "text").unwrap();
+    // (Nothing of the mount is open here: the programs that this process starts would close it, and wait for that.)
+    cluster.kill9("mgr");
+    let worker = cluster.process("mount0").children()[0];
+    kill_process(Pid::from_raw(i32::try_from(worker).unwrap()).unwrap(), Signal::KILL).unwrap();
+    for signal in [Signal::INT, Signal::KILL] {
+        ends_by(signal, start("mkdir", &[mount.join("new").to_str().unwrap()]));
+    }
+    cluster.restart("mgr");
+    wait_until("the mount works", LIMIT, || fs::create_dir(mount.join("other")).is_ok());
+    assert_eq!(fs::read(mount.join("there")).unwrap(), b"text");
+    cluster.unmount(&mount);
+}
+
 fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
