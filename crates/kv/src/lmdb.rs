@@ -145,10 +145,12 @@ impl Engine for LmdbEngine {
 
 impl Drop for LmdbEngine {
     fn drop(&mut self) {
-        let flushed = self.flush(&mut locked(&self.journal));
-        if let Err(error) = flushed {
-            tracing::warn!(%error, "the journal is kept for the next start");
+        let mut journal = locked(&self.journal);
+        match self.flush(&mut journal) {
+            Ok(()) => journal.empty(),
+            Err(error) => tracing::warn!(%error, "the journal is kept for the next start"),
         }
+        drop(journal);
         self.shared.stop();
         if let Some(worker) = self.worker.take() {
             let _ = worker.join();

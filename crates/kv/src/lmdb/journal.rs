@@ -178,6 +178,14 @@ impl Journal {
         self.at = 0;
     }
 
+    /// Gives its space back: LMDB has all of it, and nothing more is written.
+    pub fn empty(&self) {
+        for segment in &self.segments {
+            // What stays costs space only.
+            let _ = segment.file.set_len(0);
+        }
+    }
+
     fn error(&self, source: io::Error) -> KvError {
         KvError::Io {
             what: format!("cannot write to {}", self.segments[self.current].path.display()),
