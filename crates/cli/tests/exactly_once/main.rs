@@ -72,6 +72,7 @@ fn every_operation_that_changes_something_has_a_case() {
         "statfs",
         "access",
         "stat_objects",
+        "commit",
         "list_objects",
         "check_store",
         "list_files",
