@@ -168,11 +168,6 @@ impl Cluster {
         Client::connect(self.config()).await.unwrap()
     }
 
-    /// Requests of that operation that one iod received since it was started last.
-    pub fn iod_received(&self, number: usize, op: &str) -> u64 {
-        count(&self.iods[number].metrics, "received", op)
-    }
-
     /// Requests that the mgr received, but for what iods send.
     pub fn mgr_received_from_clients(&self) -> u64 {
         let counts = |name: &str| {
