@@ -55,8 +55,8 @@ impl Default for StoreOptions {
 /// # Commits
 ///
 /// [`Store::commit`] makes durable all that was written so far. Each write bears the mark of the commit that will cover
-/// it ([`Acked`]); a write whose mark [`Store::committed`] has reached, with no newer generation told beside it, is
-/// durable. What a client wrote and may have been lost it sends again ([`Write::again`]); cuts and syncs that have
+/// it ([`crate::Acked`]); a write whose mark [`Store::committed`] has reached, with no newer generation told beside it, is
+/// durable. What a client wrote and may have been lost it sends again ([`crate::Write::again`]); cuts and syncs that have
 /// overtaken it leave fences with the object, so that old bytes never come back (see `fence.rs`).
 ///
 /// A write-back that failed is noticed by the next `sync` of that object or the next commit, not at once; when the kernel
