@@ -85,26 +85,35 @@ impl Names {
 enum FileOp {
     Write { offset: usize, bytes: Vec<u8> },
     Truncate(usize),
+    Note(Vec<u8>),
 }
 
-impl FileOp {
-    fn apply(&self, to: &mut Vec<u8>) {
-        match self {
+/// A file's bytes, and its note.
+#[derive(Clone, Default)]
+struct Content {
+    bytes: Vec<u8>,
+    note: Option<Vec<u8>>,
+}
+
+impl Content {
+    fn apply(&mut self, op: &FileOp) {
+        match op {
             FileOp::Write { offset, bytes } => {
                 let end = offset + bytes.len();
-                if to.len() < end {
-                    to.resize(end, 0);
+                if self.bytes.len() < end {
+                    self.bytes.resize(end, 0);
                 }
-                to[*offset..end].copy_from_slice(bytes);
+                self.bytes[*offset..end].copy_from_slice(bytes);
             }
-            FileOp::Truncate(len) => to.resize(*len, 0),
+            FileOp::Truncate(len) => self.bytes.resize(*len, 0),
+            FileOp::Note(note) => self.note = Some(note.clone()),
         }
     }
 }
 
 struct FileState {
-    seen: Vec<u8>,
-    durable: Vec<u8>,
+    seen: Content,
+    durable: Content,
     unsynced: Vec<FileOp>,
     mtime: Timestamp,
 }
@@ -172,7 +181,12 @@ impl Image {
         self.fails(self.faults.write_one_in)?;
         let id = self.next_file;
         self.next_file += 1;
-        let file = FileState { seen: Vec::new(), durable: Vec::new(), unsynced: Vec::new(), mtime: now };
+        let file = FileState {
+            seen: Content::default(),
+            durable: Content::default(),
+            unsynced: Vec::new(),
+            mtime: now,
+        };
         self.files.insert(id, file);
         Ok(id)
     }
@@ -224,14 +238,14 @@ impl Image {
             self.durable.apply(&op);
         }
         for file in self.files.values_mut() {
-            file.unsynced.drain(..).for_each(|op| op.apply(&mut file.durable));
+            file.unsynced.drain(..).for_each(|op| file.durable.apply(&op));
         }
         Ok(())
     }
 
     pub fn usage(&self) -> Usage {
         let used: usize =
-            self.names.values().filter_map(|id| self.files.get(id)).map(|file| file.seen.len()).sum();
+            self.names.values().filter_map(|id| self.files.get(id)).map(|file| file.seen.bytes.len()).sum();
         let free = if self.faults.full { 0 } else { self.bytes_total.saturating_sub(used as u64) };
         Usage { total: self.bytes_total, free }
     }
@@ -242,13 +256,13 @@ impl Image {
 
     pub fn stat(&mut self, id: FileId) -> io::Result<FileStat> {
         let file = self.file(id)?;
-        let len = file.seen.len() as u64;
+        let len = file.seen.bytes.len() as u64;
         Ok(FileStat { len, allocated: len.next_multiple_of(4096), mtime: file.mtime })
     }
 
     pub fn read(&mut self, id: FileId, buf: &mut BytesMut, len: usize, offset: u64) -> io::Result<usize> {
         self.fails(self.faults.read_one_in)?;
-        let seen = &self.file(id)?.seen;
+        let seen = &self.file(id)?.seen.bytes;
         let start = size(offset).min(seen.len());
         let found = &seen[start..(start + len).min(seen.len())];
         buf.extend_from_slice(found);
@@ -258,7 +272,7 @@ impl Image {
     pub fn write(&mut self, id: FileId, bytes: &[u8], offset: u64, now: Timestamp) -> io::Result<()> {
         self.fails(self.faults.write_one_in)?;
         let offset = size(offset);
-        if self.faults.full && offset + bytes.len() > self.file(id)?.seen.len() {
+        if self.faults.full && offset + bytes.len() > self.file(id)?.seen.bytes.len() {
             return Err(errno(ENOSPC));
         }
         self.change(id, FileOp::Write { offset, bytes: bytes.to_vec() }, now)
@@ -269,9 +283,20 @@ impl Image {
         self.change(id, FileOp::Truncate(size(len)), now)
     }
 
+    pub fn note(&mut self, id: FileId) -> io::Result<Option<Vec<u8>>> {
+        self.fails(self.faults.read_one_in)?;
+        Ok(self.file(id)?.seen.note.clone())
+    }
+
+    pub fn set_note(&mut self, id: FileId, note: &[u8], now: Timestamp) -> io::Result<()> {
+        self.fails(self.faults.write_one_in)?;
+        self.change(id, FileOp::Note(note.to_vec()), now)?;
+        self.sync(id)
+    }
+
     fn change(&mut self, id: FileId, op: FileOp, now: Timestamp) -> io::Result<()> {
         let file = self.file(id)?;
-        op.apply(&mut file.seen);
+        file.seen.apply(&op);
         file.unsynced.push(op);
         file.mtime = now;
         Ok(())
@@ -284,7 +309,7 @@ impl Image {
             file.unsynced.clear();
             return failed;
         }
-        file.unsynced.drain(..).for_each(|op| op.apply(&mut file.durable));
+        file.unsynced.drain(..).for_each(|op| file.durable.apply(&op));
         Ok(())
     }
 
@@ -311,7 +336,7 @@ impl Image {
         for file in self.files.values_mut() {
             for op in std::mem::take(&mut file.unsynced) {
                 match survivor(&self.random, op) {
-                    Some(op) => op.apply(&mut file.durable),
+                    Some(op) => file.durable.apply(&op),
                     None => writes_lost += 1,
                 }
             }
@@ -331,7 +356,7 @@ fn survivor(random: &Random, op: FileOp) -> Option<FileOp> {
         0 => None,
         1 => Some(op),
         _ => match op {
-            FileOp::Truncate(_) => None,
+            FileOp::Truncate(_) | FileOp::Note(_) => None,
             FileOp::Write { offset, mut bytes } => {
                 let first_cut = SECTOR_BYTES - offset % SECTOR_BYTES;
                 let sectors = bytes.len().saturating_sub(first_cut).div_ceil(SECTOR_BYTES);
@@ -383,6 +408,18 @@ mod tests {
             seen[usize::from(kept > 0) + usize::from(kept == 2000)] = true;
         }
         assert_eq!(seen, [true; 3]);
+    }
+
+    #[test]
+    fn a_note_outlives_the_power_with_all_that_was_written_before_it() {
+        for seed in 0..100 {
+            let mut image = disk(seed, b"old", b"new");
+            let id = image.find("d/f").unwrap();
+            image.set_note(id, b"note", Timestamp::default()).unwrap();
+            image.power_loss();
+            assert_eq!(content(&mut image), b"new");
+            assert_eq!(image.note(id).unwrap().as_deref(), Some(&b"note"[..]));
+        }
     }
 
     #[test]

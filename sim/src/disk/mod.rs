@@ -259,6 +259,18 @@ impl DiskFile for SimFile {
     fn sync(&self) -> io::Result<()> {
         self.change("sync", |image| image.sync(self.id))
     }
+
+    fn note(&self) -> io::Result<Option<Vec<u8>>> {
+        if !self.process.is_alive() {
+            return Err(dead());
+        }
+        self.disk.with(|image| image.note(self.id))
+    }
+
+    fn set_note(&self, note: &[u8]) -> io::Result<()> {
+        let now = Timestamp::from_system(self.disk.clock.wall());
+        self.change("note", |image| image.set_note(self.id, note, now))
+    }
 }
 
 impl SimFile {
