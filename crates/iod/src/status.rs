@@ -24,8 +24,7 @@ pub fn of(iod: &Iod) -> DaemonStatus {
 /// What a heartbeat says of a target.
 pub fn report(target: &Target) -> TargetReport {
     let (bytes_total, bytes_free) = capacity(&target.store);
-    // What a later process of this target cannot fall behind: the mgr takes a target that does for an old copy.
-    let generations = target.generations(target.store.durable_generation());
+    let generations = target.generations(target.store.generation());
     TargetReport { uuid: target.store.uuid(), generations, bytes_total, bytes_free }
 }
 

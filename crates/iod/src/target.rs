@@ -37,8 +37,14 @@ impl Target {
 
     /// Refuses a client that holds bytes of an older store generation than this target has now: it sends them first.
     pub fn check_store(&self, known: Option<u64>) -> Result<(), Refusal> {
-        let generation = self.store.generation();
-        if known.is_none_or(|known| known >= generation) {
+        let Some(known) = known else { return Ok(()) };
+        let generation = self.store.settled_generation().map_err(|error| {
+            Refusal::new(
+                Status::NotNow,
+                format!("acknowledged bytes may be lost, and the disk does not take that: {error}"),
+            )
+        })?;
+        if known >= generation {
             return Ok(());
         }
         Err(Refusal::new(Status::StoreRaised(generation), "acknowledged bytes may be lost: send them again"))

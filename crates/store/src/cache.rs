@@ -51,17 +51,20 @@ impl Cache {
             self.counters.hits.inc();
             return Arc::clone(&entry.handle);
         }
-        while clock.entries.len() >= self.handles_max
-            && let Some(handle) = clock.evict_one()
-        {
-            gone.push(handle);
-        }
+        clock.shrink(self.handles_max - 1, &mut gone);
         let handle = Arc::new(Handle::new(id));
         clock.insert(Arc::clone(&handle));
         drop(clock);
         self.counters.misses.inc();
         self.counters.evictions.add(gone.len() as u64);
         handle
+    }
+
+    /// Closes the descriptors that were more than the bound while they were in use.
+    pub(crate) fn trim(&self) {
+        let mut gone = Vec::new();
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner).shrink(self.handles_max, &mut gone);
+        self.counters.evictions.add(gone.len() as u64);
     }
 
     /// Closes every descriptor that nobody uses right now.
@@ -77,6 +80,15 @@ impl Clock {
     fn insert(&mut self, handle: Arc<Handle>) {
         self.places.insert(handle.id, self.entries.len());
         self.entries.push(Entry { handle, used: false });
+    }
+
+    /// Takes out handles until there are `len`, as far as they are not in use.
+    fn shrink(&mut self, len: usize, gone: &mut Vec<Arc<Handle>>) {
+        while self.entries.len() > len
+            && let Some(handle) = self.evict_one()
+        {
+            gone.push(handle);
+        }
     }
 
     /// Takes out the next handle that was not used since the hand last passed; `None` when all are in use.
@@ -139,6 +151,8 @@ mod tests {
         let count = || cache.clock.lock().unwrap().entries.len();
         assert_eq!(count(), 10);
         drop(held);
+        cache.trim();
+        assert_eq!(count(), 4);
         cache.get(id(10));
         assert_eq!(count(), 4);
         cache.evict_idle();

@@ -13,10 +13,11 @@ pub(crate) struct Ledger {
     disk: Arc<dyn Disk>,
     boot: u64,
     run: u64,
-    generation: AtomicU64,
-    /// What the record on the disk says.
+    /// As it should be.
+    raised: AtomicU64,
+    /// As the record on the disk has it: what is told. What is not told yet may be lost with the process.
     durable: AtomicU64,
-    /// Whether the record on the disk says what `generation` says.
+    /// Whether the record on the disk says what this process knows.
     saved: Mutex<bool>,
 }
 
@@ -40,10 +41,9 @@ impl Ledger {
             warn!(dir = %disk.place().display(), generation,
                 "the machine stopped while the target was in use: what was not synced may be lost; store generation raised");
         }
-        let durable = AtomicU64::new(before.generation);
-        let generation = AtomicU64::new(generation);
+        let (raised, durable) = (AtomicU64::new(generation), AtomicU64::new(before.generation));
         let run = before.run.saturating_add(1);
-        let ledger = Ledger { disk, boot, run, generation, durable, saved: Mutex::new(false) };
+        let ledger = Ledger { disk, boot, run, raised, durable, saved: Mutex::new(false) };
         ledger.save()?;
         Ok((ledger, before))
     }
@@ -57,20 +57,21 @@ impl Ledger {
         self.run
     }
 
+    /// What may be told: it never goes back, whatever dies.
     pub(crate) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::SeqCst)
-    }
-
-    /// The generation that a process after this one goes on from.
-    pub(crate) fn durable_generation(&self) -> u64 {
         self.durable.load(Ordering::SeqCst)
     }
 
-    /// Acknowledged bytes may be lost. If the disk does not even take the new generation, it holds for this process, and
-    /// [`Ledger::save`] keeps trying.
+    /// Whether bytes may be lost of which [`Ledger::generation`] does not tell yet.
+    pub(crate) fn is_raised(&self) -> bool {
+        self.raised.load(Ordering::SeqCst) != self.generation()
+    }
+
+    /// Acknowledged bytes may be lost. If the disk does not even take the new generation, [`Ledger::save`] keeps trying.
     pub(crate) fn raise(&self, why: &dyn std::fmt::Display) {
         let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
-        let generation = self.generation.fetch_add(1, Ordering::SeqCst) + 1;
+        let generation = self.generation() + 1;
+        self.raised.store(generation, Ordering::SeqCst);
         *saved = false;
         let dir = self.disk.place().display();
         error!(%dir, generation, %why, "a write-back failed, acknowledged bytes may be lost; store generation raised");
@@ -80,14 +81,14 @@ impl Ledger {
         }
     }
 
-    /// Makes the generation durable where it is not yet. Nothing may be called synced before that.
-    pub(crate) fn save(&self) -> Result<(), StoreError> {
+    /// Makes the generation durable where it is not yet, and gives it. Nothing may be called synced before that.
+    pub(crate) fn save(&self) -> Result<u64, StoreError> {
         let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         if !*saved {
             self.write(false)?;
             *saved = true;
         }
-        Ok(())
+        Ok(self.generation())
     }
 
     /// Notes that everything is synced and nobody uses the store any more.
@@ -100,9 +101,10 @@ impl Ledger {
     }
 
     fn write(&self, clean: bool) -> Result<(), StoreError> {
-        let state = State { generation: self.generation(), boot: self.boot, clean, run: self.run };
+        let generation = self.raised.load(Ordering::SeqCst);
+        let state = State { generation, boot: self.boot, clean, run: self.run };
         small_files::store(&*self.disk, State::FILE, &state.encode())?;
-        self.durable.store(state.generation, Ordering::SeqCst);
+        self.durable.store(generation, Ordering::SeqCst);
         Ok(())
     }
 }

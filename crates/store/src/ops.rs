@@ -81,8 +81,7 @@ impl Store {
     pub fn sync(&self, id: ObjectId) -> Result<u64, StoreError> {
         blocking(|| {
             self.sync_handle(&self.cache.get(id))?;
-            self.ledger.save()?;
-            Ok(self.generation())
+            self.ledger.save()
         })
     }
 
@@ -109,7 +108,7 @@ impl Store {
             let alone = handle.alone();
             let Some(file) = &*alone else { return Ok(()) };
             cut(&**file, len).map_err(failed)?;
-            let up_to = Acked { generation: self.generation(), mark: self.commits.close_mark() };
+            let up_to = self.close_fence()?;
             // Also where nothing was cut: an earlier try may have cut and died before its sync.
             self.sync_file(&handle, &**file)?;
             self.leave_fence(&**file, up_to, Some(len)).map_err(failed)
@@ -166,10 +165,18 @@ impl Store {
         if !handle.take_several() {
             return self.sync_file(handle, &*file);
         }
-        let up_to = Acked { generation: self.generation(), mark: self.commits.close_mark() };
-        self.sync_file(handle, &*file)
-            .and_then(|()| self.leave_fence(&*file, up_to, None).map_err(failed))
+        self.close_fence()
+            .and_then(|up_to| {
+                self.sync_file(handle, &*file)?;
+                self.leave_fence(&*file, up_to, None).map_err(failed)
+            })
             .inspect_err(|_| handle.is_unfenced())
+    }
+
+    /// Up to where a fence reaches that is left now. Under the latest generation: what a failed sync has lost must not pass
+    /// for durable.
+    fn close_fence(&self) -> Result<Acked, StoreError> {
+        Ok(Acked { generation: self.ledger.save()?, mark: self.commits.close_mark() })
     }
 
     /// Syncs the file, and the names that lead to it where that is not done yet.
@@ -218,13 +225,18 @@ impl Store {
     /// its writers may still send its bytes again.
     fn existing_or_lost<'h>(&self, handle: &'h Handle) -> Result<Option<SharedFile<'h>>, StoreError> {
         let found = self.existing(handle).map_err(|source| self.failed("open", handle.id, source))?;
-        if found.is_some() || self.generation() == FIRST_GENERATION {
+        if found.is_some() || !self.may_have_lost() {
             return Ok(found);
         }
         match self.opened(handle) {
             Err(StoreError::Removed { .. }) => Ok(None),
             opened => opened.map(Some),
         }
+    }
+
+    /// Whether it has ever lost anything.
+    fn may_have_lost(&self) -> bool {
+        self.generation() != FIRST_GENERATION || self.ledger.is_raised()
     }
 
     fn existing<'h>(&self, handle: &'h Handle) -> io::Result<Option<SharedFile<'h>>> {
@@ -242,7 +254,7 @@ impl Store {
                     return self.disk.open(&handle.name);
                 }
                 let file = create(&*self.disk, handle)?;
-                if self.generation() == FIRST_GENERATION && file.stat()?.len == 0 {
+                if !self.may_have_lost() && file.stat()?.len == 0 {
                     handle.is_new();
                 }
                 Ok(file)

@@ -48,8 +48,8 @@ impl Default for StoreOptions {
 /// # The store generation
 ///
 /// Bytes that [`Store::write`] acknowledged under generation `g` are still there as long as [`Store::generation`] says
-/// `g`. It is raised, durably, when the machine died while the store was open, and when a write-back failed. So that it
-/// cannot be read too new, `write` returns the generation from *before* it wrote, and [`Store::sync`] the one from
+/// `g`. It is raised, durably, when the machine died while the store was open, and when a write-back failed; as long as
+/// the disk does not take the raised one, [`Store::settled_generation`] fails. So that it cannot be read too new, `write` returns the generation from *before* it wrote, and [`Store::sync`] the one from
 /// *after* it synced.
 ///
 /// # Commits
@@ -155,7 +155,12 @@ impl Store {
             }
             let (mark, dirty) = self.commits.begin();
             let synced = match dirty {
-                Dirty::Few(handles) => handles.iter().try_for_each(|handle| self.sync_handle(handle)),
+                Dirty::Few(handles) => {
+                    let synced = handles.iter().try_for_each(|handle| self.sync_handle(handle));
+                    drop(handles);
+                    self.cache.trim();
+                    synced
+                }
                 Dirty::Many => self.disk.sync_all().map_err(|source| {
                     self.ledger.raise(&source);
                     self.io("sync the target", source)
@@ -196,10 +201,12 @@ impl Store {
         self.ledger.generation()
     }
 
-    /// The generation as the disk has it: it never goes back, whatever dies. Below [`Store::generation`] while the disk
-    /// does not take a raised one.
-    pub fn durable_generation(&self) -> u64 {
-        self.ledger.durable_generation()
+    /// The store generation, once it covers all losses known until now.
+    ///
+    /// # Errors
+    /// The disk does not take a raised generation: what was acknowledged under [`Store::generation`] may be lost.
+    pub fn settled_generation(&self) -> Result<u64, StoreError> {
+        if self.ledger.is_raised() { self.ledger.save() } else { Ok(self.generation()) }
     }
 
     /// The run of the machine.

@@ -78,14 +78,20 @@ fn nothing_is_called_synced_before_a_raised_generation_is_durable() {
     faults.fail_next_sync_of(".0000");
     faults.fail_next_sync_of("state.new");
     faults.fail_next_sync_of("state.new");
+    faults.fail_next_sync_of("state.new");
     store.sync(id(1)).unwrap_err();
-    assert!(store.generation() > written, "holds for this process at once");
-    assert_eq!(store.durable_generation(), written, "what the next process would go on from");
+    assert_eq!(
+        store.generation(),
+        written,
+        "what is told never goes back, and the disk does not have it yet"
+    );
+    let error = store.settled_generation().unwrap_err();
+    assert_eq!(error.errno(), Errno::EIO, "nobody may take what is told for the last word: {error}");
     let error = store.sync(id(2)).unwrap_err();
     assert_eq!(error.errno(), Errno::EIO, "the disk still does not take the generation: {error}");
     let synced = store.sync(id(2)).unwrap();
     assert!(synced > written);
-    assert_eq!(store.durable_generation(), synced);
+    assert_eq!((store.generation(), store.settled_generation().unwrap()), (synced, synced));
     drop(store);
     assert_eq!(target.open_with(&faults).generation(), synced);
 }
