@@ -296,6 +296,13 @@ impl State {
         self.doubts += 1;
     }
 
+    /// A truncation erred: it may have been made, or be carried on with later. Nothing that was known of the size stands.
+    pub fn maybe_truncated(&mut self) {
+        self.doubt();
+        self.attr_at = None;
+        self.holes_checked_at = None;
+    }
+
     /// The doubt about the size, if there is one, to be given back to [`State::settle`].
     pub fn doubts(&self) -> Option<u64> {
         (self.doubts != self.doubts_settled).then_some(self.doubts)

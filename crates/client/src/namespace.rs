@@ -342,7 +342,12 @@ impl crate::client::Core {
                 }
                 Err(error) => {
                     if let Some(inode) = &inode {
-                        inode.with(|state| state.mtime = state.mtime.or(unreported));
+                        inode.with(|state| {
+                            state.mtime = state.mtime.or(unreported);
+                            if changes.size.is_some() {
+                                state.maybe_truncated();
+                            }
+                        });
                     }
                     Err(error)
                 }

@@ -34,6 +34,8 @@ const OBJECTS_AT_ONCE: usize = 16;
 /// Commits in a row that a target may fail, each after all was sent again, before what it should have committed counts
 /// as lost.
 const FAILED_COMMITS_MAX: u32 = 5;
+/// Failures of a disk in a row to take an object's bytes again, before what it should have taken counts as lost.
+const FAILED_WRITES_MAX: u32 = 5;
 
 /// Why a write was not sent again.
 enum Unsent {
@@ -86,10 +88,11 @@ impl Core {
     ) -> Option<u64> {
         let ino = writes.first()?.1.ino;
         let mut count = OpenCount::new(self, ino, Access::WRITE);
-        let mut raised = None;
+        let (mut raised, mut failed) = (None, 0);
         for (number, write) in writes {
-            match self.send_write_again(&count.inode, hold.target, &write, generation).await {
+            match self.send_write_again(&count.inode, hold.target, &write, generation, &mut failed).await {
                 Ok(acked) => {
+                    failed = 0;
                     self.holds.counters().replayed_bytes.add(write.bytes);
                     hold.change(|held| held.sent_again(number, acked));
                 }
@@ -114,19 +117,21 @@ impl Core {
         raised
     }
 
+    /// `failed` counts the disk's failures in a row over the writes of one object.
     async fn send_write_again(
         self: &Arc<Self>,
         inode: &Arc<Inode>,
         target: TargetId,
         write: &HeldWrite,
         generation: u64,
+        failed: &mut u32,
     ) -> Result<Acked, Unsent> {
-        let failed = |error| match error {
+        let unsent = |error| match error {
             ClientError::Gone { .. } => Unsent::Obsolete,
             error => Unsent::Failed(error),
         };
         let mut tries = Tries::default();
-        let mut capability = self.fresh_capability(inode, Access::WRITE, None).await.map_err(failed)?;
+        let mut capability = self.fresh_capability(inode, Access::WRITE, None).await.map_err(unsent)?;
         loop {
             if capability.grant.data_gen != write.data_gen {
                 return Err(Unsent::Obsolete);
@@ -149,6 +154,10 @@ impl Core {
             match refusal.status {
                 Status::StoreRaised(raised) => return Err(Unsent::Raised(raised)),
                 Status::Errno(Errno::ESTALE) => return Err(Unsent::Obsolete),
+                Status::Errno(Errno::EIO | Errno::ENOSPC) if *failed < FAILED_WRITES_MAX => {
+                    *failed += 1;
+                    tokio::time::sleep(pause_after(*failed)).await;
+                }
                 _ => {
                     mend::<Write>(
                         self,
@@ -161,7 +170,7 @@ impl Core {
                         refusal,
                     )
                     .await
-                    .map_err(failed)?;
+                    .map_err(unsent)?;
                 }
             }
         }

@@ -29,6 +29,10 @@ impl Faults {
         self.syncs.store(FOR_EVER, Ordering::SeqCst);
     }
 
+    pub fn fail_next_write(&self) {
+        self.writes.store(1, Ordering::SeqCst);
+    }
+
     pub fn fail_writes(&self) {
         self.writes.store(FOR_EVER, Ordering::SeqCst);
     }

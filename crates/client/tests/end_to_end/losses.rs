@@ -41,6 +41,19 @@ async fn fsync_fails_as_long_as_the_disk_does_and_then_nothing_is_missing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fails_to_take_bytes_again_is_asked_once_more() {
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client().await;
+    let file = create(&client, "f", layout(1, 4096)).await;
+    file.write_at(0, bytes(1, 50_000).into()).await.unwrap();
+    cluster.faults().fail_next_sync();
+    cluster.faults().fail_next_write();
+    in_time(file.sync()).await.expect("sent again, and then once more");
+    assert_eq!(count(&client, "pvfs_client_lost_bytes_total"), 0);
+    assert_eq!(file.read_at(0, 50_000).await.unwrap(), bytes(1, 50_000));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_sent_again_is_told_once_to_every_writer_of_the_file() {
     let cluster = Cluster::start(1).await;
     let client = cluster.client().await;
