@@ -10,6 +10,9 @@ use std::{sync::Arc, time::Duration};
 /// How long what was left behind may stay: leases run out, targets are asked.
 const GRACE: Duration = Duration::from_mins(5);
 
+/// How long until iods have committed what was written.
+const COMMITTED: Duration = Duration::from_secs(30);
+
 /// Ends the clients and checks the stores against each other.
 pub async fn all(cluster: &Cluster, seats: &[Arc<ClientSeat>]) {
     for seat in seats {
@@ -31,6 +34,8 @@ pub async fn all(cluster: &Cluster, seats: &[Arc<ClientSeat>]) {
         cluster.trace.fail(format!("left behind: {what}"));
     }
     keyspace(cluster);
+    // The next commit lets go of what was written last.
+    tokio::time::sleep(COMMITTED).await;
     resources(cluster);
 }
 
@@ -97,8 +102,9 @@ fn parse(name: &str) -> (Ino, DataGen, Slot) {
 fn resources(cluster: &Cluster) {
     for disk in cluster.daemons.iter().filter_map(|daemon| daemon.disk.as_ref()) {
         // Its cache of objects, and the record of the time.
-        if disk.open_files() > 8 + 1 {
-            cluster.trace.fail(format!("{} descriptors are open", disk.open_files()));
+        let open = disk.open_files();
+        if open.len() > 8 + 1 {
+            cluster.trace.fail(format!("{} descriptors are open: {open:?}", open.len()));
         }
     }
 }

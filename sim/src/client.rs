@@ -200,6 +200,16 @@ impl ClientSeat {
         Ok(())
     }
 
+    /// Bytes that its process has said to be lost.
+    pub fn declared_lost(&self) -> u64 {
+        let Some(running) = self.running() else { return 0 };
+        let counters = running.client.metrics().snapshot();
+        counters
+            .iter()
+            .find(|(name, _)| name == "pvfs_client_lost_bytes_total")
+            .map_or(0, |(_, bytes)| *bytes)
+    }
+
     /// Waits until no change is under way, of a call that was given up say.
     pub async fn changes_ended(&self) {
         while self.running().is_some_and(|running| running.client.status().changes_in_flight > 0) {

@@ -45,12 +45,8 @@ pub struct Cluster {
     pub engine: EngineImage,
     pub daemons: Vec<Arc<Daemon>>,
     pub iods: usize,
-    /// Runs of machines with unsynced bytes that ended without warning.
-    power_losses: AtomicU64,
     /// Whether daemons may fail to do what they are asked, for their disks' sake.
     pub disks_fail: AtomicBool,
-    /// Whether disks may fail to sync.
-    pub syncs_fail: AtomicBool,
     seed: u64,
 }
 
@@ -105,9 +101,7 @@ impl Cluster {
             engine: EngineImage::new(Random::of(seed, "engine")),
             daemons,
             iods,
-            power_losses: AtomicU64::new(0),
             disks_fail: AtomicBool::new(false),
-            syncs_fail: AtomicBool::new(false),
             seed,
         });
         cluster.format();
@@ -134,8 +128,9 @@ impl Cluster {
         self.daemons.len()
     }
 
-    pub fn power_losses(&self) -> u64 {
-        self.power_losses.load(Ordering::SeqCst)
+    /// How often disks may have lost unsynced bytes.
+    pub fn losses(&self) -> u64 {
+        self.daemons.iter().filter_map(|daemon| daemon.disk.as_ref()).map(DiskImage::losses).sum()
     }
 
     /// Starts the daemon, and starts it again when it is dead.
@@ -192,7 +187,6 @@ impl Cluster {
         }
         if let Some(disk) = &daemon.disk {
             disk.power_loss();
-            self.power_losses.fetch_add(1, Ordering::SeqCst);
         }
         tokio::time::sleep(off).await;
         daemon.switch_on(&self.net);

@@ -2,7 +2,7 @@
 
 use pvfs_types::{Errno, Ino};
 use pvfs_wire::msg::namespace::RenameMode;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub type NodeId = u64;
 
@@ -35,6 +35,12 @@ pub struct Content {
     pub bytes: Vec<u8>,
     /// What it held at earlier moments since the last one at which all of it was durable.
     pub earlier: Vec<Vec<u8>>,
+    /// The clients that have changed it since then.
+    pub writers: BTreeSet<usize>,
+    /// One of these has died since, and will not send again what it wrote.
+    pub abandoned: bool,
+    /// The disks' losses until its first change since then.
+    losses_before: u64,
     /// Each byte may be that of any earlier moment, or none.
     pub loose: bool,
     /// Nothing is known of it any more.
@@ -42,9 +48,26 @@ pub struct Content {
 }
 
 impl Content {
-    /// Takes note of a change to come.
-    pub fn begin_change(&mut self) {
+    /// Takes note of a change to come, by the client `writer`, after `losses` losses of disks.
+    pub fn begin_change(&mut self, writer: usize, losses: u64) {
+        if self.earlier.is_empty() {
+            self.losses_before = losses;
+            self.abandoned = false;
+            self.writers.clear();
+        }
         self.earlier.push(self.bytes.clone());
+        self.writers.insert(writer);
+    }
+
+    /// Whether a disk may have lost some of it.
+    fn was_lost(&self, losses: u64) -> bool {
+        !self.earlier.is_empty() && losses > self.losses_before
+    }
+
+    /// Whether the client `seat` may find less than what was written: what a disk has lost its writer sends again, but
+    /// for that it must live, and others may be quicker than it.
+    pub fn may_lack(&self, seat: usize, losses: u64) -> bool {
+        self.was_lost(losses) && (self.abandoned || self.writers.iter().any(|&writer| writer != seat))
     }
 
     pub fn write(&mut self, offset: usize, data: &[u8]) {
@@ -59,6 +82,7 @@ impl Content {
     pub fn synced(&mut self) {
         if !self.loose {
             self.earlier.clear();
+            self.writers.clear();
         }
     }
 
@@ -98,7 +122,7 @@ impl Content {
 
     /// What was loose has turned out to be `found`.
     pub fn settle(&mut self, found: Vec<u8>) {
-        *self = Content { bytes: found, earlier: Vec::new(), loose: false, unknown: false };
+        *self = Content { bytes: found, ..Content::default() };
     }
 }
 
@@ -286,26 +310,31 @@ impl Model {
         Ok(())
     }
 
-    /// Machines lost what was not synced.
-    pub fn power_lost(&mut self, loss: Loss) {
-        for node in self.nodes.values_mut() {
-            if let Body::File(content) = &mut node.body {
-                let unsynced = !content.earlier.is_empty();
-                content.loose |= unsynced && loss == Loss::Unsynced;
-                content.unknown |= loss == Loss::Any || (unsynced && loss == Loss::UnsyncedUnclear);
-                content.loose &= !content.unknown;
-            }
+    /// The client `seat` has died.
+    pub fn abandoned(&mut self, seat: usize) {
+        for content in self.contents() {
+            content.abandoned |= !content.earlier.is_empty() && content.writers.contains(&seat);
         }
     }
-}
 
-/// What a power loss may have taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
-    /// What was not synced.
-    Unsynced,
-    /// That, and several clients each know in their own way what it was.
-    UnsyncedUnclear,
-    /// A disk failed to sync before, and clients do not write again what that lost.
-    Any,
+    /// Disks have had `losses` losses by now, and the clients `declared` have said that bytes could not be sent again;
+    /// `clients` use it in all.
+    pub fn lost(&mut self, losses: u64, declared: &BTreeSet<usize>, clients: usize) {
+        for content in self.contents() {
+            let was_lost = content.was_lost(losses);
+            let is_declared = !content.earlier.is_empty() && !content.writers.is_disjoint(declared);
+            content.loose |= is_declared || (was_lost && content.abandoned);
+            // Several clients send again each what it wrote, in an order that nobody knows; some are not done yet.
+            let unclear = content.writers.len() > 1 || (content.loose && clients > 1);
+            content.unknown |= was_lost && unclear;
+            content.loose &= !content.unknown;
+        }
+    }
+
+    fn contents(&mut self) -> impl Iterator<Item = &mut Content> {
+        self.nodes.values_mut().filter_map(|node| match &mut node.body {
+            Body::File(content) => Some(content),
+            Body::Dir(_) => None,
+        })
+    }
 }

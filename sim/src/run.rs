@@ -5,7 +5,7 @@ use crate::{
     check,
     client::ClientSeat,
     cluster::Cluster,
-    faults::{self, Kind, Kinds},
+    faults::{self, Kinds},
     random::Random,
     trace::{Trace, event},
 };
@@ -96,7 +96,6 @@ async fn simulate(seed: u64, print: bool) -> Report {
     }
     let kinds = Kinds::of(&random);
     event!(trace, "run", "{kinds}");
-    cluster.syncs_fail.store(kinds.has(Kind::DisksFail), Ordering::SeqCst);
     cluster.disks_fail.store(kinds.disks_err(), Ordering::SeqCst);
     let troubles = faults::start(&kinds, &cluster, &seats, seed);
     tokio::time::sleep(WORK).await;

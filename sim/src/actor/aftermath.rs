@@ -120,9 +120,7 @@ impl Actor {
                     self.notice_new_clients().await;
                 }
             }
-            if self.power_losses != self.cluster.power_losses() {
-                self.note_power_losses();
-            }
+            self.note_losses();
         }
         Ok(())
     }
@@ -136,7 +134,7 @@ impl Actor {
         let nameless = self.model.node(node).names == 0;
         let handle = self.handles.iter().find(|(_, handle)| nameless && handle.node == node);
         let (handle, seat) = handle.map_or((None, self.any_seat()), |(id, handle)| (Some(*id), handle.seat));
-        let (ino, losses) = (self.model.ino(node), self.cluster.power_losses());
+        let (ino, losses) = (self.model.ino(node), self.cluster.losses());
         let found = self
             .call(seat, format!("settles {ino}"), move |hands| async move {
                 let file = match handle {
@@ -156,7 +154,7 @@ impl Actor {
             tokio::time::sleep(Duration::from_secs(1)).await;
             return Ok(());
         };
-        if losses != self.cluster.power_losses() {
+        if losses != self.cluster.losses() || !self.newly_declared().is_empty() {
             return Ok(());
         }
         let content = self.model.file(node);
@@ -204,7 +202,10 @@ impl Actor {
             })
             .await;
         let Some((attr, bytes)) = self.hold(found, Ok(()))? else { return Ok(()) };
-        self.check_attr(node, &attr)?;
+        self.check_attr(seat, node, &attr)?;
+        if self.may_lack(seat, node) {
+            return Ok(());
+        }
         if bytes.len() as u64 != attr.size {
             return Err(Stop::Broken(format!("{} bytes came of {}", bytes.len(), attr.size)));
         }

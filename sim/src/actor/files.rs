@@ -83,7 +83,7 @@ impl Actor {
             })
             .await;
         if let Some(attr) = self.hold(cut, Ok(()))? {
-            return self.check_attr(node, &attr);
+            return self.check_attr(seat, node, &attr);
         }
         self.loosen(Some(node));
         Ok(())
@@ -91,7 +91,6 @@ impl Actor {
 
     pub(super) async fn sync(&mut self, handle: u64) -> Done {
         let Handle { node, seat, .. } = self.handles[&handle];
-        let losses = self.cluster.power_losses();
         let synced =
             self.call(seat, format!("syncs {handle}"), move |hands| async move {
                 hands.file(handle).sync().await
@@ -99,8 +98,8 @@ impl Actor {
             .await;
         match self.hold(synced, Ok(()))? {
             Some(()) => {
-                // What was lost before it was synced is not there now.
-                if losses == self.cluster.power_losses() && losses == self.power_losses {
+                // What its writers have not sent again is not there yet, and may never be.
+                if !self.may_lack(seat, node) {
                     self.model.file(node).synced();
                 }
             }
@@ -133,17 +132,17 @@ impl Actor {
             })
             .await;
         match self.hold(found, Ok(()))? {
-            Some(attr) => self.check_attr(node, &attr),
+            Some(attr) => self.check_attr(seat, node, &attr),
             None => Ok(()),
         }
     }
 
-    pub(super) fn check_attr(&self, node: NodeId, attr: &pvfs_types::Attr) -> Done {
+    pub(super) fn check_attr(&self, seat: usize, node: NodeId, attr: &pvfs_types::Attr) -> Done {
         let Some(content) = self.model.content(node) else { return Ok(()) };
         let (least, most) = content.lengths();
         let size = usize::try_from(attr.size).unwrap_or(usize::MAX);
         let names = self.model.node(node).names;
-        let loose = self.cluster.power_losses() != self.power_losses;
+        let loose = self.may_lack(seat, node);
         if (size < least || size > most) && !loose {
             return Err(Stop::Broken(format!("size is {size}, {least} to {most} is right")));
         }
@@ -166,11 +165,7 @@ impl Actor {
             })
             .await;
         let Some(found) = self.hold(read, Ok(()))? else { return Ok(()) };
-        if self.cluster.power_losses() != self.power_losses {
-            // What it shows is looked at when it is settled what was lost.
-            return Ok(());
-        }
-        if self.stale.contains(&(seat, node)) {
+        if self.may_lack(seat, node) || self.stale.contains(&(seat, node)) {
             return Ok(());
         }
         let grown =

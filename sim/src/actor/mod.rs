@@ -8,7 +8,7 @@ mod names;
 use crate::{
     client::{CallError, ClientSeat, Hands},
     cluster::Cluster,
-    model::{Loss, Model, NodeId},
+    model::{Model, NodeId},
     random::Random,
     trace::event,
 };
@@ -76,7 +76,8 @@ pub struct Actor {
     next_handle: u64,
     /// Written bytes tell who wrote them when.
     stamp: u8,
-    power_losses: u64,
+    /// The bytes that each client had said to be lost when that was last looked at.
+    declared: Vec<u64>,
     ops: u64,
     now: Arc<Progress>,
 }
@@ -120,6 +121,7 @@ impl Actor {
             name: name.to_owned(),
             cluster: Arc::clone(cluster),
             runs: vec![0; seats.len()],
+            declared: vec![0; seats.len()],
             seats,
             random,
             under_way: None,
@@ -132,7 +134,6 @@ impl Actor {
             changed: BTreeMap::new(),
             next_handle: number * 1000 + 1,
             stamp: 0,
-            power_losses: 0,
             ops: 0,
             now: Arc::default(),
         }
@@ -225,6 +226,8 @@ impl Actor {
     /// One operation, and what follows from its end.
     async fn random_step(&mut self) -> Result<(), String> {
         self.notice_new_clients().await;
+        self.note_losses();
+        self.settle_all().await?;
         (self.under_way, self.touched, self.closing) = (None, None, None);
         self.may_give_up = true;
         self.ops += 1;
@@ -240,23 +243,29 @@ impl Actor {
             Err(Stop::Died) => self.recover().await?,
             Ok(()) => {}
         }
-        if self.power_losses != self.cluster.power_losses() {
-            self.note_power_losses();
-        }
-        if self.model.files().iter().any(|&file| self.model.content(file).is_some_and(|c| c.loose)) {
-            self.settle_all().await?;
-        }
-        Ok(())
+        self.note_losses();
+        self.settle_all().await
     }
 
-    fn note_power_losses(&mut self) {
-        self.power_losses = self.cluster.power_losses();
-        let syncs_fail = self.cluster.syncs_fail.load(Ordering::SeqCst);
-        self.model.power_lost(match self.seats.len() {
-            _ if syncs_fail => Loss::Any,
-            1 => Loss::Unsynced,
-            _ => Loss::UnsyncedUnclear,
-        });
+    fn note_losses(&mut self) {
+        let declared = self.newly_declared();
+        for &seat in &declared {
+            self.declared[seat] = self.seats[seat].declared_lost();
+        }
+        self.model.lost(self.cluster.losses(), &declared, self.seats.len());
+    }
+
+    /// The clients that have said bytes to be lost since that was last looked at.
+    fn newly_declared(&self) -> BTreeSet<usize> {
+        let declares = |&seat: &usize| self.seats[seat].declared_lost() > self.declared[seat];
+        (0..self.seats.len()).filter(declares).collect()
+    }
+
+    /// Whether what the client `seat` finds in a file need not be what was written.
+    fn may_lack(&self, seat: usize, node: NodeId) -> bool {
+        let losses = self.cluster.losses();
+        self.model.content(node).is_some_and(|content| content.may_lack(seat, losses))
+            || !self.newly_declared().is_empty()
     }
 
     /// A client that is not the one it was has none of its files open any more.
@@ -269,6 +278,8 @@ impl Actor {
             };
             if self.runs[seat] != runs {
                 self.runs[seat] = runs;
+                self.declared[seat] = 0;
+                self.model.abandoned(seat);
                 let lost: Vec<u64> = self
                     .handles
                     .iter()

@@ -77,7 +77,7 @@ impl Actor {
             None => self.model.make_file((dir, new), attr.ino),
         };
         self.opened(node, handle, seat, true);
-        self.check_attr(node, &attr)
+        self.check_attr(seat, node, &attr)
     }
 
     pub(super) fn opened(&mut self, node: NodeId, handle: u64, seat: usize, writes: bool) {
@@ -91,8 +91,9 @@ impl Actor {
     pub(super) fn change_content(&mut self, seat: usize, node: NodeId, change: impl FnOnce(&mut Content)) {
         self.changed.insert(node, (seat, Instant::now()));
         self.touched = Some(node);
+        let losses = self.cluster.losses();
         let content = self.model.file(node);
-        content.begin_change();
+        content.begin_change(seat, losses);
         change(content);
     }
 
@@ -211,7 +212,7 @@ impl Actor {
             .await;
         if let Some(attr) = self.hold(made, wanted)? {
             let _ = self.model.link(node, (dir, new));
-            self.check_attr(node, &attr)?;
+            self.check_attr(seat, node, &attr)?;
         }
         Ok(())
     }

@@ -129,7 +129,10 @@ pub struct Image {
     pub boot: u64,
     pub faults: DiskFaults,
     pub locked_by: Option<Arc<Process>>,
-    pub descriptors: usize,
+    /// Names of open files, one for each descriptor.
+    pub descriptors: Vec<String>,
+    /// Syncs that failed, and power losses: each may have cost unsynced bytes.
+    pub losses: u64,
     random: Random,
 }
 
@@ -157,7 +160,8 @@ impl Image {
             boot: random.between(1..=u64::MAX),
             faults: DiskFaults::default(),
             locked_by: None,
-            descriptors: 0,
+            descriptors: Vec::new(),
+            losses: 0,
             random,
         }
     }
@@ -307,6 +311,7 @@ impl Image {
         let file = self.file(id)?;
         if failed.is_err() {
             file.unsynced.clear();
+            self.losses += 1;
             return failed;
         }
         file.unsynced.drain(..).for_each(|op| file.durable.apply(&op));
@@ -342,6 +347,7 @@ impl Image {
             }
             file.seen = file.durable.clone();
         }
+        self.losses += 1;
         self.durable.drop_unreachable();
         (self.names, self.dirs) = (self.durable.files.clone(), self.durable.dirs.clone());
         self.boot = self.random.between(1..=u64::MAX);

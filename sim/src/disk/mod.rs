@@ -72,9 +72,14 @@ impl DiskImage {
         self.with(|image| image.names.keys().cloned().collect())
     }
 
-    /// How many descriptors of it processes have open.
-    pub fn open_files(&self) -> usize {
-        self.with(|image| image.descriptors)
+    /// The files that processes have open, once for each descriptor.
+    pub fn open_files(&self) -> Vec<String> {
+        self.with(|image| image.descriptors.clone())
+    }
+
+    /// How often unsynced bytes may have been lost.
+    pub fn losses(&self) -> u64 {
+        self.with(|image| image.losses)
     }
 
     fn name(&self) -> String {
@@ -127,7 +132,7 @@ impl SimDisk {
     }
 
     fn descriptor(&self, name: &str, id: FileId) -> Box<dyn DiskFile> {
-        self.disk.with(|image| image.descriptors += 1);
+        self.disk.with(|image| image.descriptors.push(name.to_owned()));
         Box::new(SimFile {
             disk: self.disk.clone(),
             process: Arc::clone(&self.process),
@@ -286,7 +291,10 @@ impl SimFile {
 
 impl Drop for SimFile {
     fn drop(&mut self) {
-        self.disk.with(|image| image.descriptors -= 1);
+        self.disk.with(|image| {
+            let closed = image.descriptors.iter().position(|open| *open == self.name);
+            closed.map(|place| image.descriptors.swap_remove(place));
+        });
     }
 }
 
