@@ -198,7 +198,7 @@ mod tests {
             ranges: Ranges::List(vec![Run { offset: ObjectOffset(at), len }]),
             payload: vec![Bytes::from_static(text.as_bytes())],
             bytes: text.len() as u64,
-            acked: Acked { generation, mark },
+            acked: Acked { generation, mark, below: None },
         }
     }
 
@@ -288,9 +288,9 @@ mod tests {
         let mut held = Held::default();
         held.push(write(1, 0, "a", 7, 10));
         held.push(write(1, 0, "b", 7, 10));
-        held.sent_again(0, Acked { generation: 8, mark: 30 });
+        held.sent_again(0, Acked { generation: 8, mark: 30, below: None });
         assert!(!held.caught_up(8));
-        held.sent_again(1, Acked { generation: 8, mark: 30 });
+        held.sent_again(1, Acked { generation: 8, mark: 30, below: None });
         held.push(write(1, 0, "late answer", 7, 10));
         assert!(!held.caught_up(8), "it was acknowledged before the loss");
         held.forget(2);
@@ -305,7 +305,7 @@ mod tests {
     fn what_a_cut_has_overtaken_is_released_when_it_is_sent_again() {
         let mut held = Held::default();
         held.push(write(1, 0, "a", 7, 10));
-        held.sent_again(0, Acked { generation: 8, mark: 0 });
+        held.sent_again(0, Acked { generation: 8, mark: 0, below: None });
         assert!(held.caught_up(8));
         assert_eq!((held.known(), held.bytes()), (None, 0));
     }
@@ -377,7 +377,7 @@ mod tests {
                     Step::SendAgain => {
                         for (number, write) in held.stale(generation).into_iter().flatten() {
                             cache[usize::try_from(write.ino.0).unwrap()] = values[&number];
-                            held.sent_again(number, Acked { generation, mark });
+                            held.sent_again(number, Acked { generation, mark, below: None });
                         }
                         if held.known().is_some() {
                             prop_assert!(held.caught_up(generation));

@@ -292,13 +292,13 @@ mod tests {
             ranges: Ranges::List(Vec::new()),
             payload: vec![Bytes::new()],
             bytes,
-            acked: Acked { generation: 1, mark },
+            acked: Acked { generation: 1, mark, below: None },
         }
     }
 
     fn committed(mark: u64) -> Written {
         let generations = Generations { process: 1, boot: 1, store: 1 };
-        Written { generations, durability: Some(Durability { mark: 0, committed: mark }) }
+        Written { generations, durability: Some(Durability { mark: 0, committed: mark, below: None }) }
     }
 
     fn holds(target: u64, client: u64) -> Arc<Holds> {

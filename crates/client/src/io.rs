@@ -200,7 +200,7 @@ async fn write_slot(
         ranges: ranges(),
         payload: held::own(payload, request.bytes),
         bytes: request.bytes,
-        acked: Acked { generation: written.generations.store, mark },
+        acked: Acked { generation: written.generations.store, mark, below: None },
     };
     let hold = core.holds.of(target);
     if room.keep(held) {

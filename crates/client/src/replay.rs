@@ -146,8 +146,10 @@ impl Core {
             };
             let refusal = match self.targets.call(target, &request, &write.payload).await {
                 Ok((written, _)) => {
-                    let mark = written.durability.map_or(0, |durability| durability.mark);
-                    return Ok(Acked { generation: written.generations.store, mark });
+                    let (mark, below) = written
+                        .durability
+                        .map_or((0, None), |durability| (durability.mark, durability.below));
+                    return Ok(Acked { generation: written.generations.store, mark, below });
                 }
                 Err(refusal) => refusal,
             };

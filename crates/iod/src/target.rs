@@ -55,7 +55,7 @@ impl Target {
         // In this order: bytes that were lost after a commit must not pass for committed.
         let committed = self.store.committed();
         let generations = self.generations(self.store.generation());
-        Written { generations, durability: Some(Durability { mark: 0, committed }) }
+        Written { generations, durability: Some(Durability { mark: 0, committed, below: None }) }
     }
 
     /// The mgr answered a heartbeat: what number this target has, or that it is refused.

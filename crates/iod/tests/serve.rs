@@ -348,7 +348,8 @@ async fn after_a_machines_death_nothing_is_served_to_who_still_holds_bytes() {
     assert_eq!(refused(holder.peer.call(&commit(held, true)).await), raised);
     // Who holds nothing is served, and so is who sends again what it holds.
     holder.read_with(pass(None), 1, list(&[(0, 1)])).await.unwrap();
-    let again = holder.write_told(b"abc", Some(Acked { generation: known, mark })).await.unwrap();
+    let again =
+        holder.write_told(b"abc", Some(Acked { generation: known, mark, below: None })).await.unwrap();
     assert_eq!(again.generations.store, known + 1);
     holder.read_with(pass(Some(known + 1)), 1, list(&[(0, 1)])).await.unwrap();
     iod.stop().await;

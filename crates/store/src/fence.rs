@@ -13,11 +13,18 @@ pub struct Acked {
     pub generation: u64,
     /// The write is durable once all up to this mark is. [`Acked::DURABLE`]: it is already.
     pub mark: u64,
+    /// Only its bytes below this object offset were taken, and are wanted if it is sent once more.
+    pub below: u64,
 }
 
 impl Acked {
     /// The mark of what need not be sent again, ever.
     pub const DURABLE: u64 = 0;
+
+    /// All of the write was taken.
+    pub fn whole(generation: u64, mark: u64) -> Acked {
+        Acked { generation, mark, below: u64::MAX }
+    }
 }
 
 /// What to do with a write that is sent again.
@@ -73,7 +80,7 @@ impl Fences {
             return Verdict::Done;
         }
         // Its bytes may have been lost with its generation, and every cut of a later one came after it.
-        let mut below = u64::MAX;
+        let mut below = acked.below;
         if acked.generation < latest.generation {
             below = below.min(latest.floor);
         }
@@ -109,7 +116,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn acked(generation: u64, mark: u64) -> Acked {
-        Acked { generation, mark }
+        Acked::whole(generation, mark)
     }
 
     #[track_caller]
@@ -178,81 +185,73 @@ mod tests {
         assert_eq!(Fences::decode(b"short"), None);
     }
 
-    /// What happens to one byte of an object, at offset 0: written, synced, cut off, lost with the machine.
+    /// What happens to an object's first two bytes: written, synced, cut off, lost with the machine.
     #[derive(Clone, Copy, Debug)]
     enum Step {
         Write,
         Sync,
         Cut,
-        CutAbove,
+        CutBetween,
         Lose,
         SendAgain,
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            3 => Just(Step::Write), 2 => Just(Step::Sync), 1 => Just(Step::Cut), 1 => Just(Step::CutAbove),
+            3 => Just(Step::Write), 2 => Just(Step::Sync), 1 => Just(Step::Cut), 1 => Just(Step::CutBetween),
             2 => Just(Step::Lose), 3 => Just(Step::SendAgain),
         ]
     }
 
     proptest! {
-        /// One client writes a byte, any number of others cut and sync: after the client has sent again what it holds,
-        /// the byte is what the last write or cut left, whatever was lost in between.
+        /// One client writes both bytes, any number of others cut and sync: after the client has sent again what it
+        /// holds, each byte is what the last write or cut left, whatever was lost in between.
         #[test]
-        fn a_byte_is_what_the_last_write_or_cut_left(steps in proptest::collection::vec(step(), 0..30)) {
+        fn bytes_are_what_the_last_write_or_cut_left(steps in proptest::collection::vec(step(), 0..30)) {
             let (mut generation, mut mark) = (1, 1);
             let mut fences = Fences::NONE;
             // Values: 0 is a hole. What the page cache, the disk and the truth have; what the client holds.
-            let (mut cache, mut disk, mut truth, mut next) = (0, 0, 0, 1);
+            let (mut cache, mut disk, mut truth, mut next) = ([0; 2], [0; 2], [0; 2], 1);
             let mut held: Vec<(u32, Acked)> = Vec::new();
             // A loss is followed by the client's answer before the next loss, as long as one note remembers.
             for step in steps.into_iter().chain([Step::SendAgain]) {
+                let is_caught_up = held.iter().all(|(_, acked)| acked.generation == generation);
                 match step {
-                    Step::Write => {
-                        // A client writes only when it has sent again what it holds.
-                        if held.iter().all(|(_, acked)| acked.generation == generation) {
-                            (cache, truth) = (next, next);
-                            held.push((next, acked(generation, mark)));
-                            next += 1;
-                        }
+                    // A client writes only when it has sent again what it holds.
+                    Step::Write if is_caught_up => {
+                        (cache, truth) = ([next; 2], [next; 2]);
+                        held.push((next, acked(generation, mark)));
+                        next += 1;
                     }
+                    Step::Lose if is_caught_up => {
+                        cache = disk;
+                        generation += 1;
+                        mark += 100;
+                    }
+                    Step::Write | Step::Lose => {}
                     Step::Sync => {
                         disk = cache;
                         fences.add(acked(generation, mark), None);
                         mark += 1;
                     }
-                    Step::Cut | Step::CutAbove => {
-                        let len = u64::from(matches!(step, Step::CutAbove));
-                        if len == 0 {
-                            (cache, truth) = (0, 0);
-                        }
+                    Step::Cut | Step::CutBetween => {
+                        let len = usize::from(matches!(step, Step::CutBetween));
+                        cache[len..].fill(0);
+                        truth[len..].fill(0);
                         disk = cache;
-                        fences.add(acked(generation, mark), Some(len));
+                        fences.add(acked(generation, mark), Some(len as u64));
                         mark += 1;
                     }
-                    Step::Lose => {
-                        if held.iter().all(|(_, acked)| acked.generation == generation) {
-                            cache = disk;
-                            generation += 1;
-                            mark += 100;
-                        }
-                    }
                     Step::SendAgain => {
-                        for (value, acked_as) in &mut held {
+                        held.retain_mut(|(value, acked_as)| {
                             if acked_as.generation == generation {
-                                continue;
+                                return true;
                             }
-                            if let Verdict::Below(below) = fences.judge(*acked_as) {
-                                prop_assert!(below >= 1);
-                                cache = *value;
-                                *acked_as = acked(generation, mark);
-                            } else {
-                                acked_as.mark = Acked::DURABLE;
-                                acked_as.generation = generation;
-                            }
-                        }
-                        held.retain(|(_, acked)| acked.mark != Acked::DURABLE);
+                            let Verdict::Below(below) = fences.judge(*acked_as) else { return false };
+                            cache[..usize::try_from(below.min(2)).unwrap()].fill(*value);
+                            *acked_as = Acked { generation, mark, below };
+                            true
+                        });
                         prop_assert_eq!(cache, truth);
                     }
                 }

@@ -47,7 +47,7 @@ impl Store {
     pub fn write(&self, id: ObjectId, write: &Write<'_>, bytes: &[u8]) -> Result<Acked, StoreError> {
         let generation = self.generation();
         if write.runs.is_empty() {
-            return Ok(Acked { generation, mark: Acked::DURABLE });
+            return Ok(Acked::whole(generation, Acked::DURABLE));
         }
         let handle = self.cache.get(id);
         let file = self.opened(&handle)?;
@@ -55,7 +55,7 @@ impl Store {
         let mut limit = u64::MAX;
         if let Some(acked) = write.again {
             match fences(&*file).map_err(failed)?.judge(acked) {
-                Verdict::Done => return Ok(Acked { generation, mark: Acked::DURABLE }),
+                Verdict::Done => return Ok(Acked::whole(generation, Acked::DURABLE)),
                 Verdict::Below(offset) => limit = offset,
             }
         }
@@ -70,7 +70,7 @@ impl Store {
         }
         handle.written_by(write.writer);
         let mark = self.commits.written(&handle, bytes.len() as u64);
-        Ok(Acked { generation, mark })
+        Ok(Acked { generation, mark, below: limit })
     }
 
     /// Makes durable what was written to the object, its name too; one that is not there has nothing to sync. Returns the
@@ -176,7 +176,7 @@ impl Store {
     /// Up to where a fence reaches that is left now. Under the latest generation: what a failed sync has lost must not pass
     /// for durable.
     fn close_fence(&self) -> Result<Acked, StoreError> {
-        Ok(Acked { generation: self.ledger.save()?, mark: self.commits.close_mark() })
+        Ok(Acked::whole(self.ledger.save()?, self.commits.close_mark()))
     }
 
     /// Syncs the file, and the names that lead to it where that is not done yet.

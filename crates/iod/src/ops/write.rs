@@ -17,16 +17,20 @@ pub fn serve(iod: &Iod, request: &Incoming, admitted: &Admitted) -> Result<Writt
     let asked = ranges::expand_payload(&req.ranges, &grant.dist, req.slot, request.payload.len())?;
     target.check_store(req.pass.store)?;
     let id = ObjectId { ino: grant.ino, data_gen: grant.data_gen, slot: req.slot };
-    let again = req.again.map(|acked| Acked { generation: acked.generation, mark: acked.mark });
+    let again = req.again.map(|acked| Acked {
+        generation: acked.generation,
+        mark: acked.mark,
+        below: acked.below.unwrap_or(u64::MAX),
+    });
     let write = pvfs_store::Write { runs: &asked.runs, writer: grant.session.0, again };
     // Before it is written: what is lost meanwhile must not pass for committed.
     let committed = target.store.committed();
     let written = target.store.write(id, &write, &request.payload);
-    let Acked { generation, mark } = written.map_err(|error| target::refusal(&error))?;
+    let Acked { generation, mark, below } = written.map_err(|error| target::refusal(&error))?;
     iod.counters.bytes_written.add(asked.bytes as u64);
     if target.store.uncommitted_bytes() >= iod.commit_bytes {
         target.commit_soon.notify_one();
     }
-    let durability = Some(Durability { mark, committed });
+    let durability = Some(Durability { mark, committed, below: (below < u64::MAX).then_some(below) });
     Ok(Written { generations: target.generations(generation), durability })
 }

@@ -89,6 +89,9 @@ pub struct Acked {
     /// Which commit makes it durable: [`Durability::mark`].
     #[n(1)]
     pub mark: u64,
+    /// Only its bytes below this object offset count: [`Durability::below`].
+    #[n(2)]
+    pub below: Option<u64>,
 }
 
 /// What an iod tells of commits. Marks rise over all restarts of a target.
@@ -100,6 +103,9 @@ pub struct Durability {
     /// All that was acknowledged up to this mark, under the store generation beside it, is durable.
     #[n(1)]
     pub committed: u64,
+    /// Of a write that was sent again: a cut had overtaken all but its bytes below this object offset.
+    #[n(2)]
+    pub below: Option<u64>,
 }
 
 /// Writes the payload. Done whole or, after an error, in part; sent again, it has the same effect.

@@ -362,8 +362,9 @@ fn bytes(s: &mut Samples) {
     s.both(&RemoveObjects { target: TargetId(1), objects: vec![object()] }, &Done {});
     s.both(&TruncateObjects { target: TargetId(1), objects: vec![(object(), 5)] }, &Done {});
     let known = Pass { store: Some(7), ..pass() };
-    s.request(&data::Write { pass: known, again: Some(Acked { generation: 6, mark: 9 }), ..write });
-    let durability = Some(Durability { mark: 10, committed: 8 });
+    let acked = Acked { generation: 6, mark: 9, below: None };
+    s.request(&data::Write { pass: known, again: Some(acked), ..write });
+    let durability = Some(Durability { mark: 10, committed: 8, below: None });
     s.reply::<data::Write>(&Written { generations: generations(), durability });
     s.request(&StatObjects { target: TargetId(1), objects: vec![object()], store: Some(7) });
     s.both(
