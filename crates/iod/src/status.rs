@@ -1,7 +1,6 @@
 //! What the iod tells of itself.
 
 use crate::{service::Iod, target::Target};
-use pvfs_store::Store;
 use pvfs_wire::msg::{
     admin::{DaemonStatus, TargetReport, TargetStatus},
     hello::Role,
@@ -23,18 +22,19 @@ pub fn of(iod: &Iod) -> DaemonStatus {
 
 /// What a heartbeat says of a target.
 pub fn report(target: &Target) -> TargetReport {
-    let (bytes_total, bytes_free) = capacity(&target.store);
-    let generations = target.generations(target.store.generation());
-    TargetReport { uuid: target.store.uuid(), generations, bytes_total, bytes_free }
+    // A disk that does not tell counts as full, so that nothing new is placed on it.
+    let usage = target.store.usage().ok();
+    TargetReport {
+        uuid: target.store.uuid(),
+        generations: target.generations(target.store.generation()),
+        bytes_total: usage.map_or(0, |usage| usage.total),
+        bytes_free: usage.map_or(0, |usage| usage.free),
+        device: usage.map(|usage| usage.device),
+    }
 }
 
 fn target_status(target: &Target) -> TargetStatus {
-    let TargetReport { uuid, generations, bytes_total, bytes_free } = report(target);
+    let TargetReport { uuid, generations, bytes_total, bytes_free, .. } = report(target);
     let (id, dir) = (target.store.target_id(), target.store.dir().display().to_string());
     TargetStatus { id, uuid, dir, bytes_total, bytes_free, generations }
-}
-
-/// Total and free bytes; a disk that does not tell counts as full, so that nothing new is placed on it.
-fn capacity(store: &Store) -> (u64, u64) {
-    store.usage().map_or((0, 0), |usage| (usage.total, usage.free))
 }

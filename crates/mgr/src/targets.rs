@@ -11,7 +11,7 @@ use pvfs_wire::msg::{
     session::{Iodtab, TargetInfo, Targets as TargetMap},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -44,6 +44,9 @@ struct Table {
     iodtabs: BTreeMap<IodtabGen, Vec<TargetId>>,
 }
 
+/// A machine's run, and the file system's number on it.
+type Disk = (u64, u64);
+
 struct Target {
     uuid: TargetUuid,
     peer: Arc<Peer>,
@@ -53,6 +56,8 @@ struct Target {
     up: bool,
     bytes_total: u64,
     bytes_free: u64,
+    /// The disk whose room that is; `None`: not told.
+    disk: Option<Disk>,
     /// The iod's latest (process, store generation).
     running: Option<(u64, u64)>,
     replaced_processes: Vec<u64>,
@@ -112,6 +117,7 @@ impl Targets {
                 up: false,
                 bytes_total: 0,
                 bytes_free: 0,
+                disk: None,
                 running: None,
                 replaced_processes: Vec::new(),
                 confirmed_ms: 0,
@@ -146,6 +152,7 @@ impl Targets {
         target.heard = Some(Instant::now());
         target.confirmed_ms = target.confirmed_ms.max(confirmed_ms);
         (target.bytes_total, target.bytes_free) = (report.bytes_total, report.bytes_free);
+        target.disk = report.device.map(|device| (report.generations.boot, device));
         let moved = target.addr != addr;
         if moved {
             addr.clone_into(&mut target.addr);
@@ -210,15 +217,21 @@ impl Targets {
         TargetMap { version, targets: targets.collect(), iodtabs: iodtabs.collect() }
     }
 
-    /// The sums over all targets, as last reported. `None` while some have yet to report after the mgr's start.
+    /// The sums over the disks of all targets, as last reported. `None` while some have yet to report after the mgr's start.
     pub fn usage(&self, inodes: u64) -> Option<FsUsage> {
         let table = self.table();
         if self.is_early() && table.targets.values().any(|t| t.heard.is_none()) {
             return None;
         }
-        let bytes_total = table.targets.values().map(|t| t.bytes_total).sum();
-        let bytes_free = table.targets.values().map(|t| t.bytes_free).sum();
-        Some(FsUsage { bytes_total, bytes_free, inodes })
+        let mut disks = BTreeSet::new();
+        let mut usage = FsUsage { bytes_total: 0, bytes_free: 0, inodes };
+        for target in table.targets.values() {
+            if target.disk.is_none_or(|disk| disks.insert(disk)) {
+                usage.bytes_total = usage.bytes_total.saturating_add(target.bytes_total);
+                usage.bytes_free = usage.bytes_free.saturating_add(target.bytes_free);
+            }
+        }
+        Some(usage)
     }
 
     pub fn is_known(&self, uuid: TargetUuid) -> bool {

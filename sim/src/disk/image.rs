@@ -251,7 +251,7 @@ impl Image {
         let used: usize =
             self.names.values().filter_map(|id| self.files.get(id)).map(|file| file.seen.bytes.len()).sum();
         let free = if self.faults.full { 0 } else { self.bytes_total.saturating_sub(used as u64) };
-        Usage { total: self.bytes_total, free }
+        Usage { total: self.bytes_total, free, device: 0 }
     }
 
     fn file(&mut self, id: FileId) -> io::Result<&mut FileState> {

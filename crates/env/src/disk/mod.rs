@@ -101,6 +101,8 @@ pub struct FileStat {
 pub struct Usage {
     pub total: u64,
     pub free: u64,
+    /// Tells that file system from others of this machine: directories with the same number share its room.
+    pub device: u64,
 }
 
 /// Runs what may block the thread for long. On a multi-threaded runtime the other tasks of this worker move to another

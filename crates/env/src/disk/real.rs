@@ -152,6 +152,7 @@ impl Disk for RealDisk {
         Ok(Usage {
             total: stat.f_blocks.saturating_mul(stat.f_frsize),
             free: stat.f_bavail.saturating_mul(stat.f_frsize),
+            device: fs::fstat(&self.dir)?.st_dev,
         })
     }
 

@@ -76,7 +76,13 @@ async fn only_an_iod_may_send_heartbeats_and_a_mgr_is_no_iod() {
     let world = World::new();
     let mgr = world.start_mgr().await;
     let iod = world.iod().await;
-    let report = TargetReport { uuid: iod.uuid, generations: GENERATIONS, bytes_total: 1, bytes_free: 1 };
+    let report = TargetReport {
+        uuid: iod.uuid,
+        generations: GENERATIONS,
+        bytes_total: 1,
+        bytes_free: 1,
+        device: None,
+    };
     let heartbeat =
         Heartbeat { addr: iod.addr.clone(), targets: vec![report], mgr_time_ms: 0, stopping: false };
     for role in [Role::Client, Role::Mgr] {

@@ -46,6 +46,21 @@ async fn a_target_joins_with_its_first_heartbeat_and_keeps_its_number() {
 }
 
 #[tokio::test]
+async fn a_disk_with_several_targets_counts_once() {
+    let world = World::new();
+    let mgr = world.start_mgr().await;
+    let client = world.client(&mgr).await;
+    for device in [Some(1), Some(1), Some(2), None, None] {
+        let mut iod = world.iod().await;
+        iod.device = device;
+        iod.reports(&world.peer(&mgr, Role::Iod)).await;
+    }
+    let usage = client.peer.call(&StatFs {}).await.expect("answers");
+    assert_eq!((usage.bytes_total, usage.bytes_free), (4 << 40, 2 << 40), "two known disks, two unknown");
+    mgr.stop().await;
+}
+
+#[tokio::test]
 async fn new_files_avoid_targets_that_are_silent_or_stopping() {
     let mut world = World::new();
     world.target_silence = Duration::from_millis(300);

@@ -132,7 +132,14 @@ impl World {
         let addr = server.local_addr();
         let objects = Arc::new(Objects::default());
         let task = tokio::spawn(server.run(Arc::clone(&objects), std::future::pending()));
-        TestIod { addr, uuid: TargetUuid::random(), objects, mgr_time_ms: AtomicU64::new(0), task }
+        TestIod {
+            addr,
+            uuid: TargetUuid::random(),
+            objects,
+            mgr_time_ms: AtomicU64::new(0),
+            device: None,
+            task,
+        }
     }
 }
 
@@ -251,6 +258,8 @@ pub struct TestIod {
     pub objects: Arc<Objects>,
     /// What it follows of the mgr's time.
     pub mgr_time_ms: AtomicU64,
+    /// The disk that it tells of.
+    pub device: Option<u64>,
     task: JoinHandle<()>,
 }
 
@@ -263,7 +272,13 @@ impl Drop for TestIod {
 impl TestIod {
     /// One heartbeat as it is.
     pub async fn report(&self, mgr: &Peer, generations: Generations, stopping: bool) -> HeartbeatAnswer {
-        let report = TargetReport { uuid: self.uuid, generations, bytes_total: 1 << 40, bytes_free: 1 << 39 };
+        let report = TargetReport {
+            uuid: self.uuid,
+            generations,
+            bytes_total: 1 << 40,
+            bytes_free: 1 << 39,
+            device: self.device,
+        };
         let mgr_time_ms = self.mgr_time_ms.load(Ordering::Relaxed);
         let heartbeat = Heartbeat { addr: self.addr.clone(), targets: vec![report], mgr_time_ms, stopping };
         let answer = mgr.call(&heartbeat).await.expect("is taken");

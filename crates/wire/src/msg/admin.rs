@@ -34,6 +34,9 @@ pub struct TargetReport {
     pub bytes_total: u64,
     #[n(3)]
     pub bytes_free: u64,
+    /// The file system below it, among those of its machine's run `generations.boot`: targets of one share its room.
+    #[n(4)]
+    pub device: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

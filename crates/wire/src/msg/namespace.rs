@@ -111,6 +111,7 @@ pub struct StatFs {}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct FsUsage {
+    /// Of all disks with targets; one with several targets counts once.
     #[n(0)]
     pub bytes_total: u64,
     #[n(1)]

@@ -137,20 +137,24 @@ fn admin(s: &mut Samples) {
             }],
         },
     );
+    let report = TargetReport {
+        uuid: TargetUuid([1; 16]),
+        generations: generations(),
+        bytes_total: 2 << 40,
+        bytes_free: 1 << 40,
+        device: None,
+    };
+    let heartbeat = |report| Heartbeat {
+        addr: "127.0.0.1:7335".into(),
+        targets: vec![report],
+        mgr_time_ms: 3,
+        stopping: true,
+    };
     s.both(
-        &Heartbeat {
-            addr: "127.0.0.1:7335".into(),
-            targets: vec![TargetReport {
-                uuid: TargetUuid([1; 16]),
-                generations: generations(),
-                bytes_total: 2 << 40,
-                bytes_free: 1 << 40,
-            }],
-            mgr_time_ms: 3,
-            stopping: true,
-        },
+        &heartbeat(report.clone()),
         &HeartbeatAnswer { mgr_time_ms: 4, targets: vec![Some(TargetId(5)), None] },
     );
+    s.request(&heartbeat(TargetReport { device: Some(6), ..report }));
 }
 
 fn session(s: &mut Samples) {
@@ -363,14 +367,15 @@ fn bytes(s: &mut Samples) {
     s.both(&TruncateObjects { target: TargetId(1), objects: vec![(object(), 5)] }, &Done {});
     let known = Pass { store: Some(7), ..pass() };
     let acked = Acked { generation: 6, mark: 9, below: None };
-    s.request(&data::Write { pass: known, again: Some(acked), ..write });
-    let durability = Some(Durability { mark: 10, committed: 8, below: None });
-    s.reply::<data::Write>(&Written { generations: generations(), durability });
+    let again = |acked| data::Write { pass: known, again: Some(acked), ..write.clone() };
+    s.request(&again(acked));
+    s.request(&again(Acked { below: Some(4096), ..acked }));
+    let durability = Durability { mark: 10, committed: 8, below: None };
+    let written = |durability| Written { generations: generations(), durability: Some(durability) };
+    s.reply::<data::Write>(&written(durability));
+    s.reply::<data::Write>(&written(Durability { below: Some(4096), ..durability }));
     s.request(&StatObjects { target: TargetId(1), objects: vec![object()], store: Some(7) });
-    s.both(
-        &data::Commit { target: TargetId(1), store: Some(7), now: true },
-        &Written { generations: generations(), durability },
-    );
+    s.both(&data::Commit { target: TargetId(1), store: Some(7), now: true }, &written(durability));
 }
 
 fn at(secs: i64) -> Timestamp {
