@@ -41,7 +41,7 @@ pub fn run_with(pvfs: &Path) -> Outcome {
 type Program = fn(&Cluster) -> Outcome;
 
 fn programs(cluster: &Cluster) -> Outcome {
-    let each: [(&str, Program); 7] = [
+    let each: [(&str, Program); 8] = [
         ("cp -r of a source tree and its build", copy),
         ("tar out and in", tar),
         ("git clone, fsck, status", git),
@@ -49,6 +49,7 @@ fn programs(cluster: &Cluster) -> Outcome {
         ("a file of 3 GiB and one byte", large),
         ("cargo build in the mount", cargo),
         ("all is there after a restart", restart),
+        ("the README's tour", tour),
     ];
     for (name, program) in each {
         let start = Instant::now();
@@ -267,6 +268,29 @@ fn restart(c: &Cluster) -> Outcome {
     c.run("diff -r --no-dereference %/tree @/tree")?;
     c.run("git -C @/clone fsck --full --strict --no-progress --no-dangling")?;
     c.run("rm -r @/tree @/clone @/test.db")
+}
+
+/// Every command of the README's tour, as it stands there, but for the first and the last: `up` and `down`.
+fn tour(c: &Cluster) -> Outcome {
+    let readme = run::root().join("README.md");
+    let text = std::fs::read_to_string(&readme).map_err(|e| format!("{}: {e}", readme.display()))?;
+    let commands = text
+        .split_once("## A quick tour")
+        .and_then(|(_, rest)| rest.split_once("```sh\n"))
+        .and_then(|(_, block)| block.split_once("```"))
+        .map(|(block, _)| block)
+        .ok_or("the README has no tour")?;
+    let is_elsewhere =
+        |line: &&str| ["alias pvfs=", "pvfs up ", "pvfs down"].iter().any(|c| line.starts_with(c));
+    let script: String = commands
+        .lines()
+        .filter(|line| !is_elsewhere(line))
+        .map(|line| line.replace("/mnt/pvfs", &c.mnt().display().to_string()) + "\n")
+        .collect();
+    let mut shell = c.command("sh");
+    shell.args(["-e", "-u", "-c"]).arg("pvfs() { \"$PVFS\" \"$@\"; }\n".to_owned() + &script);
+    shell.current_dir(run::root()).env("PVFS", &c.pvfs).stdout(Stdio::null());
+    run::run_within(&mut shell, PROGRAM_WITHIN)
 }
 
 /// The first of `count` ports in a row that nobody has now.
