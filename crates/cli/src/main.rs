@@ -2,6 +2,7 @@
 //! 2 usage).
 
 #![allow(clippy::doc_markdown, reason = "doc comments of arguments are help text, printed as they stand")]
+#![deny(clippy::print_stdout, reason = "it panics when nobody reads any more: see `out`")]
 #![allow(clippy::struct_excessive_bools, reason = "a command's flags are independent of each other")]
 
 mod args;
@@ -16,6 +17,7 @@ mod fsck;
 mod local;
 mod mountpoint;
 mod mounts;
+mod out;
 mod remote;
 mod running;
 mod runtime;

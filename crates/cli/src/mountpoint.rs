@@ -1,5 +1,6 @@
 //! Makes sure, before anything is started, that a mount can succeed: at this place, by this user.
 
+use crate::out;
 use std::{
     io,
     path::{Path, PathBuf},
@@ -35,7 +36,7 @@ pub fn prepare(dir: &Path) -> Result<PathBuf, MountPointError> {
     let dir = std::path::absolute(dir).map_err(wrong)?;
     let wrong = |source| MountPointError::Io { dir: dir.clone(), source };
     if clear_dead(&dir)? {
-        println!("Took away a dead mount at {}.", dir.display());
+        out::tell(format_args!("Took away a dead mount at {}.", dir.display()));
     }
     match std::fs::metadata(&dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -44,7 +45,7 @@ pub fn prepare(dir: &Path) -> Result<PathBuf, MountPointError> {
                 return Err(MountPointError::NoParent { dir: dir.clone(), parent: parent.to_owned() });
             }
             std::fs::create_dir(&dir).map_err(wrong)?;
-            println!("Made the mount point {}.", dir.display());
+            out::tell(format_args!("Made the mount point {}.", dir.display()));
         }
         Err(source) => return Err(wrong(source)),
         Ok(meta) if !meta.is_dir() => return Err(MountPointError::NotDir { dir }),

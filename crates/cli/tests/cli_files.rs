@@ -195,3 +195,27 @@ fn a_copy_onto_or_into_itself_is_refused() {
     assert!(stderr(&out).contains("cannot be copied into itself"), "{}", stderr(&out));
     assert_eq!(cluster.run_ok("cat", ["/d/f"]), "kept");
 }
+
+#[test]
+fn what_nobody_reads_ends_a_command_without_a_word() {
+    let cluster = TestCluster::start(PVFS);
+    cluster.run_ok("mkdir", ["/dir"]);
+    for line in [
+        "status",
+        "status --json",
+        "df",
+        "df --json",
+        "ping",
+        "fsck",
+        "ls -l /",
+        "stat /dir",
+        "layout get /dir",
+    ] {
+        let mut words = line.split(' ');
+        let mut command = cluster.command(words.next().unwrap(), words);
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let out = command.stdout(writer).output().unwrap();
+        assert_eq!((stderr(&out).as_str(), out.status.code()), ("", Some(1)), "pvfs {line}");
+    }
+}

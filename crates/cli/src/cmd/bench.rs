@@ -1,6 +1,8 @@
 //! `pvfs bench`: what the file system does, and beside it what the machine could do.
 
-use crate::{args::Global, context::Context, error::CliError, remote, runtime, spec::Spec as Path, unit};
+use crate::{
+    args::Global, context::Context, error::CliError, out, remote, runtime, spec::Spec as Path, unit,
+};
 use pvfs_bench::{Files, Local, Native, Place, Report, Row, Spec, Verify, Workload};
 use std::path::PathBuf;
 
@@ -93,11 +95,11 @@ async fn measure(args: &Args, place: impl Place) -> Result<Report, CliError> {
     spec.check()?;
     let pids = args.pids.clone().unwrap_or_else(pvfs_bench::own_program_pids);
     if !args.json {
-        println!("{}", Row::head());
+        out::tell(Row::head());
     }
     let tell = |row: &Row| {
         if !args.json {
-            println!("{}", row.line());
+            out::tell(row.line());
         }
     };
     Ok(pvfs_bench::run(&spec, &place, args.limits_dir().as_deref(), &pids, tell).await?)
@@ -106,7 +108,7 @@ async fn measure(args: &Args, place: impl Place) -> Result<Report, CliError> {
 fn print_json(report: &Report) -> Result<(), CliError> {
     let text = serde_json::to_string_pretty(report)
         .map_err(|error| CliError::Output { source: std::io::Error::other(error) })?;
-    crate::cmd::ls::write_out(&(text + "\n"))
+    out::line(text)
 }
 
 impl Args {

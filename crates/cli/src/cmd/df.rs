@@ -5,7 +5,7 @@ use crate::{
     ask::{Asker, first_mgr},
     config::Cluster,
     error::CliError,
-    row, runtime, show,
+    out, row, runtime, show,
     unit::show_bytes,
 };
 use serde_json::json;
@@ -31,8 +31,10 @@ pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
             let total = json!({
                 "bytes_total": usage.bytes_total, "bytes_free": usage.bytes_free, "inodes": usage.inodes,
             });
-            println!("{:#}", json!({ "mgr": mgr, "total": total, "targets": targets }));
-            return Ok(());
+            return out::line(format_args!(
+                "{:#}",
+                json!({ "mgr": mgr, "total": total, "targets": targets })
+            ));
         }
         let line = |name: String, total: u64, free: u64, note: &str| {
             let used = total.saturating_sub(free);
@@ -46,7 +48,6 @@ pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         }
         let note = format!("{} inodes", usage.inodes);
         rows.push(line("all".into(), usage.bytes_total, usage.bytes_free, &note));
-        print!("{}", show::table(&rows, &[1, 2, 3, 4]));
-        Ok(())
+        out::write(show::table(&rows, &[1, 2, 3, 4]))
     })
 }

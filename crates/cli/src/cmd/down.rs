@@ -1,6 +1,6 @@
 //! `pvfs down`: stops what `pvfs up` runs.
 
-use crate::{cmd::format::dir_or_default, context::Context, error::CliError, running};
+use crate::{cmd::format::dir_or_default, context::Context, error::CliError, out, running};
 use std::{
     io,
     path::PathBuf,
@@ -55,6 +55,5 @@ pub fn run(args: &Args) -> Result<(), CliError> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    println!("pvfs up (pid {pid}) has stopped; the data stays in {}.", dir.display());
-    Ok(())
+    out::line(format_args!("pvfs up (pid {pid}) has stopped; the data stays in {}.", dir.display()))
 }

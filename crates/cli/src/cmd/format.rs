@@ -1,6 +1,6 @@
 //! `pvfs format`: makes a cluster's files, or one more target of it.
 
-use crate::{args::Global, config::Cluster, context::default_dir, error::CliError, local, row, show};
+use crate::{args::Global, config::Cluster, context::default_dir, error::CliError, local, out, row, show};
 use std::path::{Path, PathBuf};
 
 /// Make a new file system, or one more target of it
@@ -49,9 +49,11 @@ pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     if let Some(target) = &args.target {
         let cluster = Cluster::locate(global.cluster.as_deref())?;
         let uuid = local::format_target(target, cluster.fs)?;
-        println!("{} is now target {uuid} of file system {}.", target.display(), cluster.fs);
-        println!("It joins when its iod starts: pvfs iod --listen HOST:PORT --target {}", target.display());
-        return Ok(());
+        out::line(format_args!("{} is now target {uuid} of file system {}.", target.display(), cluster.fs))?;
+        return out::line(format_args!(
+            "It joins when its iod starts: pvfs iod --listen HOST:PORT --target {}",
+            target.display()
+        ));
     }
     let dir = dir_or_default(args.dir.as_deref())?;
     let fs = local::format(&dir, args.iods, args.port)?;
@@ -61,9 +63,8 @@ pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         row!["targets", args.iods],
         row!["secrets", "cluster.key (clients), daemon.key (daemons only)"],
     ];
-    print!("{}", show::table(&rows, &[]));
-    println!("Start it: pvfs up --dir {} MOUNTPOINT", dir.display());
-    Ok(())
+    out::write(show::table(&rows, &[]))?;
+    out::line(format_args!("Start it: pvfs up --dir {} MOUNTPOINT", dir.display()))
 }
 
 /// `dir`, or the user's data directory; absolute.

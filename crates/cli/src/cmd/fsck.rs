@@ -6,7 +6,7 @@ use crate::{
     config::Cluster,
     error::CliError,
     fsck::{Checker, Outcome, Progress, to_json, to_text},
-    runtime,
+    out, runtime,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use pvfs_net::CallError;
@@ -43,9 +43,9 @@ pub struct Args {
 pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     let outcome = check(args, global).map_err(|error| CliError::NotChecked { source: Box::new(error) })?;
     if args.json {
-        println!("{:#}", to_json(&outcome));
+        out::line(format_args!("{:#}", to_json(&outcome)))?;
     } else {
-        print!("{}", to_text(&outcome, args.repair));
+        out::write(to_text(&outcome, args.repair))?;
     }
     if outcome.errors_left() == 0 && outcome.silent.is_empty() { Ok(()) } else { Err(CliError::Told) }
 }

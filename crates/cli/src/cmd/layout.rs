@@ -1,13 +1,6 @@
 //! `pvfs layout`: the distribution of files, and what new files in a directory get.
 
-use crate::{
-    args::Global,
-    cmd::{ls::write_out, stat},
-    copy::LayoutArgs,
-    error::CliError,
-    remote, show,
-    spec::Spec,
-};
+use crate::{args::Global, cmd::stat, copy::LayoutArgs, error::CliError, out, remote, show, spec::Spec};
 use pvfs_types::{FileKind, LayoutHint};
 
 /// Show or set how files are striped
@@ -59,7 +52,7 @@ pub fn run(args: Args, global: &Global) -> Result<(), CliError> {
                     },
                     other => format!("a {} has no distribution\n", show::kind_text(other)),
                 };
-                write_out(&format!("{}:\n{text}", spec.display()))?;
+                out::write(format_args!("{}:\n{text}", spec.display()))?;
             }
             Ok(())
         }),

@@ -3,7 +3,7 @@
 use crate::{
     args::Global,
     error::CliError,
-    remote,
+    out, remote,
     remote::Remote,
     row, show,
     show::Owners,
@@ -55,7 +55,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
                     } else {
                         String::new()
                     };
-                    write_out(&(head + &text))?;
+                    out::write(head + &text)?;
                 }
                 Err(error) => {
                     eprintln!("pvfs ls: {}", CliError::remote(spec.display())(error));
@@ -65,12 +65,6 @@ pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         }
         if failed { Err(CliError::Told) } else { Ok(()) }
     })
-}
-
-/// Prints, and tells when nobody reads any more.
-pub fn write_out(text: &str) -> Result<(), CliError> {
-    use std::io::Write as _;
-    std::io::stdout().write_all(text.as_bytes()).map_err(|source| CliError::Output { source })
 }
 
 async fn list(remote: &Remote, spec: &Spec, args: &Args) -> Result<String, ClientError> {

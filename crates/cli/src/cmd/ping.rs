@@ -6,7 +6,7 @@ use crate::{
     cmd::status,
     config::Cluster,
     error::CliError,
-    runtime,
+    out, runtime,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -51,15 +51,15 @@ pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
             }
             times.sort_unstable();
             match failed {
-                None => println!(
+                None => out::line(format_args!(
                     "{name} {addr}: {} answers, shortest {:.0?}, median {:.0?}",
                     times.len(),
                     times.first().copied().unwrap_or_default(),
                     times.get(times.len() / 2).copied().unwrap_or_default()
-                ),
+                ))?,
                 Some(error) => {
                     all_up = false;
-                    println!("{name} {addr}: no answer: {}", reason(&error));
+                    out::line(format_args!("{name} {addr}: no answer: {}", reason(&error)))?;
                 }
             }
         }

@@ -1,8 +1,7 @@
 //! `pvfs stat`: an inode's attributes and where a file's bytes lie.
 
 use crate::{
-    args::Global, cmd::ls::write_out, error::CliError, remote, remote::Remote, row, show, show::Owners,
-    spec::Spec, unit,
+    args::Global, error::CliError, out, remote, remote::Remote, row, show, show::Owners, spec::Spec, unit,
 };
 use pvfs_types::{Attr, FileKind, LayoutHint};
 use pvfs_wire::msg::session::Targets;
@@ -38,7 +37,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
                     } else {
                         to_text(&remote, spec, &attr, &targets).await
                     };
-                    write_out(&shown)?;
+                    out::write(&shown)?;
                 }
                 Err(error) => {
                     eprintln!("pvfs stat: {}", CliError::remote(spec.display())(error));

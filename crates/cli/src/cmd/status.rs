@@ -5,7 +5,7 @@ use crate::{
     ask::{Answer, Asker, first_mgr},
     config::Cluster,
     error::CliError,
-    mounts, row, runtime, show, unit,
+    mounts, out, row, runtime, show, unit,
 };
 use pvfs_wire::msg::{
     admin::DaemonStatus,
@@ -41,9 +41,9 @@ pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         // The daemons cannot be asked; what waits here can be shown all the same.
         Err(error) => {
             if args.json && !mounts.is_empty() {
-                println!("{:#}", json!({ "mounts": mounts::to_json(&mounts) }));
+                out::line(format_args!("{:#}", json!({ "mounts": mounts::to_json(&mounts) })))?;
             } else {
-                print!("{}", mounts::to_text(&mounts));
+                out::write(mounts::to_text(&mounts))?;
             }
             return Err(error);
         }
@@ -54,11 +54,11 @@ pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         if args.json {
             let mut value = to_json(&cluster, &answers, targets.as_ref());
             value["mounts"] = mounts::to_json(&mounts);
-            println!("{value:#}");
+            out::line(format_args!("{value:#}"))?;
         } else {
-            print!("{}", to_text(&cluster, &answers, targets.as_ref()));
+            out::write(to_text(&cluster, &answers, targets.as_ref()))?;
             if !mounts.is_empty() {
-                print!("\n{}", mounts::to_text(&mounts));
+                out::write(format_args!("\n{}", mounts::to_text(&mounts)))?;
             }
         }
         let targets_up = targets.is_some_and(|known| known.targets.iter().all(|target| target.up));

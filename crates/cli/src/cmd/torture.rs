@@ -1,6 +1,6 @@
 //! `pvfs torture`: a workload that checks itself, while daemons are killed under it.
 
-use crate::{args::Global, context::Context, error::CliError, family, row, runtime, show::table};
+use crate::{args::Global, context::Context, error::CliError, family, out, row, runtime, show::table};
 use pvfs_torture::{Plan, Process, Report, Role, Victims};
 use std::{
     fmt::Write as _,
@@ -105,7 +105,11 @@ pub fn run(args: &Args, _: &Global) -> Result<(), CliError> {
         kill_every: Duration::from_secs_f64(args.every),
     };
     if !args.json {
-        println!("Working in {} with seed {}; Ctrl-C ends it early.", plan.dir.display(), plan.seed);
+        out::tell(format_args!(
+            "Working in {} with seed {}; Ctrl-C ends it early.",
+            plan.dir.display(),
+            plan.seed
+        ));
     }
     let report = run_plan(plan, daemons)?;
     if let Some(file) = &args.svg {
@@ -118,7 +122,7 @@ pub fn run(args: &Args, _: &Global) -> Result<(), CliError> {
     } else {
         overview(&report)
     };
-    crate::cmd::ls::write_out(&text)?;
+    out::write(text)?;
     if report.passed { Ok(()) } else { Err(CliError::Told) }
 }
 

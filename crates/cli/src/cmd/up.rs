@@ -10,7 +10,7 @@ use crate::{
     error::{CliError, io_text},
     local,
     mountpoint::{self, MountPointError},
-    row, running, runtime, show,
+    out, row, running, runtime, show,
     supervise::{Event, Program, Running, StartError},
     unit,
 };
@@ -175,14 +175,14 @@ async fn up(args: &Args) -> Result<(), CliError> {
         eprintln!("pvfs up: no context was left ({error}): use --cluster {}", cluster.file.display());
     }
     let capacity = capacity(&cluster);
-    print!("{}", overview(&context, &cluster, &started, &capacity, begin.elapsed()));
+    out::tell(overview(&context, &cluster, &started, &capacity, begin.elapsed()).trim_end());
     if args.detached {
         leave_terminal(&log.join("up.log")).map_err(|source| CliError::Runtime { source })?;
     }
     let clean = keep_all(started, stop).await;
     context.remove();
     clean?;
-    println!("Stopped. The data stays in {}.", context.dir.display());
+    out::tell(format_args!("Stopped. The data stays in {}.", context.dir.display()));
     Ok(())
 }
 
@@ -209,12 +209,12 @@ fn prepare_files(args: &Args, dir: &Path) -> Result<Cluster, CliError> {
         let adapted = local::adapt(dir, args.iods, args.port)?;
         if adapted.iods_added > 0 {
             let noun = if adapted.iods_added == 1 { "target" } else { "targets" };
-            println!("Added {} {noun} to {}.", adapted.iods_added, dir.display());
+            out::tell(format_args!("Added {} {noun} to {}.", adapted.iods_added, dir.display()));
         }
     } else {
         let iods = args.iods.unwrap_or(local::DEFAULT_IODS);
         let fs = local::format(dir, iods, args.port.unwrap_or(local::DEFAULT_PORT))?;
-        println!("Formatted {}: file system {fs}, {iods} targets.", dir.display());
+        out::tell(format_args!("Formatted {}: file system {fs}, {iods} targets.", dir.display()));
     }
     Ok(Cluster::load(&file, FoundBy::Flag)?)
 }
