@@ -318,12 +318,14 @@ impl State {
         self.holes_checked_at = Some(Instant::now());
     }
 
+    /// Never while the size is in doubt.
     pub fn attr_is_fresh(&self) -> bool {
-        self.attr_at.is_some_and(|at| at.elapsed() < FRESH)
+        self.attr_at.is_some_and(|at| at.elapsed() < FRESH) && self.doubts().is_none()
     }
 
+    /// As [`State::attr_is_fresh`].
     pub fn holes_are_fresh(&self) -> bool {
-        self.holes_checked_at.is_some_and(|at| at.elapsed() < FRESH)
+        self.holes_checked_at.is_some_and(|at| at.elapsed() < FRESH) && self.doubts().is_none()
     }
 
     /// `attr` of the mgr, with what only this client knows.

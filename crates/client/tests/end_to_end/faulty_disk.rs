@@ -18,6 +18,8 @@ const FOR_EVER: u32 = u32::MAX;
 pub struct Faults {
     syncs: AtomicU32,
     writes: AtomicU32,
+    /// Writes that do not fail first.
+    spared: AtomicU32,
 }
 
 impl Faults {
@@ -31,6 +33,11 @@ impl Faults {
 
     pub fn fail_next_write(&self) {
         self.writes.store(1, Ordering::SeqCst);
+    }
+
+    pub fn fail_the_write_after_next(&self) {
+        self.spared.store(1, Ordering::SeqCst);
+        self.fail_next_write();
     }
 
     pub fn fail_writes(&self) {
@@ -127,7 +134,7 @@ impl DiskFile for FaultyFile {
         self.real.read_at(buf, len, offset)
     }
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        if self.is_object {
+        if self.is_object && check(&self.faults.spared, 0).is_ok() {
             check(&self.faults.writes, 28)?;
         }
         self.real.write_at(bytes, offset)

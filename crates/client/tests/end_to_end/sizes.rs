@@ -20,6 +20,22 @@ async fn a_size_that_was_not_told_yet_is_seen_by_everybody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_failed_in_part_leaves_no_old_size() {
+    let cluster = Cluster::start(2).await;
+    let client = cluster.client().await;
+    let file = create(&client, "f", layout(2, 4096)).await;
+    file.write_at(0, "0123456789".into()).await.unwrap();
+    assert_eq!(file.read_at(0, 100).await.unwrap(), "0123456789", "and the size is fresh");
+    cluster.faults().fail_the_write_after_next();
+    file.write_list(&[(8192, 10), (100, 10)], bytes(1, 20).into()).await.unwrap_err();
+    assert_eq!(
+        file.read_at(4096, 100).await.unwrap(),
+        [0; 100].as_slice(),
+        "the target of this hole knows of no bytes"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listing_leaves_out_what_only_targets_know() {
     let cluster = Cluster::start(2).await;
     let (writer, other) = (cluster.client().await, cluster.client().await);
