@@ -45,3 +45,9 @@ fn a_truncation_that_errs_leaves_no_old_size() {
 fn a_write_that_failed_in_part_leaves_no_old_size() {
     [10_176, 16_798].into_iter().for_each(keeps_its_promises);
 }
+
+/// A client synced what another one had written, and wrote over it; after a loss the other one sent its bytes again.
+#[test]
+fn what_one_client_writes_after_its_sync_is_not_written_over_by_what_another_wrote_before() {
+    keeps_its_promises(11_052);
+}

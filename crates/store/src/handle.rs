@@ -59,7 +59,7 @@ impl Handle {
 
     /// `writer` has written to it.
     pub(crate) fn written_by(&self, writer: u64) {
-        let writer = writer.clamp(NOBODY + 1, SEVERAL - 1);
+        let writer = one_of(writer);
         let mut known = self.writer.load(Ordering::SeqCst);
         while known != writer && known != SEVERAL {
             let now = if known == NOBODY { writer } else { SEVERAL };
@@ -70,9 +70,13 @@ impl Handle {
         }
     }
 
-    /// Whether several writers may have written since the last fence. The caller makes the next one now, if so.
-    pub(crate) fn take_several(&self) -> bool {
-        self.writer.compare_exchange(SEVERAL, NOBODY, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    /// Whether others than `by` may have written since the last fence; with `None`, whether several may have. The caller
+    /// makes the next one now, if so.
+    pub(crate) fn take_others(&self, by: Option<u64>) -> bool {
+        let is_other =
+            |known| known == SEVERAL || by.is_some_and(|by| known != NOBODY && known != one_of(by));
+        let take = |known| is_other(known).then_some(NOBODY);
+        self.writer.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok()
     }
 
     /// That fence was not made.
@@ -141,6 +145,11 @@ impl Handle {
             }
         }
     }
+}
+
+/// `writer`, told apart from nobody and from several.
+fn one_of(writer: u64) -> u64 {
+    writer.clamp(NOBODY + 1, SEVERAL - 1)
 }
 
 impl Deref for SharedFile<'_> {

@@ -73,14 +73,15 @@ impl Store {
         Ok(Acked { generation, mark, below: limit })
     }
 
-    /// Makes durable what was written to the object, its name too; one that is not there has nothing to sync. Returns the
-    /// store generation after that: bytes acknowledged under it are durable, bytes of an older one may be lost.
+    /// Makes durable, for the writer `by`, what anybody wrote to the object, its name too; one that is not there has
+    /// nothing to sync. Returns the store generation after that: bytes acknowledged under it are durable, bytes of an older
+    /// one may be lost.
     ///
     /// # Errors
     /// After an error bytes may be lost, and the store generation is raised.
-    pub fn sync(&self, id: ObjectId) -> Result<u64, StoreError> {
+    pub fn sync(&self, id: ObjectId, by: u64) -> Result<u64, StoreError> {
         blocking(|| {
-            self.sync_handle(&self.cache.get(id))?;
+            self.sync_handle(&self.cache.get(id), Some(by))?;
             self.ledger.save()
         })
     }
@@ -153,16 +154,17 @@ impl Store {
         Ok(())
     }
 
-    /// Makes durable what was written to the object. Where several wrote, leaves a fence: what one of them synced is not
-    /// written over by what another one wrote before and sends again.
-    pub(crate) fn sync_handle(&self, handle: &Handle) -> Result<(), StoreError> {
+    /// Makes durable what was written to the object. Where several wrote, or another one than the writer `by` that asks for
+    /// it, leaves a fence: neither what one of them synced nor what it writes from now on is written over by what another
+    /// one wrote before and sends again.
+    pub(crate) fn sync_handle(&self, handle: &Handle, by: Option<u64>) -> Result<(), StoreError> {
         let failed = |source| self.failed("sync", handle.id, source);
         let _turn = handle.sync_turn();
         let Some(file) = self.existing(handle).map_err(|source| self.failed("open", handle.id, source))?
         else {
             return Ok(());
         };
-        if !handle.take_several() {
+        if !handle.take_others(by) {
             return self.sync_file(handle, &*file);
         }
         self.close_fence()

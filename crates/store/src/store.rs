@@ -156,7 +156,7 @@ impl Store {
             let (mark, dirty) = self.commits.begin();
             let synced = match dirty {
                 Dirty::Few(handles) => {
-                    let synced = handles.iter().try_for_each(|handle| self.sync_handle(handle));
+                    let synced = handles.iter().try_for_each(|handle| self.sync_handle(handle, None));
                     drop(handles);
                     self.cache.trim();
                     synced

@@ -188,10 +188,27 @@ fn what_one_client_synced_is_not_written_over_by_what_another_wrote_before() {
     let by = |writer| Write { runs: &runs, writer, again: None };
     let old = store.write(id(1), &by(1), b"old").unwrap();
     store.write(id(1), &by(2), b"new").unwrap();
-    store.sync(id(1)).unwrap();
+    store.sync(id(1), 2).unwrap();
     drop(store);
     faults.boots.fetch_add(1, Ordering::SeqCst);
     let store = target.open_with(&faults);
+    again(&store, 0, b"old", 1, old);
+    assert_eq!(content(&store, 1), b"new");
+}
+
+#[test]
+fn what_one_client_writes_after_its_sync_is_not_written_over_by_what_another_wrote_before() {
+    let target = TempTarget::new();
+    let (store, faults) = target.open_faulty();
+    let runs = [run(0, 3)];
+    let by = |writer| Write { runs: &runs, writer, again: None };
+    let old = store.write(id(1), &by(1), b"old").unwrap();
+    store.sync(id(1), 2).unwrap();
+    let new = store.write(id(1), &by(2), b"new").unwrap();
+    drop(store);
+    faults.boots.fetch_add(1, Ordering::SeqCst);
+    let store = target.open_with(&faults);
+    again(&store, 0, b"new", 2, new);
     again(&store, 0, b"old", 1, old);
     assert_eq!(content(&store, 1), b"new");
 }
@@ -201,11 +218,11 @@ fn syncs_of_a_lone_writer_leave_no_fence() {
     let target = TempTarget::new();
     let (store, faults) = target.open_faulty();
     store.write(id(1), &writes(&[run(0, 3)]), b"abc").unwrap();
-    store.sync(id(1)).unwrap();
+    store.sync(id(1), 1).unwrap();
     assert!(!faults.take_synced().iter().any(|name| name.ends_with("note")));
     let other = Write { runs: &[run(0, 3)], writer: 2, again: None };
     store.write(id(1), &other, b"abc").unwrap();
-    store.sync(id(1)).unwrap();
+    store.sync(id(1), 1).unwrap();
     assert!(faults.take_synced().iter().any(|name| name.ends_with("note")));
 }
 

@@ -62,10 +62,10 @@ fn a_failed_sync_raises_the_generation_for_good() {
     let (store, faults) = target.open_faulty();
     let written = store.write(id(1), &writes(&[run(0, 3)]), b"abc").unwrap().generation;
     faults.fail_next_sync_of(".0000");
-    let error = store.sync(id(1)).unwrap_err();
+    let error = store.sync(id(1), 1).unwrap_err();
     assert_eq!(error.errno(), Errno::EIO);
     // The kernel tells the error once. Whoever syncs next must still learn that bytes may be lost.
-    assert!(store.sync(id(1)).unwrap() > written);
+    assert!(store.sync(id(1), 1).unwrap() > written);
     drop(store);
     assert!(target.open_with(&faults).generation() > written);
 }
@@ -79,7 +79,7 @@ fn nothing_is_called_synced_before_a_raised_generation_is_durable() {
     faults.fail_next_sync_of("state.new");
     faults.fail_next_sync_of("state.new");
     faults.fail_next_sync_of("state.new");
-    store.sync(id(1)).unwrap_err();
+    store.sync(id(1), 1).unwrap_err();
     assert_eq!(
         store.generation(),
         written,
@@ -87,9 +87,9 @@ fn nothing_is_called_synced_before_a_raised_generation_is_durable() {
     );
     let error = store.settled_generation().unwrap_err();
     assert_eq!(error.errno(), Errno::EIO, "nobody may take what is told for the last word: {error}");
-    let error = store.sync(id(2)).unwrap_err();
+    let error = store.sync(id(2), 1).unwrap_err();
     assert_eq!(error.errno(), Errno::EIO, "the disk still does not take the generation: {error}");
-    let synced = store.sync(id(2)).unwrap();
+    let synced = store.sync(id(2), 1).unwrap();
     assert!(synced > written);
     assert_eq!((store.generation(), store.settled_generation().unwrap()), (synced, synced));
     drop(store);
@@ -113,13 +113,13 @@ fn a_new_object_s_name_is_synced_with_its_bytes() {
     let (store, faults) = target.open_faulty();
     store.write(id(1), &writes(&[run(0, 3)]), b"abc").unwrap();
     faults.take_synced();
-    store.sync(id(1)).unwrap();
+    store.sync(id(1), 1).unwrap();
     let object = "objects/000/0000000000000001.00000000.0000";
     assert_eq!(faults.take_synced(), [object, "objects/000", "objects"]);
-    store.sync(id(1)).unwrap();
+    store.sync(id(1), 1).unwrap();
     assert_eq!(faults.take_synced(), [object], "the names are durable");
     store.write(id(2), &writes(&[run(0, 3)]), b"abc").unwrap();
-    store.sync(id(2)).unwrap();
+    store.sync(id(2), 1).unwrap();
     assert_eq!(faults.take_synced(), ["objects/000/0000000000000002.00000000.0000", "objects/000"]);
 }
 
@@ -129,9 +129,9 @@ fn a_directory_that_cannot_be_synced_raises_the_generation() {
     let (store, faults) = target.open_faulty();
     let written = store.write(id(1), &writes(&[run(0, 3)]), b"abc").unwrap().generation;
     faults.fail_next_sync_of("objects/000");
-    store.sync(id(1)).unwrap_err();
+    store.sync(id(1), 1).unwrap_err();
     faults.take_synced();
-    assert!(store.sync(id(1)).unwrap() > written);
+    assert!(store.sync(id(1), 1).unwrap() > written);
     assert!(faults.take_synced().contains(&"objects/000".to_owned()), "tried again");
 }
 

@@ -109,7 +109,7 @@ fn step(store: &Store, model: &mut Model, op: &Op) -> Result<(), TestCaseError> 
             }
         }
         Op::Sync(ino) => {
-            prop_assert_eq!(store.sync(id(*ino)).unwrap(), store.generation());
+            prop_assert_eq!(store.sync(id(*ino), 1).unwrap(), store.generation());
         }
         Op::Stat(ino) => {
             let len = store.stat(id(*ino)).unwrap().map(|stat| stat.len);
@@ -150,7 +150,7 @@ fn an_absent_object_reads_as_not_there_and_stays_so() {
     let read = store.read(id(1), &[run(0, 100)]).unwrap();
     assert_eq!((read.bytes.len(), read.object_len, read.exists), (0, 0, false));
     store.truncate(id(1), 50).unwrap();
-    store.sync(id(1)).unwrap();
+    store.sync(id(1), 1).unwrap();
     store.write(id(1), &writes(&[]), b"").unwrap();
     store.remove(&[id(1)]).unwrap();
     assert_eq!(store.stat(id(1)).unwrap(), None);
@@ -226,7 +226,7 @@ fn requests_side_by_side_never_tear_the_store() {
         scope.spawn(|| {
             for n in 0..100u64 {
                 store.truncate(id(n % 4), (n % 8) * BLOCK as u64).unwrap();
-                store.sync(id((n + 1) % 4)).unwrap();
+                store.sync(id((n + 1) % 4), 1).unwrap();
             }
         });
         scope.spawn(|| {

@@ -289,7 +289,7 @@ fn a_full_disk_is_enospc_and_leaves_what_was_acknowledged() {
     store
         .write(support::id(1), &support::writes(&[support::run(0, 4)]), b"over")
         .expect("what is there can be written over");
-    store.sync(support::id(1)).unwrap();
+    store.sync(support::id(1), 1).unwrap();
     store.remove(&[support::id(1)]).unwrap();
     store
         .write(support::id(2), &support::writes(&[support::run(0, data.len())]), &data)

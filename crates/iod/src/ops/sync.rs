@@ -20,7 +20,7 @@ pub fn serve(iod: &Iod, request: &Incoming, admitted: &Admitted) -> Result<Writt
     let slots: BTreeSet<Slot> = req.slots.iter().copied().collect();
     for slot in slots {
         let id = ObjectId { ino: grant.ino, data_gen: grant.data_gen, slot };
-        target.store.sync(id).map_err(|error| target::refusal(&error))?;
+        target.store.sync(id, grant.session.0).map_err(|error| target::refusal(&error))?;
     }
     // After all of them: what was lost before this moment shows in it.
     Ok(target.committed())
