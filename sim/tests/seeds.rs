@@ -51,3 +51,9 @@ fn a_write_that_failed_in_part_leaves_no_old_size() {
 fn what_one_client_writes_after_its_sync_is_not_written_over_by_what_another_wrote_before() {
     keeps_its_promises(11_052);
 }
+
+/// The sync of a cut failed, and the cut was not made again: the disk had the old length, and it came back with the power.
+#[test]
+fn a_cut_whose_sync_failed_is_made_again() {
+    [15_943, 16_062, 18_518].into_iter().for_each(keeps_its_promises);
+}

@@ -294,8 +294,10 @@ fn create(disk: &dyn Disk, handle: &Handle) -> io::Result<Box<dyn DiskFile>> {
     }
 }
 
+/// Also where it has that length already: an earlier try may have cut it, and the sync after that failed. What such a sync
+/// was to write, zeros behind the new end too, is written by none that follows.
 fn cut(file: &dyn DiskFile, len: u64) -> io::Result<()> {
-    if file.stat()?.len > len { file.truncate(len) } else { Ok(()) }
+    if file.stat()?.len >= len { file.truncate(len) } else { Ok(()) }
 }
 
 /// The object's fences. A note that does not read is none of ours.

@@ -236,3 +236,16 @@ fn a_fence_that_cannot_be_written_is_a_failed_sync() {
     assert!(store.generation() > written.generation);
     store.truncate(id(1), 1).unwrap();
 }
+
+#[test]
+fn a_cut_whose_sync_failed_is_made_again() {
+    let target = TempTarget::new();
+    let (store, faults) = target.open_faulty();
+    store.write(id(1), &writes(&[run(0, 6)]), b"abcdef").unwrap();
+    faults.fail_next_sync_of("note");
+    store.truncate(id(1), 3).unwrap_err();
+    assert_eq!(content(&store, 1), b"abc", "cut, but not on the platter maybe");
+    let cuts = faults.cuts.load(Ordering::SeqCst);
+    store.truncate(id(1), 3).unwrap();
+    assert_eq!(faults.cuts.load(Ordering::SeqCst), cuts + 1);
+}

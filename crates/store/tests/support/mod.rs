@@ -68,6 +68,8 @@ pub struct Faults {
     pub sync_fails: Mutex<Vec<&'static str>>,
     /// Every sync, by name.
     pub synced: Mutex<Vec<String>>,
+    /// How often files were cut.
+    pub cuts: AtomicU64,
 }
 
 impl Faults {
@@ -160,6 +162,7 @@ impl DiskFile for FaultyFile {
         self.real.stat()
     }
     fn truncate(&self, len: u64) -> io::Result<()> {
+        self.faults.cuts.fetch_add(1, Ordering::SeqCst);
         self.real.truncate(len)
     }
     fn sync(&self) -> io::Result<()> {
