@@ -3,6 +3,7 @@
 use clap::Parser;
 use pvfs_sim::Report;
 use std::{
+    collections::BTreeSet,
     io::Write,
     num::NonZero,
     process::ExitCode,
@@ -26,6 +27,9 @@ struct Args {
     /// Only this one, with every event and the daemons' logs on standard error.
     #[arg(long)]
     seed: Option<u64>,
+    /// Each seed again at once: the same events in the same order, or it has failed.
+    #[arg(long)]
+    twice: bool,
     /// At once; as many as there are cores unless told otherwise.
     #[arg(long)]
     jobs: Option<usize>,
@@ -40,29 +44,54 @@ fn main() -> ExitCode {
         return exit_code(report.failures.is_empty());
     }
     let begin = Instant::now();
-    let (failed, ops, simulated_secs) = run_all(&args);
+    let all = run_all(&args);
     println!(
-        "{} seeds, {ops} operations, {simulated_secs} simulated seconds in {:.1} s: {} failed",
+        "{} seeds, {} operations, {} simulated seconds in {:.1} s ({:016x}): {} failed",
         args.seeds,
+        all.ops,
+        all.simulated_secs,
         begin.elapsed().as_secs_f64(),
-        failed.len()
+        all.hash,
+        all.failed.len()
     );
-    for seed in &failed {
+    for seed in &all.failed {
         println!("repeat with: cargo xtask sim --seed {seed}");
     }
-    exit_code(failed.is_empty())
+    exit_code(all.failed.is_empty())
 }
 
 fn exit_code(is_good: bool) -> ExitCode {
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Gives the seeds that failed, the operations done, and how long it was for them.
-fn run_all(args: &Args) -> (Vec<u64>, u64, u64) {
+/// What came of many runs.
+#[derive(Default)]
+struct All {
+    failed: BTreeSet<u64>,
+    ops: u64,
+    simulated_secs: u64,
+    /// Of all runs' events: two processes that run the same seeds have the same.
+    hash: u64,
+}
+
+impl All {
+    fn take(&mut self, report: &Report) {
+        self.ops += report.ops;
+        self.simulated_secs += report.took.as_secs();
+        // In whatever order they ended.
+        self.hash = self.hash.wrapping_add(report.hash);
+        if !report.failures.is_empty() {
+            show(report);
+            self.failed.insert(report.seed);
+        }
+    }
+}
+
+fn run_all(args: &Args) -> All {
     let jobs = args.jobs.or_else(|| thread::available_parallelism().ok().map(NonZero::get)).unwrap_or(1);
-    let (next, ops, secs) = (AtomicU64::new(args.start), AtomicU64::new(0), AtomicU64::new(0));
+    let next = AtomicU64::new(args.start);
     let end = args.start.saturating_add(args.seeds);
-    let failed = Mutex::new(Vec::new());
+    let all = Mutex::new(All::default());
     thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
@@ -71,20 +100,24 @@ fn run_all(args: &Args) -> (Vec<u64>, u64, u64) {
                     if seed >= end {
                         return;
                     }
-                    let report = pvfs_sim::run(seed, false);
-                    ops.fetch_add(report.ops, Ordering::Relaxed);
-                    secs.fetch_add(report.took.as_secs(), Ordering::Relaxed);
-                    if !report.failures.is_empty() {
-                        show(&report);
-                        failed.lock().unwrap_or_else(PoisonError::into_inner).push(seed);
-                    }
+                    let report = if args.twice { run_twice(seed) } else { pvfs_sim::run(seed, false) };
+                    all.lock().unwrap_or_else(PoisonError::into_inner).take(&report);
                 }
             });
         }
     });
-    let mut failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-    failed.sort_unstable();
-    (failed, ops.into_inner(), secs.into_inner())
+    all.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A run that differs from the next one of the same seed has failed.
+fn run_twice(seed: u64) -> Report {
+    let (mut first, again) = (pvfs_sim::run(seed, false), pvfs_sim::run(seed, false));
+    if first != again {
+        first
+            .failures
+            .push(format!("another run than the first: {} events ({:016x})", again.events, again.hash));
+    }
+    first
 }
 
 fn show(report: &Report) {

@@ -21,7 +21,7 @@ cargo xtask COMMAND
   licences         every dependency's licence is one that deny.toml allows
   deps             installs the Debian packages that the tests need (as root; else names them)
   fuzz [SECS]      runs each fuzz target for SECS seconds (default 60) on mutations of its seeds
-  sim [--seeds N] [--start S] [--jobs J]
+  sim [--seeds N] [--start S] [--jobs J] [--twice]
                    runs seeds of the simulator (docs/simulator.md) over all cores
   sim --seed S     runs that one, with every event
   real-programs [PVFS]

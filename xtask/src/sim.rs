@@ -11,10 +11,10 @@ pub fn run(args: &[&str]) -> Outcome {
     run::run(cargo("cargo run --quiet --locked --package pvfs-sim --profile sim --").args(args))
 }
 
-/// The simulator's own tests, the seeds that found something among them, then some hundred seeds.
+/// The simulator's own tests, the seeds that found something among them, then some hundred seeds, each of them twice.
 pub fn ci() -> Outcome {
     run::run(&mut cargo("cargo test --quiet --locked --package pvfs-sim --profile sim"))?;
-    run(&["--seeds", CI_SEEDS])
+    run(&["--seeds", CI_SEEDS, "--twice"])
 }
 
 /// With a target directory of its own: another flag would have everything built again each time.

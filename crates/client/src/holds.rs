@@ -8,7 +8,7 @@ use pvfs_env::{Counter, Gauge, Metrics};
 use pvfs_types::TargetId;
 use pvfs_wire::msg::data::Written;
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
@@ -28,7 +28,7 @@ pub(crate) struct Bounds {
 
 /// What is held for all targets.
 pub(crate) struct Holds {
-    targets: RwLock<HashMap<TargetId, Arc<Hold>>>,
+    targets: RwLock<BTreeMap<TargetId, Arc<Hold>>>,
     shared: Arc<Shared>,
 }
 
