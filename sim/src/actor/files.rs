@@ -60,7 +60,14 @@ impl Actor {
             })
             .await;
         match self.hold(written, Ok(()))? {
-            Some(Some(at)) if at != offset => Err(Stop::Broken(format!("appended at {at}"))),
+            Some(Some(at)) if at != offset => {
+                // Where the end is now, if others have not sent again yet what lay before it.
+                if !self.may_lack(seat, node) {
+                    return Err(Stop::Broken(format!("appended at {at}")));
+                }
+                self.model.file(node).unknown = true;
+                Ok(())
+            }
             Some(_) => Ok(()),
             None => {
                 self.loosen(Some(node));
