@@ -1,12 +1,13 @@
 //! Links in the papers lead somewhere, and tests that they name exist.
 //!
 //! A table whose last column is headed `test` promises: each row's last cell names, in backticks, one test or more,
-//! or says `no test yet`.
+//! or says `no test yet`, or begins with `does not apply` and says why.
 
 use std::collections::HashSet;
 use std::path::Path;
 
 const NO_TEST: &str = "no test yet";
+const NO_PART: &str = "does not apply";
 
 pub fn check(root: &Path) -> Result<Vec<String>, String> {
     let mut functions = HashSet::new();
@@ -56,10 +57,12 @@ fn missing_tests(text: &str, functions: &HashSet<String>) -> Vec<String> {
         let last = cells.last().copied().unwrap_or_default();
         if last == "test" {
             in_table = true;
-        } else if in_table && !last.starts_with("---") && last != NO_TEST {
+        } else if in_table && !last.starts_with("---") && last != NO_TEST && !last.starts_with(NO_PART) {
             let named: Vec<&str> = last.split('`').skip(1).step_by(2).collect();
             if named.is_empty() {
-                findings.push(format!("this row names no test, nor says `{NO_TEST}`: {line}"));
+                findings.push(format!(
+                    "this row names no test, nor says `{NO_TEST}` or why it `{NO_PART}`: {line}"
+                ));
             }
             for test in named.into_iter().filter(|test| !functions.contains(*test)) {
                 findings.push(format!("there is no test `{test}`"));
@@ -88,7 +91,8 @@ mod tests {
     #[test]
     fn a_row_that_names_a_missing_test_or_none_is_found() {
         let functions = HashSet::from(["it_works".to_string()]);
-        let text = "| promise | test |\n|---|---|\n| a | `it_works` |\n| b | `gone` |\n| c | none |\n| d | no test yet |\n";
+        let text = "| promise | test |\n|---|---|\n| a | `it_works` |\n| b | `gone` |\n| c | none |\n| d | no test yet |\n\
+                    | e | does not apply: no locks |\n";
         let findings = missing_tests(text, &functions);
         assert_eq!(findings.len(), 2, "{findings:?}");
     }
