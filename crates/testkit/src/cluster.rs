@@ -274,6 +274,12 @@ impl TestCluster {
         self.process(name).signal(signal);
     }
 
+    /// SIGSTOP to `name`, which hangs from now on, until SIGCONT.
+    #[track_caller]
+    pub fn stop(&mut self, name: &str) {
+        self.process(name).stop();
+    }
+
     /// A command line tool on this cluster, to be run.
     pub fn command<S: AsRef<OsStr>>(&self, name: &str, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.bin);

@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, reason = "this crate is test code: what goes wrong here fails the test")]
 
+mod aftermath;
 mod child;
 mod cluster;
 mod image;

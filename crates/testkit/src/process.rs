@@ -51,6 +51,24 @@ impl Process {
     /// Starts it (again), with the same arguments.
     #[track_caller]
     pub fn restart(&mut self) {
+        let ready = self.spawn();
+        if ready.recv_timeout(PATIENCE).is_err() {
+            let state = self.child.as_mut().map(Child::try_wait);
+            panic!("{} did not get ready ({state:?}); its log:\n{}", self.name, self.log_tail());
+        }
+    }
+
+    /// Starts it and kills it so much later, whether it is ready or not.
+    #[track_caller]
+    pub fn start_and_kill9(&mut self, after: Duration) {
+        let ready = self.spawn();
+        ready.recv_timeout(after).ok();
+        self.kill9();
+    }
+
+    /// Starts it; it tells when it is ready.
+    #[track_caller]
+    fn spawn(&mut self) -> mpsc::Receiver<()> {
         assert!(!self.is_running(), "{} runs already", self.name);
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
         let mut child = Command::new(&self.program)
@@ -72,10 +90,7 @@ impl Process {
                 }
             }
         });
-        if ready.recv_timeout(PATIENCE).is_err() {
-            let state = self.child.as_mut().map(Child::try_wait);
-            panic!("{} did not get ready ({state:?}); its log:\n{}", self.name, self.log_tail());
-        }
+        ready
     }
 
     pub fn name(&self) -> &str {
@@ -139,6 +154,20 @@ impl Process {
         if let Some(pid) = pid {
             kill_process(pid, signal).ok();
         }
+    }
+
+    /// SIGSTOP; returns when none of its threads runs any more.
+    #[track_caller]
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.pid().expect("it runs")));
+        let is_stopped = |task: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+        };
+        crate::wait_until("it has stopped", PATIENCE, || {
+            std::fs::read_dir(&tasks).unwrap().flatten().all(is_stopped)
+        });
     }
 
     /// The end of its log.

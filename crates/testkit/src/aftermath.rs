@@ -1,0 +1,36 @@
+//! What a cluster must look like when a test is over.
+
+use crate::{TestCluster, wait_until};
+use std::{path::PathBuf, time::Duration};
+
+/// How long what goes on in the background may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl TestCluster {
+    /// Runs `pvfs fsck` on the cluster in use: records, files and objects must fit together. All its daemons must run.
+    #[track_caller]
+    pub fn fsck_finds_nothing(&self) {
+        self.wait_targets_up();
+        let out = self.run("fsck", ["--json"]);
+        let told: serde_json::Value = serde_json::from_slice(&out.stdout)
+            .unwrap_or_else(|error| panic!("fsck: {error}: {}", String::from_utf8_lossy(&out.stderr)));
+        let is_clean = told["clean"] == true && told["findings"] == serde_json::json!([]);
+        assert!(out.status.success() && is_clean, "fsck: {}: {told:#}", out.status);
+    }
+
+    /// All object files on the targets of `iod0`, …, in order.
+    #[track_caller]
+    pub fn objects(&self, iod: &str) -> Vec<PathBuf> {
+        let shards = std::fs::read_dir(self.data_dir().join(iod).join("objects")).unwrap();
+        let files = shards.flatten().flat_map(|shard| std::fs::read_dir(shard.path()).into_iter().flatten());
+        let mut files: Vec<PathBuf> = files.flatten().map(|file| file.path()).collect();
+        files.sort();
+        files
+    }
+
+    /// Waits until there is no object left on any target.
+    #[track_caller]
+    pub fn wait_no_objects(&self) {
+        wait_until("no object is left", PATIENCE, || self.iods().all(|iod| self.objects(iod).is_empty()));
+    }
+}
