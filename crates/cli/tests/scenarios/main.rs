@@ -4,4 +4,5 @@
 #![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
 
 mod iods;
+mod mgr;
 mod native;
