@@ -112,6 +112,7 @@ fn a_copy_in_goes_on_when_an_iod_is_killed_and_started_again() {
     let back = cluster.dir().join("back");
     cluster.run_ok("get", ["/copy", back.to_str().unwrap()]);
     assert!(fs::read(&source).unwrap() == fs::read(&back).unwrap(), "other bytes on the targets");
+    cluster.fsck_finds_nothing();
 }
 
 #[test]
@@ -122,6 +123,7 @@ fn a_copy_out_goes_on_when_an_iod_is_killed_and_started_again() {
     cluster.run_ok("put", [source.to_str().unwrap(), "/f"]); // not through the mount: its kernel has none of it
     bounce(Child::start("copier", &[&mount.join("f"), &target]), &mut cluster, "iod2");
     assert!(fs::read(&source).unwrap() == fs::read(&target).unwrap(), "other bytes");
+    cluster.fsck_finds_nothing();
 }
 
 #[test]
@@ -134,6 +136,7 @@ fn a_copy_of_many_files_goes_on_when_the_mgr_is_killed_and_started_again() {
         let read = fs::read(dir.join(number.to_string())).unwrap();
         assert!(read == bytes(1000 + number, number as u64), "file {number} differs");
     }
+    cluster.fsck_finds_nothing();
 }
 
 #[test]
@@ -149,6 +152,7 @@ fn an_open_file_is_written_on_while_the_mgr_is_dead_and_closed_when_it_is_back()
     cluster.restart("mgr");
     child.end();
     assert!(fs::read(mount.join("f")).unwrap() == data, "other bytes");
+    cluster.fsck_finds_nothing();
 }
 
 #[test]
@@ -191,6 +195,7 @@ fn names_work_while_an_iod_is_down_and_nothing_is_left_behind() {
     wait_until("the removed file's objects go", LIMIT, || {
         requests_received(&cluster.counters("iod0"), "mgr").contains_key("remove_objects")
     });
+    cluster.fsck_finds_nothing();
 }
 
 #[test]
@@ -202,6 +207,7 @@ fn every_daemon_killed_in_turn_under_one_copy_costs_only_time() {
         bounce(Child::start("copier", &[&source, &target]), &mut cluster, round);
         assert!(fs::read(&source).unwrap() == fs::read(&target).unwrap(), "other bytes after {round}");
     }
+    cluster.fsck_finds_nothing();
 }
 
 #[test]

@@ -57,6 +57,7 @@ fn a_signal_ends_a_wait_for_the_mgr_also_while_the_mounts_worker_is_a_new_one() 
     wait_until("the mount works", LIMIT, || fs::create_dir(mount.join("other")).is_ok());
     assert_eq!(fs::read(mount.join("there")).unwrap(), b"text");
     cluster.unmount(&mount);
+    cluster.fsck_finds_nothing();
 }
 
 fn descriptors(pid: u32) -> usize {
@@ -110,4 +111,5 @@ fn programs_that_wait_for_dead_servers_end_by_a_signal_and_leave_nothing() {
     let out = cluster.run_ok("get", ["/new", cluster.dir().join("back").to_str().unwrap()]);
     assert!(out.len() < 1000);
     read_back(&cluster.dir().join("back"), 1 << 20);
+    cluster.fsck_finds_nothing();
 }

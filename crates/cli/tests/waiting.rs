@@ -168,6 +168,7 @@ fn status_tells_without_privileges_who_waits_in_a_mount_for_which_daemon() {
     for said in ["server does not answer", "server answers again"] {
         assert_eq!(log.matches(said).count(), 1, "{said}, once: {log}");
     }
+    cluster.fsck_finds_nothing();
 }
 
 #[test]
@@ -196,4 +197,5 @@ fn a_soft_mount_fails_what_waits_too_long_and_is_whole_when_the_daemon_is_back()
     // The directory was made once, in the background, or never.
     let made = fs::read_dir(&mount).unwrap().count();
     assert!((1..=2).contains(&made), "{made} names");
+    cluster.fsck_finds_nothing();
 }
