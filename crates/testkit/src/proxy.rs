@@ -14,12 +14,16 @@
 
 mod frame;
 mod plan;
+mod weather;
 
 pub use frame::RawFrame;
 pub use plan::{Caught, Fate, Way};
 
 use plan::Plans;
-use pvfs_wire::Op;
+use pvfs_wire::{
+    Op, decode,
+    msg::hello::{Hello, Role},
+};
 use std::{
     collections::HashMap,
     io::Write as _,
@@ -29,13 +33,16 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
+use weather::Weather;
 
 /// How long a copy sent by [`Proxy::replay`] may wait for its answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Request ids from here on are the proxy's own.
 const OWN_IDS: u64 = 1 << 63;
+/// How many frames of one way of a connection can be on their way.
+const ON_THE_WAY_MAX: usize = 256;
 
 /// Stands before one daemon. Dropping it cuts all its connections.
 #[derive(Debug)]
@@ -48,6 +55,7 @@ pub struct Proxy {
 struct Shared {
     upstream: String,
     plans: Plans,
+    weather: Weather,
     links: Mutex<Vec<Arc<Link>>>,
     /// Who waits for the answer to a request of the proxy's own.
     own: Mutex<HashMap<u64, mpsc::Sender<RawFrame>>>,
@@ -64,6 +72,8 @@ struct Link {
     writing: [Mutex<()>; 2],
     /// Requests held back: the daemon's side stays open for them although the client's is gone.
     held: AtomicU64,
+    /// Of the client's side, from its hello.
+    role: Mutex<Option<Role>>,
 }
 
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -78,6 +88,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             upstream: upstream.to_owned(),
             plans: Plans::default(),
+            weather: Weather::default(),
             links: Mutex::default(),
             own: Mutex::default(),
             next_own: AtomicU64::new(OWN_IDS),
@@ -128,6 +139,32 @@ impl Proxy {
         }
     }
 
+    /// Nothing of that way arrives any more, on any connection, nor does anybody hear that it does not: what a firewall
+    /// that drops packets does, until TCP gives up. `Some(role)`: only peers of that role are cut off.
+    pub fn silence(&self, way: Way, role: Option<Role>) {
+        self.shared.weather.silence(way, role);
+    }
+
+    /// Each frame of that way takes so long; they do not hold each other up.
+    pub fn delay(&self, way: Way, travel: Duration) {
+        self.shared.weather.delay(way, travel);
+    }
+
+    /// Each way of each connection takes so many bytes a second.
+    pub fn narrow(&self, bytes_per_second: u32) {
+        self.shared.weather.narrow(bytes_per_second);
+    }
+
+    /// Ends silence, delay and narrowness. What was silenced arrives, in its order, where its connection still is.
+    pub fn clear(&self) {
+        self.shared.weather.clear();
+    }
+
+    /// How many connections it has.
+    pub fn connections(&self) -> usize {
+        locked(&self.shared.links).len()
+    }
+
     /// Sends a copy of a caught request over the newest connection, under another request id, as a network that held
     /// it for long would; gives the answer, which the client does not see.
     #[track_caller]
@@ -144,6 +181,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::SeqCst);
+        self.shared.weather.clear();
         TcpStream::connect(&self.addr).ok(); // wakes the accepting thread
         self.cut();
     }
@@ -153,12 +191,21 @@ impl Shared {
     fn join(self: &Arc<Self>, client: TcpStream, server: TcpStream) {
         client.set_nodelay(true).ok();
         server.set_nodelay(true).ok();
-        let link = Arc::new(Link { client, server, writing: Default::default(), held: AtomicU64::new(0) });
+        let link = Arc::new(Link {
+            client,
+            server,
+            writing: Default::default(),
+            held: AtomicU64::new(0),
+            role: Mutex::default(),
+        });
         locked(&self.links).push(Arc::clone(&link));
         for way in [Way::Request, Way::Reply] {
+            let (arriving, arrived) = mpsc::sync_channel(ON_THE_WAY_MAX);
+            let (shared, from) = (Arc::clone(self), Arc::clone(&link));
+            std::thread::spawn(move || shared.read(way, &from, &arriving));
             let (shared, link) = (Arc::clone(self), Arc::clone(&link));
             std::thread::spawn(move || {
-                shared.pump(way, &link);
+                shared.pump(way, &link, &arrived);
                 if way == Way::Reply || link.held.load(Ordering::SeqCst) == 0 {
                     link.end();
                 }
@@ -167,13 +214,28 @@ impl Shared {
         }
     }
 
-    /// Moves frames until a side ends or a fate cuts the connection.
-    fn pump(&self, way: Way, link: &Arc<Link>) {
+    /// Reads frames until a side ends, as fast as the weather lets them through.
+    fn read(&self, way: Way, link: &Link, arriving: &mpsc::SyncSender<(RawFrame, Instant)>) {
         let mut from = match way {
             Way::Request => &link.client,
             Way::Reply => &link.server,
         };
         while let Some(frame) = RawFrame::read(&mut from) {
+            if way == Way::Request && frame.header().op == Op::Hello.number() {
+                *locked(&link.role) = decode::<Hello>(frame.body()).ok().map(|hello| hello.role);
+            }
+            let role = *locked(&link.role);
+            self.weather.pass(way, role, frame.bytes().len());
+            if arriving.send((frame, Instant::now())).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Moves frames until a side ends or a fate cuts the connection.
+    fn pump(&self, way: Way, link: &Arc<Link>, arriving: &mpsc::Receiver<(RawFrame, Instant)>) {
+        while let Ok((frame, read_at)) = arriving.recv() {
+            self.weather.travel(way, read_at);
             if way == Way::Reply && frame.header().request_id >= OWN_IDS {
                 if let Some(asker) = locked(&self.own).remove(&frame.header().request_id) {
                     asker.send(frame).ok();
@@ -196,6 +258,11 @@ impl Shared {
                 Fate::Flip => link.send(way, &frame.with_a_flipped_payload_bit()),
                 Fate::Tear => {
                     link.send_half(way, &frame);
+                    false
+                }
+                Fate::Reset => {
+                    link.send_half(way, &frame);
+                    link.reset();
                     false
                 }
                 Fate::Hold => {
@@ -238,6 +305,13 @@ impl Link {
         let (mut to, writing) = self.side(way);
         let _turn = locked(writing);
         to.write_all(&frame.bytes()[..frame.bytes().len() / 2]).ok();
+    }
+
+    /// Both sides find that the other one does not know the connection any more.
+    fn reset(&self) {
+        for side in [&self.client, &self.server] {
+            rustix::net::connect_unspec(side).ok();
+        }
     }
 
     fn end(&self) {

@@ -4,5 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
 
 mod iods;
+mod messages;
 mod mgr;
 mod native;
+mod network;
+

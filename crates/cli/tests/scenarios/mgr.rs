@@ -1,6 +1,6 @@
 //! Group C: a manager that crashes under load, again while it recovers, or comes back before its iods and clients.
 
-use crate::native::{PVFS, ROOT, bytes, connect, create, eventually, name, read, run, until_it_waits};
+use crate::native::{PVFS, ROOT, bytes, connect, create, eventually, list, name, read, run, until_it_waits};
 use pvfs_client::{Client, CreateOptions, OpenOptions, RenameMode};
 use pvfs_testkit::{Child, Half, TestCluster, can_mount};
 use pvfs_types::{Ino, Name};
@@ -48,18 +48,6 @@ async fn storm(
         }
         rounds.fetch_add(1, Ordering::SeqCst);
     }
-    names
-}
-
-async fn list(client: &Client) -> Vec<String> {
-    let mut names: Vec<String> = client
-        .readdir_all(&ROOT, Ino::ROOT, false)
-        .await
-        .unwrap()
-        .into_iter()
-        .map(|item| String::from_utf8(item.name.as_bytes().to_vec()).unwrap())
-        .collect();
-    names.sort();
     names
 }
 

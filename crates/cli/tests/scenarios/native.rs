@@ -2,7 +2,7 @@
 
 use pvfs_client::{Client, ClientConfig, CreateOptions, File, OpenOptions};
 use pvfs_testkit::TestCluster;
-use pvfs_types::{Cred, LayoutHint, Name};
+use pvfs_types::{Cred, Ino, LayoutHint, Name};
 use pvfs_wire::msg::hello::Secret;
 use std::{sync::Arc, time::Duration};
 
@@ -19,6 +19,12 @@ pub fn config(cluster: &TestCluster) -> ClientConfig {
 
 pub async fn connect(cluster: &TestCluster) -> Arc<Client> {
     Client::connect(config(cluster)).await.unwrap()
+}
+
+/// Connects to the mgr through its proxy.
+pub async fn connect_by_proxy(cluster: &TestCluster) -> Arc<Client> {
+    let mgr = vec![cluster.proxy("mgr").addr().to_owned()];
+    Client::connect(ClientConfig { mgr, ..config(cluster) }).await.unwrap()
 }
 
 pub fn name(text: &str) -> Name {
@@ -38,6 +44,24 @@ pub async fn read(client: &Client, path: &str) -> Vec<u8> {
     let bytes = file.read_at(0, 64 << 20).await.unwrap();
     file.close().await.unwrap();
     bytes.into()
+}
+
+/// All names in the root directory, in order.
+pub async fn list(client: &Client) -> Vec<String> {
+    let mut names: Vec<String> = client
+        .readdir_all(&ROOT, Ino::ROOT, false)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|item| String::from_utf8(item.name.as_bytes().to_vec()).unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// A counter of the client's.
+pub fn count(client: &Client, name: &str) -> u64 {
+    client.metrics().snapshot().into_iter().find(|(of, _)| of == name).map_or(0, |(_, n)| n)
 }
 
 /// `len` bytes that repeat nowhere near.

@@ -34,6 +34,8 @@ pub enum Fate {
     Flip,
     /// Half of it arrives; then its connection ends.
     Tear,
+    /// Half of it arrives; then its connection is reset.
+    Reset,
     /// It arrives; the test only wants to know.
     Pass,
 }
