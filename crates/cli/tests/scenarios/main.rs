@@ -8,4 +8,4 @@ mod messages;
 mod mgr;
 mod native;
 mod network;
-
+mod power;
