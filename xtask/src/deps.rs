@@ -12,6 +12,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("fusermount3", "fuse3"),
     ("sqlite3", "sqlite3"),
     ("fio", "fio"),
+    ("ip", "iproute2"),
 ];
 
 /// Installs what is missing, where we are root on a Debian; else names it.

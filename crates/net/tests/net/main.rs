@@ -5,3 +5,4 @@
 mod connections;
 mod strangers;
 mod support;
+mod vanished;
