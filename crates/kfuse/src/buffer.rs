@@ -1,5 +1,5 @@
-//! Buffers that requests are read into. The bytes of a write begin on a page, so that whoever gets them as [`Bytes`] needs
-//! no copy; when the last of them is gone, the buffer comes back.
+//! Buffers that requests are read into. The bytes of a large write begin on a page, so that whoever gets them as [`Bytes`]
+//! needs no copy; when the last of them is gone, the buffer comes back.
 
 use crate::abi::WRITE_HEAD_BYTES;
 use bytes::Bytes;
@@ -11,9 +11,6 @@ use std::{
 const PAGE: usize = 4096;
 /// Buffers kept for the next request. More may be in use: as many as writes wait for their answers.
 const KEPT_MAX: usize = 16;
-/// Shorter writes are copied, so that they do not hold a whole buffer while they wait.
-const COPY_BELOW: usize = 64 << 10;
-
 /// Buffers of one size, and those that are free.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -58,10 +55,11 @@ fn touched(len: usize) -> Vec<u8> {
 }
 
 impl Buffer {
-    /// The `part` of the request that lies in this buffer. The buffer is given away with it where that saves a copy
-    /// worth saving; `self` is then another one.
+    /// The `part` of the request that lies in this buffer. The buffer is given away with it where the part is half of it or
+    /// more; `self` is then another one. Less is copied: who keeps the bytes for long, as clients do until they are durable,
+    /// keeps at most twice as much memory.
     pub fn give(&mut self, part: Range<usize>) -> Bytes {
-        if part.len() < COPY_BELOW {
+        if part.len() < self.len() / 2 {
             return Bytes::copy_from_slice(&self[part]);
         }
         let fresh = self.pool.take();
@@ -104,26 +102,42 @@ impl Drop for Buffer {
 mod tests {
     use super::*;
 
+    const WRITE_BYTES: usize = 1 << 20;
+
     #[test]
     fn the_bytes_of_a_write_begin_on_a_page_and_are_not_copied() {
-        let pool = Pool::new(WRITE_HEAD_BYTES + (1 << 20));
+        let pool = Pool::new(WRITE_HEAD_BYTES + WRITE_BYTES);
         for _ in 0..3 {
             let mut buffer = pool.take();
-            assert_eq!(buffer.len(), WRITE_HEAD_BYTES + (1 << 20));
+            assert_eq!(buffer.len(), WRITE_HEAD_BYTES + WRITE_BYTES);
             let at = buffer[WRITE_HEAD_BYTES..].as_ptr();
             assert_eq!(at.align_offset(PAGE), 0);
-            let data = buffer.give(WRITE_HEAD_BYTES..WRITE_HEAD_BYTES + COPY_BELOW);
+            let data = buffer.give(WRITE_HEAD_BYTES..WRITE_HEAD_BYTES + WRITE_BYTES);
             assert_eq!(data.as_ptr(), at);
             assert_ne!(buffer[WRITE_HEAD_BYTES..].as_ptr(), at, "the next request goes elsewhere");
         }
     }
 
     #[test]
+    fn no_write_keeps_more_than_twice_its_length() {
+        let pool = Pool::new(WRITE_HEAD_BYTES + WRITE_BYTES);
+        let mut buffer = pool.take();
+        for len in
+            [1, PAGE, 64 << 10, WRITE_BYTES / 2 - 1, WRITE_BYTES / 2, WRITE_BYTES / 2 + PAGE, WRITE_BYTES]
+        {
+            let at = buffer[WRITE_HEAD_BYTES..].as_ptr();
+            let data = buffer.give(WRITE_HEAD_BYTES..WRITE_HEAD_BYTES + len);
+            let keeps_all = data.as_ptr() == at;
+            assert!(!keeps_all || len * 2 >= WRITE_BYTES, "{len} bytes keep a buffer of {WRITE_BYTES}");
+        }
+    }
+
+    #[test]
     fn buffers_come_back_with_the_last_of_their_bytes_and_few_are_kept() {
-        let pool = Pool::new(WRITE_HEAD_BYTES + COPY_BELOW);
+        let pool = Pool::new(WRITE_HEAD_BYTES + WRITE_BYTES);
         let kept = || pool.with(|free| free.len());
         let mut buffer = pool.take();
-        let data = buffer.give(WRITE_HEAD_BYTES..WRITE_HEAD_BYTES + COPY_BELOW);
+        let data = buffer.give(WRITE_HEAD_BYTES..WRITE_HEAD_BYTES + WRITE_BYTES);
         let (head, tail) = (data.slice(..10), data.slice(10..));
         drop((data, head));
         assert_eq!(kept(), 0);
