@@ -79,6 +79,7 @@ fn a_full_target_refuses_the_writer_and_goes_on_when_something_is_removed() {
         again.sync().await.unwrap();
         assert!(kept.read_at(0, 4 << 20).await.unwrap().iter().all(|&b| b == 1));
     });
+    cluster.fsck_finds_nothing();
 }
 
 #[test]
@@ -113,4 +114,5 @@ fn a_full_mgr_makes_nothing_new_removes_everything_and_goes_on_when_there_is_spa
         file.close().await.unwrap();
         client.shutdown().await.unwrap();
     });
+    cluster.fsck_finds_nothing();
 }

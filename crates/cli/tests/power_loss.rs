@@ -135,6 +135,7 @@ fn what_a_live_client_wrote_and_never_synced_outlives_an_iods_machine() {
             assert!(read(&other, "closed").await == bytes(1 << 20, 3));
             assert_eq!(count(&client, "pvfs_client_lost_bytes_total"), 0);
         });
+        cluster.fsck_finds_nothing();
     }
 }
 
@@ -156,6 +157,7 @@ fn a_client_that_does_nothing_finds_out_and_sends_again() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         });
+        cluster.fsck_finds_nothing();
     }
 }
 
@@ -194,6 +196,7 @@ fn writes_in_flight_when_the_power_fails_land_after_what_was_acknowledged_before
             }
             assert!(file.read_at(0, 1 << 20).await.unwrap() == expect, "other bytes on {kind:?}");
         });
+        cluster.fsck_finds_nothing();
     }
 }
 
@@ -240,6 +243,7 @@ fn what_was_cut_stays_cut_when_the_bytes_are_sent_again() {
             }
             assert!(read(&other, "after").await == expect, "for others too");
         });
+        cluster.fsck_finds_nothing();
     }
 }
 
@@ -261,6 +265,7 @@ fn what_one_client_synced_outlives_what_another_wrote_before_and_sends_again() {
             assert!(file.read_at(0, 1 << 20).await.unwrap() == expect, "{kind:?}");
             assert_eq!(count(&client, "pvfs_client_replays_total"), 1);
         });
+        cluster.fsck_finds_nothing();
     }
 }
 
@@ -324,6 +329,7 @@ fn a_second_loss_before_anybody_came_back_changes_nothing() {
             cluster.restart("iod0");
             assert!(file.read_at(0, 2 << 20).await.unwrap() == bytes(2 << 20, 1), "{kind:?}");
         });
+        cluster.fsck_finds_nothing();
     }
 }
 
@@ -347,6 +353,7 @@ fn a_small_hold_makes_writers_wait_for_commits_and_loses_nothing() {
                 assert!(file.read_at(n << 18, 1 << 18).await.unwrap() == bytes(1 << 18, n), "{kind:?}");
             }
         });
+        cluster.fsck_finds_nothing();
     }
 }
 
@@ -382,6 +389,7 @@ fn every_answered_change_outlives_the_mgrs_machine() {
             let names = client.readdir_all(&ROOT, Ino::ROOT, false).await.unwrap();
             assert_eq!(names.len(), 30, "nothing is left over");
         });
+        cluster.fsck_finds_nothing();
     }
 }
 
@@ -405,5 +413,6 @@ fn through_a_mount_too_what_was_never_synced_outlives_an_iods_machine() {
             cluster.run_ok("get", ["/f", back.to_str().unwrap()]);
             std::fs::read(&back).unwrap() == data
         });
+        cluster.fsck_finds_nothing();
     }
 }
