@@ -23,6 +23,7 @@ pub struct Builder {
     proxied: bool,
     images: Vec<(String, FsKind, u64)>,
     iod_args: Vec<String>,
+    mgr_args: Vec<String>,
 }
 
 /// A running cluster. Dropping it ends all its processes and mounts and removes its files.
@@ -79,6 +80,13 @@ impl Builder {
         self
     }
 
+    /// More arguments for the mgr.
+    #[must_use]
+    pub fn mgr_args(mut self, args: &[&str]) -> Builder {
+        self.mgr_args.extend(args.iter().map(ToString::to_string));
+        self
+    }
+
     /// Puts the store or target of `mgr`, `iod0`, … on a file system of its own with `bytes`.
     #[must_use]
     pub fn image(mut self, name: &str, kind: FsKind, bytes: u64) -> Builder {
@@ -120,7 +128,9 @@ impl Builder {
         for (name, kind, bytes) in &self.images {
             cluster.move_to_image(name, *kind, *bytes);
         }
-        cluster.spawn("mgr", &["mgr"], 0);
+        let mut args = vec!["mgr"];
+        args.extend(self.mgr_args.iter().map(String::as_str));
+        cluster.spawn("mgr", &args, 0);
         if self.proxied {
             cluster.proxies.insert("mgr".into(), Proxy::start(&cluster.ports.addr(0)));
         }
@@ -154,6 +164,7 @@ impl TestCluster {
             proxied: false,
             images: Vec::new(),
             iod_args: Vec::new(),
+            mgr_args: Vec::new(),
         }
     }
 

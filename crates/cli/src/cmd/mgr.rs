@@ -19,6 +19,9 @@ pub struct Args {
     /// Where to listen, HOST:PORT; port 0 takes a free one [default: [local.mgr] of cluster.toml]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
+    /// How long a client that is not heard of keeps what others wait for, as the bytes of unlinked files that it has open
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    lease_seconds: u64,
     /// Serve counters in Prometheus text at http://ADDR/metrics
     #[arg(long, value_name = "ADDR")]
     metrics: Option<String>,
@@ -41,6 +44,9 @@ pub fn run(args: Args, global: &Global) -> Result<(), CliError> {
         pvfs_mgr::MgrConfig::new(cluster.fs, store, cluster.cluster_secret()?, cluster.daemon_secret()?);
     config.listen = listen;
     config.metrics_addr = args.metrics;
+    config.lease_ms = args.lease_seconds * 1000;
+    // Several of them must fit into a lease.
+    config.keep_alive_ms = config.keep_alive_ms.min(config.lease_ms / 5);
     runtime::block_on(2, async {
         let stop = runtime::stop_signal()?;
         pvfs_mgr::run(config, stop, |addr| print_ready(&addr)).await.map_err(CliError::from)
