@@ -2,7 +2,8 @@
 //! the other holds. `docs/disk-mgr.md` has the format.
 //!
 //! A record is good when its checksum is, and when its number follows its predecessor's. So what an earlier round
-//! left in the file ends the row, and so does a record that a power loss tore.
+//! left in the file ends the row, and so does a record that a power loss tore. Only the last record can be torn, as each is
+//! durable before the next is written: where newer records come after the row's end, the disk has damaged an old one.
 
 use super::{
     checkpoint::{Frozen, Pairs, extend},
@@ -10,12 +11,12 @@ use super::{
 };
 use crate::{KvError, WriteSet};
 use rustix::{
-    fs::{FallocateFlags, fallocate},
+    fs::{FallocateFlags, fallocate, seek},
     io::Errno,
 };
 use std::{
     fs::{File, OpenOptions},
-    io::{self, BufReader, Read},
+    io::{self, BufReader, Read, Seek as _, SeekFrom},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
@@ -23,6 +24,8 @@ use std::{
 const MAGIC: [u8; 4] = *b"PVj1";
 /// Magic, length of the payload (u32), number (u64), CRC-32C of these and the payload (u32); all big-endian.
 const HEAD_BYTES: usize = 20;
+/// How much is looked through at a time.
+const SCAN_BYTES: usize = 1 << 20;
 /// In place of a value's length: the key is deleted.
 const DELETED: u32 = u32::MAX;
 
@@ -61,6 +64,8 @@ struct Row {
     /// Number of the first.
     first: u64,
     end: u64,
+    /// The highest number of a record that is whole but comes after the row's end.
+    beyond: u64,
 }
 
 impl Row {
@@ -108,6 +113,16 @@ impl Journal {
             } else {
                 recovered.frozen = Some(Frozen { pairs, through: last });
             }
+        }
+        let beyond = rows[0].beyond.max(rows[1].beyond);
+        if beyond > last {
+            let detail = format!(
+                "{} is damaged: commits {} to {beyond} were answered and cannot be read as a whole. Restore data.mdb and the \
+                 journal from a backup, both from the same one",
+                dir.join("journal").display(),
+                last + 1,
+            );
+            return Err(KvError::Corrupt { detail });
         }
         let at = rows[current].end;
         let journal = Journal { segments, current, at, last, segment_bytes, durability, broken: false };
@@ -224,7 +239,42 @@ impl Segment {
             row.sets.push(set);
             row.end += len;
         }
+        row.beyond = self.beyond(row.end).map_err(error)?;
         Ok(row)
+    }
+
+    /// The highest number of a whole record that begins at `at` or later.
+    fn beyond(&self, mut at: u64) -> io::Result<u64> {
+        let (len, mut highest) = (self.file.metadata()?.len(), 0);
+        let mut chunk = vec![0; SCAN_BYTES];
+        // What was never written is a hole and costs nothing.
+        while let Some(from) = self.data_from(at)?.filter(|&from| from < len) {
+            let bytes = usize::try_from(len - from).unwrap_or(usize::MAX).min(SCAN_BYTES);
+            let chunk = &mut chunk[..bytes];
+            self.file.read_exact_at(chunk, from)?;
+            let heads = (0..bytes).filter(|&place| chunk[place..].starts_with(&MAGIC));
+            for place in heads {
+                let begin = from + place as u64;
+                let mut record = &self.file;
+                record.seek(SeekFrom::Start(begin))?;
+                if let Some((number, ..)) = read_record(&mut record, len - begin)? {
+                    highest = highest.max(number);
+                }
+            }
+            // A head may lie across the end of what was read.
+            at = from + bytes.saturating_sub(MAGIC.len() - 1).max(1) as u64;
+        }
+        Ok(highest)
+    }
+
+    /// Where there is data at `at` or later.
+    fn data_from(&self, at: u64) -> io::Result<Option<u64>> {
+        match seek(&self.file, rustix::fs::SeekFrom::Data(at)) {
+            Ok(from) => Ok(Some(from)),
+            Err(Errno::NXIO) => Ok(None),
+            Err(Errno::INVAL) => Ok(Some(at)),
+            Err(errno) => Err(errno.into()),
+        }
     }
 }
 
