@@ -186,7 +186,42 @@ pub const RENAME: &[Case] = &[
         step!(|cell| rename(cell, "a", "b", RenameMode::Exchange).await),
         step!(|cell| rename(cell, "a", "b", RenameMode::Exchange).await),
     ),
+    at_mgr(
+        "rename of a directory over one in another directory",
+        step!(|cell| {
+            for path in ["a", "a/moved", "a/moved/below", "b", "b/replaced"] {
+                make_dir(&cell, path).await;
+            }
+            String::new()
+        }),
+        step!(|cell| move_dir(&cell, ("a", "moved"), ("b", "replaced")).await),
+        step!(|cell| move_dir(&cell, ("b", "replaced"), ("a", "moved")).await),
+    ),
 ];
+
+/// The directory at `path` below the cell's own.
+async fn dir_at(cell: &Cell, path: &str) -> Ino {
+    let mut dir = cell.dir;
+    for step in path.split('/').filter(|step| !step.is_empty()) {
+        dir = cell.helper.lookup(&ROOT, dir, &name(step)).await.unwrap().ino;
+    }
+    dir
+}
+
+async fn make_dir(cell: &Cell, path: &str) {
+    let (parent, last) = path.rsplit_once('/').unwrap_or(("", path));
+    cell.helper.mkdir(&ROOT, dir_at(cell, parent).await, &name(last), 0o755).await.unwrap();
+}
+
+/// Says also what then is above the moved one.
+async fn move_dir(cell: &Cell, from: (&str, &str), to: (&str, &str)) -> String {
+    let (from_dir, to_dir) = (dir_at(cell, from.0).await, dir_at(cell, to.0).await);
+    let (from, to_name) = ((from_dir, &name(from.1)), name(to.1));
+    let moved = said(cell.actor.rename(&ROOT, from, (to_dir, &to_name), RenameMode::Replace).await);
+    let there = cell.helper.lookup(&ROOT, to_dir, &to_name).await.unwrap();
+    let above = cell.helper.lookup_parent(&ROOT, there.ino).await.unwrap();
+    format!("{moved}, above it its new directory: {}", above.ino == to_dir)
+}
 
 pub const SET_ATTR: &[Case] = &[
     at_mgr(
