@@ -84,6 +84,11 @@ pub fn refusal(error: &StoreError) -> Refusal {
     let errno = error.errno();
     match errno {
         Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG | Errno::ESTALE => {}
+        // They come back as soon as somebody closes some: no application's business.
+        Errno::EMFILE => {
+            warn!(%error, "out of descriptors");
+            return Refusal::new(Status::NotNow, error.to_string());
+        }
         _ => error!(%error, "the store failed"),
     }
     Refusal::new(Status::Errno(errno), error.to_string())

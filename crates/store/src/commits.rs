@@ -107,6 +107,16 @@ impl Commits {
         *self.lock() = Dirty::Many;
     }
 
+    /// Lets go of the list's handles, for their descriptors: the next commit syncs the whole file system.
+    pub(crate) fn unlist(&self) {
+        let mut dirty = self.lock();
+        if matches!(&*dirty, Dirty::Few(handles) if !handles.is_empty()) {
+            let listed = std::mem::replace(&mut *dirty, Dirty::Many);
+            drop(dirty);
+            drop(listed);
+        }
+    }
+
     /// Bytes written since the last commit began.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)

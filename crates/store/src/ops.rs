@@ -268,10 +268,11 @@ impl Store {
         })
     }
 
-    /// Runs `open`; if the process has no descriptor left, closes the idle ones and runs it once more.
+    /// Runs `open`; if the process has no descriptor left, closes those that no request uses and runs it once more.
     fn with_descriptors<T>(&self, mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         match open() {
             Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                self.commits.unlist();
                 self.cache.evict_idle();
                 open()
             }
