@@ -4,6 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
 
 use pvfs_client::{Client, ClientConfig, CreateOptions, File, OpenOptions};
+use pvfs_kv::{Durability, Engine as _, LmdbEngine, WriteSet};
+use pvfs_meta::{
+    keys,
+    record::{Record as _, Superblock},
+};
 use pvfs_testkit::{FsKind, Image, TestCluster, wait_until};
 use pvfs_types::{Cred, Errno, LayoutHint};
 use pvfs_wire::msg::hello::Secret;
@@ -126,6 +131,34 @@ impl TcpUp<'_> {
     fn is(&self) -> bool {
         std::net::TcpStream::connect(self.0).is_ok()
     }
+}
+
+#[test]
+fn a_mgr_store_of_a_newer_format_is_refused_and_left_alone() {
+    let mut cluster = TestCluster::builder(PVFS).iods(1).start();
+    cluster.run_ok("mkdir", ["/d"]);
+    cluster.terminate("mgr");
+    let set_format = |to: u16| {
+        let store = cluster.data_dir().join("mgr");
+        let engine = LmdbEngine::open(&store, 1 << 30, Durability::Sync).unwrap();
+        let key = keys::superblock();
+        let bytes = engine.snapshot().unwrap().get(&key).unwrap().unwrap();
+        let mut superblock = Superblock::from_bytes(&bytes).unwrap();
+        let was = std::mem::replace(&mut superblock.format, to);
+        let mut set = WriteSet::new();
+        set.put(&key, superblock.to_bytes());
+        engine.commit(&set).unwrap();
+        was
+    };
+    let ours = set_format(99);
+    let out = refused_mgr(&cluster);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.code() == Some(1) && said.contains("format 99"), "{}: {said}", out.status);
+    assert_eq!(set_format(ours), 99, "it is what it was");
+    cluster.restart("mgr");
+    cluster.wait_targets_up();
+    assert_eq!(cluster.run_ok("ls", ["/"]).trim(), "d");
+    fsck_finds_nothing(&cluster);
 }
 
 fn flip(file: &Path, at: usize) {

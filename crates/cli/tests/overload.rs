@@ -123,7 +123,7 @@ fn an_iod_that_runs_a_tenth_of_the_time_slows_its_own_files_only_and_is_not_take
         let slow_work = tokio::spawn({
             let end = Arc::clone(&slow_end);
             async move {
-                work(&slow, 200).await;
+                work(&slow, 400).await;
                 end.store(true, Ordering::Relaxed);
                 slow.close().await.unwrap();
             }
