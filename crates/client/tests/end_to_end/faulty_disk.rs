@@ -1,4 +1,4 @@
-//! A real disk whose syncs and writes of objects fail when the test says so.
+//! A real disk whose syncs, writes and reads of objects fail when the test says so.
 
 use bytes::BytesMut;
 use pvfs_env::disk::{Disk, DiskFile, DiskLock, FileStat, RealDisk, Usage};
@@ -18,6 +18,7 @@ const FOR_EVER: u32 = u32::MAX;
 pub struct Faults {
     syncs: AtomicU32,
     writes: AtomicU32,
+    reads: AtomicU32,
     /// Writes that do not fail first.
     spared: AtomicU32,
 }
@@ -44,9 +45,14 @@ impl Faults {
         self.writes.store(FOR_EVER, Ordering::SeqCst);
     }
 
+    pub fn fail_reads(&self) {
+        self.reads.store(FOR_EVER, Ordering::SeqCst);
+    }
+
     pub fn heal(&self) {
         self.syncs.store(0, Ordering::SeqCst);
         self.writes.store(0, Ordering::SeqCst);
+        self.reads.store(0, Ordering::SeqCst);
     }
 }
 
@@ -131,6 +137,9 @@ impl Disk for FaultyDisk {
 
 impl DiskFile for FaultyFile {
     fn read_at(&self, buf: &mut BytesMut, len: usize, offset: u64) -> io::Result<usize> {
+        if self.is_object {
+            check(&self.faults.reads, 5)?;
+        }
         self.real.read_at(buf, len, offset)
     }
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! Disks that fail to write back what was acknowledged: what is held is sent again, what is lost is told.
+//! Disks that fail to write back what was acknowledged, or to read: what is held is sent again, what is lost is told.
 
 use crate::cluster::{Cluster, ROOT, bytes, create, eventually, in_time, layout};
 use pvfs_client::{Client, File, OpenOptions};
@@ -114,4 +114,23 @@ async fn a_synced_file_is_not_held_any_more() {
     file.write_at(0, bytes(1, 50_000).into()).await.unwrap();
     in_time(file.sync()).await.unwrap();
     eventually("nothing is held", || count(&client, "pvfs_client_held_bytes") == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_disk_cannot_read_is_an_error_and_never_zeros() {
+    let cluster = Cluster::start(2).await;
+    let client = cluster.client().await;
+    let file = create(&client, "f", layout(2, 4096)).await;
+    file.write_at(0, bytes(1, 50_000).into()).await.unwrap();
+    cluster.faults().fail_reads();
+    let error = in_time(file.read_at(4096, 10_000)).await.expect_err("the disk fails");
+    assert_eq!(error.errno(), Errno::EIO);
+    file.write_at(50_000, bytes(2, 100).into()).await.expect("what needs no reading goes on");
+    cluster.faults().heal();
+    let all = [bytes(1, 50_000), bytes(2, 100)].concat();
+    assert_eq!(
+        file.read_at(0, 60_000).await.unwrap(),
+        all,
+        "the daemons live, and nothing is kept of the error"
+    );
 }
