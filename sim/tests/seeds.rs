@@ -57,3 +57,10 @@ fn what_one_client_writes_after_its_sync_is_not_written_over_by_what_another_wro
 fn a_cut_whose_sync_failed_is_made_again() {
     [15_943, 16_062, 18_518].into_iter().for_each(keeps_its_promises);
 }
+
+/// A client did not know yet that the mgr had given its file new objects; after a loss it sent bytes of the old one again, to an
+/// iod that had been started since it removed that.
+#[test]
+fn bytes_sent_again_make_no_object_that_nobody_removes() {
+    keeps_its_promises(23_388);
+}

@@ -5,7 +5,7 @@
 //!
 //! A file that is opened for writing again must not lose its new record to the old one's end. So an open of a file
 //! whose end is on its way waits for that, and a file that has write handles when the message is made is left out (its
-//! next close brings it back). A create does not know which file it opens; it looks afterwards (`Closes`).
+//! next close brings it back). A create does not know which file it opens; it looks afterwards (`Crossings`).
 
 use crate::{client::Core, error::Result};
 use pvfs_types::{Cred, Ino, limits::END_WRITES_MAX};

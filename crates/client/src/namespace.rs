@@ -328,6 +328,7 @@ impl crate::client::Core {
                 _ => (None, None),
             };
             let make = |by| SetAttr { by, ino, changes: changes.clone(), by_handle, want };
+            let emptying = (changes.size == Some(0)).then(|| core.emptyings.one());
             let set = core.mutate_here(&cred, make).await;
             match set {
                 Ok(set) => {
@@ -336,8 +337,8 @@ impl crate::client::Core {
                         set.capability
                             .inspect(|&capability| inode.with(|state| state.put_capability(capability)));
                     }
-                    // What it asks of targets may wait for bytes to be sent again, and those for this lock.
-                    drop(record);
+                    // What it asks of targets may wait for bytes to be sent again, and those for these.
+                    drop((record, emptying));
                     core.complete(set.entry).await
                 }
                 Err(error) => {

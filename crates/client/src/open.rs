@@ -76,14 +76,14 @@ pub struct Created {
     pub created: bool,
 }
 
-/// Closes under way and begun, to tell whether one could have crossed a create.
+/// Changes of one kind under way and begun, to tell whether one could have crossed something else.
 #[derive(Debug, Default)]
-pub(crate) struct Closes {
+pub(crate) struct Crossings {
     begun: AtomicU64,
     ended: AtomicU64,
 }
 
-impl Closes {
+impl Crossings {
     pub fn begin(&self) {
         self.begun.fetch_add(1, Ordering::SeqCst);
     }
@@ -92,13 +92,33 @@ impl Closes {
         self.ended.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// How many ended; equal to a later [`Closes::begun`] if none ran since.
+    /// Begins one that ends when what is returned is dropped.
+    pub fn one(&self) -> Crossing<'_> {
+        self.begin();
+        Crossing(self)
+    }
+
+    /// Whether one is under way.
+    pub fn any(&self) -> bool {
+        self.begun() != self.ended()
+    }
+
+    /// How many ended; equal to a later [`Crossings::begun`] if none ran since.
     fn ended(&self) -> u64 {
         self.ended.load(Ordering::SeqCst)
     }
 
     fn begun(&self) -> u64 {
         self.begun.load(Ordering::SeqCst)
+    }
+}
+
+/// A change under way.
+pub(crate) struct Crossing<'a>(&'a Crossings);
+
+impl Drop for Crossing<'_> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 
@@ -206,6 +226,7 @@ impl Core {
         let count = OpenCount::new(self, ino, access);
         let inode = Arc::clone(&count.inode);
         let make = |by| Open { by, ino, access, truncate, again: false };
+        let _emptying = truncate.then(|| self.emptyings.one());
         let opened = if access.write || truncate {
             let _record = inode.record.lock().await;
             self.ends.take_back(ino).await;
@@ -242,11 +263,13 @@ impl Core {
             truncate,
             layout,
         };
+        let emptying = truncate.then(|| self.emptyings.one());
         let made = self.mutate_in(reserved, cred, make).await?;
         let count = OpenCount::new(self, made.entry.attr.ino, access);
         drop(under_way);
         let inode = Arc::clone(&count.inode);
         inode.opened(&made.entry, made.capability);
+        drop(emptying);
         if !made.created && self.closes.begun() != closes {
             // A close of the same file may have taken back the record that this open made: the first write makes sure.
             inode.with(|state| state.recorded = None);

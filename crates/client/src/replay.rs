@@ -131,7 +131,10 @@ impl Core {
             error => Unsent::Failed(error),
         };
         let mut tries = Tries::default();
-        let mut capability = self.fresh_capability(inode, Access::WRITE, None).await.map_err(unsent)?;
+        // The mgr may have given the file new objects, and the old ones may be removed; an iod that was started since does
+        // not know of that, and would make an object that nobody removes.
+        let doubted = if self.emptyings.any() { inode.capability(Access::WRITE) } else { None };
+        let mut capability = self.fresh_capability(inode, Access::WRITE, doubted).await.map_err(unsent)?;
         loop {
             if capability.grant.data_gen != write.data_gen {
                 return Err(Unsent::Obsolete);

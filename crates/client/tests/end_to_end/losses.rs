@@ -3,6 +3,7 @@
 use crate::cluster::{Cluster, ROOT, bytes, create, eventually, in_time, layout};
 use pvfs_client::{Client, File, OpenOptions};
 use pvfs_types::Errno;
+use std::{sync::Arc, time::Duration};
 
 fn count(client: &Client, name: &str) -> u64 {
     client.metrics().snapshot().into_iter().find(|(of, _)| of == name).map_or(0, |(_, n)| n)
@@ -51,6 +52,28 @@ async fn a_disk_that_fails_to_take_bytes_again_is_asked_once_more() {
     in_time(file.sync()).await.expect("sent again, and then once more");
     assert_eq!(count(&client, "pvfs_client_lost_bytes_total"), 0);
     assert_eq!(file.read_at(0, 50_000).await.unwrap(), bytes(1, 50_000));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_a_truncation_to_nothing_is_under_way_the_mgr_is_asked_before_bytes_are_sent_again() {
+    let mut cluster = Cluster::start(1).await;
+    let client = cluster.client().await;
+    let file = Arc::new(create(&client, "f", layout(1, 4096)).await);
+    file.write_at(0, bytes(1, 50_000).into()).await.unwrap();
+    cluster.stop_mgr().await;
+    let (truncating, syncing) = (Arc::clone(&file), Arc::clone(&file));
+    let truncating = tokio::spawn(async move { truncating.truncate(0).await });
+    eventually("under way", || client.status().changes_in_flight > 0).await;
+    cluster.faults().fail_next_sync();
+    let syncing = tokio::spawn(async move { syncing.sync().await });
+    eventually("to be sent again", || count(&client, "pvfs_client_replays_total") > 0).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(count(&client, "pvfs_client_replayed_bytes_total"), 0, "who knows whose object that is");
+    cluster.start_mgr().await;
+    assert_eq!(in_time(truncating).await.unwrap().unwrap().size, 0);
+    in_time(syncing).await.unwrap().unwrap();
+    assert_eq!(count(&client, "pvfs_client_lost_bytes_total"), 0);
+    assert_eq!(file.read_at(0, 50_000).await.unwrap(), "");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
