@@ -32,6 +32,8 @@ use tokio::{
 };
 use tracing::{info, warn};
 
+/// Of [`time_step`], however short leases are.
+const TIME_STEP_MIN: Duration = Duration::from_millis(100);
 /// How long requests that are being dropped may take to let go of the store.
 const LET_GO_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often what is counted by looking is looked at, where metrics are served.
@@ -152,7 +154,7 @@ fn start(
 ) -> Result<(Arc<Mgr>, Parts), MgrError> {
     let started = Timestamp::from_system(config.clock.wall());
     let rolled_back = rollback::find(&*engine.snapshot()?)?;
-    let time = MgrTime::start(wall_ms(started), stored_ms);
+    let time = MgrTime::start(wall_ms(started), stored_ms, time_step(config));
     let sessions = Sessions::new(config.lease_ms, time.start_ms());
     let make_peer = make_peer(config, identity.clone());
     // Versions of an earlier mgr started at its own start, and do not rise once a millisecond.
@@ -196,6 +198,11 @@ fn start(
 
 fn wall_ms(now: Timestamp) -> u64 {
     u64::try_from(now.secs).unwrap_or(0).saturating_mul(1000).saturating_add(u64::from(now.nanos / 1_000_000))
+}
+
+/// How long the mgr's time runs on without a sign that this process does: little of a lease.
+fn time_step(config: &MgrConfig) -> Duration {
+    Duration::from_millis(config.lease_ms / 10).max(TIME_STEP_MIN)
 }
 
 /// Each target's way has an identity of its own: two connections of one to the same iod would fence each other.

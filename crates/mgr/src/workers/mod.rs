@@ -26,6 +26,7 @@ pub struct Wakes {
 /// Starts all workers; they end when the set is dropped.
 pub fn start(mgr: &Arc<Mgr>, intents: truncater::Inbox) -> JoinSet<()> {
     let mut workers = JoinSet::new();
+    spawn_in(&mut workers, timekeeper::beat(Arc::clone(mgr)));
     spawn_in(&mut workers, timekeeper::keep_high_water(Arc::clone(mgr)));
     spawn_in(&mut workers, timekeeper::watch_leases(Arc::clone(mgr)));
     spawn_in(&mut workers, timekeeper::watch_targets(Arc::clone(mgr)));

@@ -17,6 +17,14 @@ pub async fn store_high_water(mgr: &Mgr) -> Result<(), crate::sequencer::JobErro
     Ok(())
 }
 
+/// Says that this process runs.
+pub async fn beat(mgr: Arc<Mgr>) {
+    loop {
+        sleep(mgr.time.beat_pause()).await;
+        mgr.time.beat();
+    }
+}
+
 /// Stores each next high-water in time.
 pub async fn keep_high_water(mgr: Arc<Mgr>) {
     loop {
