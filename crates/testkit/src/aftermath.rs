@@ -4,7 +4,7 @@ use crate::{TestCluster, wait_until};
 use std::{path::PathBuf, time::Duration};
 
 /// How long what goes on in the background may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 impl TestCluster {
     /// Runs `pvfs fsck` on the cluster in use: records, files and objects must fit together. All its daemons must run.
@@ -28,9 +28,18 @@ impl TestCluster {
         files
     }
 
-    /// Waits until there is no object left on any target.
+    /// How many object files there are on all targets.
     #[track_caller]
-    pub fn wait_no_objects(&self) {
-        wait_until("no object is left", PATIENCE, || self.iods().all(|iod| self.objects(iod).is_empty()));
+    pub fn count_objects(&self) -> usize {
+        self.iods().map(|iod| self.objects(iod).len()).sum()
+    }
+
+    /// Waits until no unlinked file is left, nor an object of one: `left` objects stay on all targets. The mgr must run.
+    #[track_caller]
+    pub fn wait_objects(&self, left: usize) {
+        let gauge = |name| self.counters("mgr").get(name).copied().unwrap_or_else(|| panic!("no {name}"));
+        wait_until("unlinked files are gone", PATIENCE, || gauge("pvfs_orphans") == 0);
+        wait_until("their objects are gone", PATIENCE, || self.count_objects() == left);
+        wait_until("nothing is to be removed", PATIENCE, || gauge("pvfs_garbage_objects") == 0);
     }
 }

@@ -76,7 +76,7 @@ fn space_of_files_that_were_removed_beside_a_dead_iod_comes_back_also_when_the_m
     cluster.restart("mgr");
     assert_eq!(cluster.objects("iod0").len(), 3, "they wait for their daemon");
     cluster.restart("iod0");
-    cluster.wait_no_objects();
+    cluster.wait_objects(0);
     cluster.fsck_finds_nothing();
 }
 

@@ -3,9 +3,16 @@
 
 #![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
 
+mod damaged_disks;
 mod iods;
 mod messages;
 mod mgr;
 mod native;
 mod network;
+mod open_unlinked;
+mod overload;
 mod power;
+mod shared_sizes;
+mod soak;
+mod upkeep;
+mod vanished_clients;

@@ -206,6 +206,6 @@ fn opens_and_closes_lost_in_all_combinations_leave_no_writer_and_take_no_bytes_a
         client.shutdown().await.unwrap();
         helper.shutdown().await.unwrap();
     });
-    cluster.wait_no_objects();
+    cluster.wait_objects(0);
     cluster.fsck_finds_nothing();
 }

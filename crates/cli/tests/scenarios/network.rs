@@ -123,7 +123,7 @@ fn where_requests_arrive_and_answers_do_not_each_change_is_done_once() {
         client.shutdown().await.unwrap();
         helper.shutdown().await.unwrap();
     });
-    cluster.wait_no_objects();
+    cluster.wait_objects(0);
     cluster.fsck_finds_nothing();
 }
 

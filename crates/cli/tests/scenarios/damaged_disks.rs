@@ -1,47 +1,20 @@
 //! Disks that turn read-only or flip bits: what cannot be right is an error that is said, never silent, and all is there when
 //! the disk is whole again.
 
-#![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
-
-use pvfs_client::{Client, ClientConfig, CreateOptions, File, OpenOptions};
+use crate::native::{LIMIT, PVFS, ROOT, connect, run};
+use pvfs_client::{Client, CreateOptions, File, OpenOptions};
 use pvfs_kv::{Durability, Engine as _, LmdbEngine, WriteSet};
 use pvfs_meta::{
     keys,
     record::{Record as _, Superblock},
 };
 use pvfs_testkit::{FsKind, Image, TestCluster, wait_until};
-use pvfs_types::{Cred, Errno, LayoutHint};
-use pvfs_wire::msg::hello::Secret;
+use pvfs_types::{Errno, LayoutHint};
 use std::{
     fs,
     path::Path,
     process::{Command, Output, Stdio},
-    sync::Arc,
-    time::Duration,
 };
-
-const PVFS: &str = env!("CARGO_BIN_EXE_pvfs");
-const LIMIT: Duration = Duration::from_mins(1);
-const ROOT: Cred = Cred::root();
-
-#[track_caller]
-fn fsck_finds_nothing(cluster: &TestCluster) {
-    let out = cluster.run("fsck", ["--json"]);
-    let text = String::from_utf8_lossy(&out.stdout);
-    let told: serde_json::Value = serde_json::from_str(&text)
-        .unwrap_or_else(|error| panic!("{error}: {text}{}", String::from_utf8_lossy(&out.stderr)));
-    assert!(out.status.success() && told["findings"] == serde_json::json!([]), "{told:#}");
-}
-
-async fn connect(cluster: &TestCluster) -> Arc<Client> {
-    let config = ClientConfig::new(vec![cluster.addr("mgr").to_owned()], Secret(cluster.cluster_secret()));
-    Client::connect(config).await.unwrap()
-}
-
-fn run(work: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(LIMIT, work).await.expect("in time") });
-}
 
 /// A new file on one target, the `base`th.
 async fn create_on(client: &Client, path: &str, base: u16) -> File {
@@ -105,7 +78,7 @@ fn a_target_whose_disk_turned_read_only_errs_loses_nothing_and_holds_up_no_other
         good.close().await.unwrap();
         cluster.wait_targets_up();
     });
-    fsck_finds_nothing(&cluster);
+    cluster.fsck_finds_nothing();
 }
 
 /// Starts a mgr that shall refuse.
@@ -158,7 +131,7 @@ fn a_mgr_store_of_a_newer_format_is_refused_and_left_alone() {
     cluster.restart("mgr");
     cluster.wait_targets_up();
     assert_eq!(cluster.run_ok("ls", ["/"]).trim(), "d");
-    fsck_finds_nothing(&cluster);
+    cluster.fsck_finds_nothing();
 }
 
 fn flip(file: &Path, at: usize) {
@@ -202,5 +175,5 @@ fn a_mgr_whose_store_is_damaged_refuses_to_start_says_so_and_changes_nothing() {
     cluster.restart("mgr");
     cluster.wait_targets_up();
     assert_eq!(cluster.run_ok("ls", ["/"]).lines().count(), 20);
-    fsck_finds_nothing(&cluster);
+    cluster.fsck_finds_nothing();
 }

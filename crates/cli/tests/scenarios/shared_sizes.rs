@@ -1,37 +1,13 @@
 //! Truncations against the writes of others, and against dying daemons: the end is what some order of them gives, and what was
 //! cut never comes back.
 
-#![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
-
-use pvfs_client::{Client, ClientConfig, CreateOptions, File, OpenOptions};
+use crate::native::{LIMIT, PVFS, ROOT, connect, run};
+use pvfs_client::{Client, CreateOptions, File, OpenOptions};
 use pvfs_testkit::{TestCluster, wait_until};
-use pvfs_types::{Cred, LayoutHint};
-use pvfs_wire::msg::hello::Secret;
-use std::{sync::Arc, time::Duration};
+use pvfs_types::LayoutHint;
+use std::sync::Arc;
 
-const PVFS: &str = env!("CARGO_BIN_EXE_pvfs");
-const LIMIT: Duration = Duration::from_mins(1);
-const ROOT: Cred = Cred::root();
 const STRIP: u64 = 4096;
-
-#[track_caller]
-fn fsck_finds_nothing(cluster: &TestCluster) {
-    let out = cluster.run("fsck", ["--json"]);
-    let text = String::from_utf8_lossy(&out.stdout);
-    let told: serde_json::Value = serde_json::from_str(&text)
-        .unwrap_or_else(|error| panic!("{error}: {text}{}", String::from_utf8_lossy(&out.stderr)));
-    assert!(out.status.success() && told["findings"] == serde_json::json!([]), "{told:#}");
-}
-
-async fn connect(cluster: &TestCluster) -> Arc<Client> {
-    let config = ClientConfig::new(vec![cluster.addr("mgr").to_owned()], Secret(cluster.cluster_secret()));
-    Client::connect(config).await.unwrap()
-}
-
-fn run(work: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(LIMIT, work).await.expect("in time") });
-}
 
 /// A new file over `pcount` targets.
 async fn create(client: &Client, path: &str, pcount: u16) -> File {
@@ -95,7 +71,7 @@ fn a_cut_and_anothers_write_behind_it_end_in_the_order_of_one_of_them() {
             client.shutdown().await.unwrap();
         }
     });
-    fsck_finds_nothing(&cluster);
+    cluster.fsck_finds_nothing();
 }
 
 #[test]
@@ -138,5 +114,5 @@ fn a_cut_that_reached_some_targets_before_everything_died_is_carried_out_and_sho
         file.close().await.unwrap();
         cluster.wait_targets_up();
     });
-    fsck_finds_nothing(&cluster);
+    cluster.fsck_finds_nothing();
 }

@@ -1,56 +1,24 @@
 //! Twenty thousand files made, opened, unlinked and closed, some calls aborted and some refused: descriptors, memory, objects
 //! and records are what they were before.
 
-#![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
-
-use pvfs_client::{Client, ClientConfig, CreateOptions, OpenOptions};
+use crate::native::{PVFS, ROOT, connect, name};
+use pvfs_client::{Client, CreateOptions, OpenOptions};
 use pvfs_testkit::{TestCluster, wait_until};
-use pvfs_types::{Cred, Errno, Ino, Name};
-use pvfs_wire::msg::hello::Secret;
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use pvfs_types::{Errno, Ino};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
-const PVFS: &str = env!("CARGO_BIN_EXE_pvfs");
 const LIMIT: Duration = Duration::from_mins(2);
-const ROOT: Cred = Cred::root();
 const TASKS: usize = 32;
 /// What memory may differ by, for whatever the allocator keeps.
 const SLACK_KIB: u64 = 12 << 10;
-
-#[track_caller]
-fn fsck_finds_nothing(cluster: &TestCluster) {
-    let out = cluster.run("fsck", ["--json"]);
-    let text = String::from_utf8_lossy(&out.stdout);
-    let told: serde_json::Value = serde_json::from_str(&text)
-        .unwrap_or_else(|error| panic!("{error}: {text}{}", String::from_utf8_lossy(&out.stderr)));
-    assert!(out.status.success() && told["findings"] == serde_json::json!([]), "{told:#}");
-}
-
-async fn connect(cluster: &TestCluster) -> Arc<Client> {
-    let config = ClientConfig::new(vec![cluster.addr("mgr").to_owned()], Secret(cluster.cluster_secret()));
-    Client::connect(config).await.unwrap()
-}
 
 fn run(work: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async { tokio::time::timeout(LIMIT, work).await.expect("in time") });
 }
 
-fn name(text: &str) -> Name {
-    Name::new(text).unwrap()
-}
-
 fn gauge(cluster: &TestCluster, name: &str) -> u64 {
     cluster.counters("mgr").get(name).copied().unwrap_or_else(|| panic!("no {name}"))
-}
-
-fn objects(cluster: &TestCluster) -> usize {
-    let below = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
-    cluster.iods().flat_map(|iod| below(cluster.data_dir().join(iod).join("objects"))).flat_map(below).count()
 }
 
 /// Open descriptors, and resident memory in KiB.
@@ -106,7 +74,7 @@ fn wait_until_gone(cluster: &TestCluster) {
     for what in ["pvfs_orphans", "pvfs_garbage_objects"] {
         wait_until("nothing is to be removed", LIMIT, || gauge(cluster, what) == 0);
     }
-    assert_eq!(objects(cluster), 0);
+    assert_eq!(cluster.count_objects(), 0);
 }
 
 #[test]
@@ -148,5 +116,5 @@ fn twenty_thousand_files_that_come_and_go_leave_descriptors_memory_objects_and_r
             client.shutdown().await.unwrap();
         }
     });
-    fsck_finds_nothing(&cluster);
+    cluster.fsck_finds_nothing();
 }

@@ -1,12 +1,10 @@
 //! Slow daemons, daemons without descriptors, strangers that say half a word, a whole cluster that stands still: who can be
 //! served is served, nobody counts as dead who is not, and all goes on.
 
-#![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
-
-use pvfs_client::{Client, ClientConfig, CreateOptions, File};
+use crate::native::{LIMIT, PVFS, ROOT, connect, run};
+use pvfs_client::{Client, CreateOptions, File};
 use pvfs_testkit::{TestCluster, wait_until};
-use pvfs_types::{Cred, Ino, LayoutHint, Name};
-use pvfs_wire::msg::hello::Secret;
+use pvfs_types::{Ino, LayoutHint, Name};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs,
@@ -19,29 +17,6 @@ use std::{
     },
     time::{Duration, Instant},
 };
-
-const PVFS: &str = env!("CARGO_BIN_EXE_pvfs");
-const LIMIT: Duration = Duration::from_mins(1);
-const ROOT: Cred = Cred::root();
-
-#[track_caller]
-fn fsck_finds_nothing(cluster: &TestCluster) {
-    let out = cluster.run("fsck", ["--json"]);
-    let text = String::from_utf8_lossy(&out.stdout);
-    let told: serde_json::Value = serde_json::from_str(&text)
-        .unwrap_or_else(|error| panic!("{error}: {text}{}", String::from_utf8_lossy(&out.stderr)));
-    assert!(out.status.success() && told["findings"] == serde_json::json!([]), "{told:#}");
-}
-
-async fn connect(cluster: &TestCluster) -> Arc<Client> {
-    let config = ClientConfig::new(vec![cluster.addr("mgr").to_owned()], Secret(cluster.cluster_secret()));
-    Client::connect(config).await.unwrap()
-}
-
-fn run(work: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(LIMIT, work).await.expect("in time") });
-}
 
 fn pid(cluster: &TestCluster, name: &str) -> u32 {
     let (status, addr) = (cluster.status(), cluster.addr(name));
@@ -140,7 +115,7 @@ fn an_iod_that_runs_a_tenth_of_the_time_slows_its_own_files_only_and_is_not_take
         two.close().await.unwrap();
         client.shutdown().await.unwrap();
     });
-    fsck_finds_nothing(&cluster);
+    cluster.fsck_finds_nothing();
 }
 
 #[test]
@@ -179,7 +154,7 @@ fn a_mgr_that_runs_a_tenth_of_the_time_throws_no_session_out_and_takes_no_iod_fo
             client.shutdown().await.unwrap();
         }
     });
-    fsck_finds_nothing(&cluster);
+    cluster.fsck_finds_nothing();
 }
 
 /// All of them, side by side.
@@ -199,6 +174,9 @@ fn a_cluster_that_stands_still_for_longer_than_its_leases_goes_on() {
         let client = connect(&cluster).await;
         let file = Arc::new(create_on(&client, "f", 0).await);
         work(&file, 3).await;
+        let unlinked = create_on(&client, "u", 1).await;
+        unlinked.write_at(0, vec![5; 100_000].into()).await.unwrap();
+        client.unlink(&ROOT, Ino::ROOT, &Name::new("u").unwrap()).await.unwrap();
         let pids: Vec<u32> = ["iod0", "mgr", "iod1"].iter().map(|name| pid(&cluster, name)).collect();
         for order in [[0, 1, 2], [1, 0, 2], [2, 0, 1]] {
             for &pid in &pids {
@@ -221,12 +199,14 @@ fn a_cluster_that_stands_still_for_longer_than_its_leases_goes_on() {
                 signal(pids[at], Signal::CONT);
             }
             working.await.unwrap();
+            assert!(unlinked.read_at(0, 200_000).await.unwrap() == vec![5; 100_000], "still open");
         }
+        unlinked.close().await.unwrap();
         file.close().await.unwrap();
         client.shutdown().await.unwrap();
         cluster.wait_targets_up();
     });
-    fsck_finds_nothing(&cluster);
+    cluster.fsck_finds_nothing();
 }
 
 /// Resident memory in KiB.
@@ -282,7 +262,7 @@ fn hundreds_of_strangers_that_say_half_a_word_keep_nobody_out_and_are_shown_the_
     for (pid, (_, open)) in pids.iter().zip(&before) {
         wait_until("their descriptors are closed", LIMIT, || descriptors(*pid) <= open + 4);
     }
-    fsck_finds_nothing(&cluster);
+    cluster.fsck_finds_nothing();
 }
 
 /// Seconds of the processor that a process has used, in hundredths.
@@ -360,5 +340,5 @@ fn an_iod_without_descriptors_neither_dies_nor_spins_and_serves_again_when_there
         file.close().await.unwrap();
         client.shutdown().await.unwrap();
     });
-    fsck_finds_nothing(&cluster);
+    cluster.fsck_finds_nothing();
 }

@@ -1,64 +1,19 @@
 //! Names that come and go under open files, over restarts of the mgr and aborted calls: each file is whole until its last
 //! close, and nothing of it is left afterwards.
 
-#![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
-
-use pvfs_client::{Client, ClientConfig, CreateOptions, File, OpenOptions, RenameMode};
+use crate::native::{LIMIT, PVFS, ROOT, connect, name, run};
+use pvfs_client::{Client, CreateOptions, File, OpenOptions, RenameMode};
 use pvfs_testkit::{TestCluster, can_mount, wait_until};
-use pvfs_types::{Cred, Errno, Ino, LayoutHint, Name};
-use pvfs_wire::msg::hello::Secret;
+use pvfs_types::{Errno, Ino, LayoutHint};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs,
-    path::PathBuf,
     process::{Command, Stdio},
     sync::Arc,
-    time::Duration,
 };
-
-const PVFS: &str = env!("CARGO_BIN_EXE_pvfs");
-const LIMIT: Duration = Duration::from_mins(1);
-const ROOT: Cred = Cred::root();
-
-#[track_caller]
-fn fsck_finds_nothing(cluster: &TestCluster) {
-    let out = cluster.run("fsck", ["--json"]);
-    let text = String::from_utf8_lossy(&out.stdout);
-    let told: serde_json::Value = serde_json::from_str(&text)
-        .unwrap_or_else(|error| panic!("{error}: {text}{}", String::from_utf8_lossy(&out.stderr)));
-    assert!(out.status.success() && told["findings"] == serde_json::json!([]), "{told:#}");
-}
-
-/// Object files on all targets.
-fn objects(cluster: &TestCluster) -> usize {
-    let below = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
-    cluster.iods().flat_map(|iod| below(cluster.data_dir().join(iod).join("objects"))).flat_map(below).count()
-}
 
 fn gauge(cluster: &TestCluster, name: &str) -> u64 {
     cluster.counters("mgr").get(name).copied().unwrap_or_else(|| panic!("no {name}"))
-}
-
-/// Waits until no unlinked file is left, nor an object of one: `left` objects stay.
-#[track_caller]
-fn wait_for_objects(cluster: &TestCluster, left: usize) {
-    wait_until("unlinked files are gone", LIMIT, || gauge(cluster, "pvfs_orphans") == 0);
-    wait_until("their objects are gone", LIMIT, || objects(cluster) == left);
-    wait_until("nothing is to be removed", LIMIT, || gauge(cluster, "pvfs_garbage_objects") == 0);
-}
-
-async fn connect(cluster: &TestCluster) -> Arc<Client> {
-    let config = ClientConfig::new(vec![cluster.addr("mgr").to_owned()], Secret(cluster.cluster_secret()));
-    Client::connect(config).await.unwrap()
-}
-
-fn run(work: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(LIMIT, work).await.expect("in time") });
-}
-
-fn name(text: &str) -> Name {
-    Name::new(text).unwrap()
 }
 
 /// A new file over both targets with `text` at both ends of 100 KB: two objects.
@@ -138,11 +93,11 @@ fn open_unlink_create_anew_and_close_in_any_order_around_a_restart_of_the_mgr_ke
             }
         }
         cluster.wait_targets_up();
-        wait_for_objects(&cluster, 2 * made);
+        cluster.wait_objects(2 * made);
         client.shutdown().await.unwrap();
         other.shutdown().await.unwrap();
     });
-    fsck_finds_nothing(&cluster);
+    cluster.fsck_finds_nothing();
 }
 
 #[test]
@@ -166,13 +121,13 @@ fn a_file_that_a_rename_replaced_is_read_by_who_has_it_open_over_restarts_and_th
             now.close().await.unwrap();
         }
         cluster.wait_targets_up();
-        assert_eq!(objects(&cluster), 4, "it is open");
+        assert_eq!(cluster.count_objects(), 4, "it is open");
         held.close().await.unwrap();
-        wait_for_objects(&cluster, 2);
+        cluster.wait_objects(2);
         client.shutdown().await.unwrap();
         other.shutdown().await.unwrap();
     });
-    fsck_finds_nothing(&cluster);
+    cluster.fsck_finds_nothing();
 }
 
 #[test]
@@ -222,11 +177,11 @@ fn a_directory_that_another_client_works_in_is_removed_or_filled_and_never_both(
         }
         println!("{filled} times filled, {too_late} times removed");
         assert!(one.readdir_all(&ROOT, Ino::ROOT, false).await.unwrap().is_empty());
-        wait_for_objects(&cluster, 0);
+        cluster.wait_objects(0);
         one.shutdown().await.unwrap();
         two.shutdown().await.unwrap();
     });
-    fsck_finds_nothing(&cluster);
+    cluster.fsck_finds_nothing();
 }
 
 fn descriptors(pid: u32) -> usize {
@@ -288,12 +243,12 @@ fn opens_and_creates_that_a_signal_ends_leave_no_descriptor_no_writer_and_no_obj
             fs::remove_file(&path).unwrap();
         }
     }
-    wait_for_objects(&cluster, 1);
+    cluster.wait_objects(1);
     wait_until("descriptors are as before", LIMIT, || {
         count().iter().zip(&before).all(|(now, then)| now <= then)
     });
     // Not busy: the mount believes nothing open.
     cluster.unmount(&mount);
     wait_until("no session is left but that of the look", LIMIT, || gauge(&cluster, "pvfs_sessions") <= 1);
-    fsck_finds_nothing(&cluster);
+    cluster.fsck_finds_nothing();
 }

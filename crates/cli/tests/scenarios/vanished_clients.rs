@@ -1,11 +1,10 @@
 //! Clients that vanish: killed outright, keeper and all, alone or by the hundred, or silent for longer than their lease. What
 //! they held is free when the lease has run out, what they acknowledged stays, and nobody else is held up.
 
-#![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
-
+use crate::native::{LIMIT, PVFS, ROOT, name};
 use pvfs_client::{Client, ClientConfig, CreateOptions, File, OpenOptions, RenameMode};
 use pvfs_testkit::{Child, Half, TestCluster, can_mount, is_mounted, wait_until};
-use pvfs_types::{Cred, FileKind, Ino, LayoutHint, Name};
+use pvfs_types::{FileKind, Ino, LayoutHint};
 use pvfs_wire::msg::hello::Secret;
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
@@ -17,9 +16,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-const PVFS: &str = env!("CARGO_BIN_EXE_pvfs");
-const LIMIT: Duration = Duration::from_mins(1);
-const ROOT: Cred = Cred::root();
 const ENOTCONN: Option<i32> = Some(107);
 
 /// Two iods, and a lease of a second.
@@ -27,35 +23,8 @@ fn short_leases() -> TestCluster {
     TestCluster::builder(PVFS).iods(2).mgr_args(&["--lease-seconds", "1"]).start()
 }
 
-#[track_caller]
-fn fsck_finds_nothing(cluster: &TestCluster) {
-    let out = cluster.run("fsck", ["--json"]);
-    let text = String::from_utf8_lossy(&out.stdout);
-    let told: serde_json::Value = serde_json::from_str(&text)
-        .unwrap_or_else(|error| panic!("{error}: {text}{}", String::from_utf8_lossy(&out.stderr)));
-    assert!(out.status.success() && told["findings"] == serde_json::json!([]), "{told:#}");
-}
-
-/// Object files on all targets.
-fn objects(cluster: &TestCluster) -> usize {
-    let below = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
-    cluster.iods().flat_map(|iod| below(cluster.data_dir().join(iod).join("objects"))).flat_map(below).count()
-}
-
 fn gauge(cluster: &TestCluster, name: &str) -> u64 {
     cluster.counters("mgr").get(name).copied().unwrap_or_else(|| panic!("no {name}"))
-}
-
-/// Waits until no unlinked file is left, nor an object of one: `left` objects stay.
-#[track_caller]
-fn wait_for_objects(cluster: &TestCluster, left: usize) {
-    wait_until("unlinked files are gone", LIMIT, || gauge(cluster, "pvfs_orphans") == 0);
-    wait_until("their objects are gone", LIMIT, || objects(cluster) == left);
-    wait_until("nothing is to be removed", LIMIT, || gauge(cluster, "pvfs_garbage_objects") == 0);
-}
-
-fn name(text: &str) -> Name {
-    Name::new(text).unwrap()
 }
 
 /// One strip of 64 KiB on each target.
@@ -126,7 +95,7 @@ fn a_mount_whose_keeper_is_killed_is_over_and_can_be_mounted_anew() {
         assert_eq!(fs::read(other.join("new")).unwrap(), b"after");
         fs::remove_file(mount.join("new")).unwrap();
     }
-    fsck_finds_nothing(&cluster);
+    cluster.fsck_finds_nothing();
 }
 
 #[test]
@@ -150,7 +119,7 @@ fn unlinked_files_of_a_mount_that_was_killed_go_with_its_lease_and_what_it_wrote
     // Longer than a lease: who has it open is heard of, and keeps it.
     let begin = Instant::now();
     wait_until("leases would have run out", LIMIT, || begin.elapsed() > Duration::from_millis(2500));
-    assert_eq!((objects(&cluster), gauge(&cluster, "pvfs_orphans")), (6, 2));
+    assert_eq!((cluster.count_objects(), gauge(&cluster, "pvfs_orphans")), (6, 2));
     for file in &files {
         let mut back = vec![0; data.len()];
         file.read_exact_at(&mut back, 0).unwrap();
@@ -170,8 +139,8 @@ fn unlinked_files_of_a_mount_that_was_killed_go_with_its_lease_and_what_it_wrote
         fs::read(mount.join("kept")).unwrap() == expect && fs::read(other.join("kept")).unwrap() == expect
     );
     assert_eq!(fs::read_dir(&mount).unwrap().count(), 1);
-    wait_for_objects(&cluster, 2);
-    fsck_finds_nothing(&cluster);
+    cluster.wait_objects(2);
+    cluster.fsck_finds_nothing();
     cluster.unmount(&mount);
     cluster.unmount(&other);
     wait_until("no session is left but that of the look", LIMIT, || gauge(&cluster, "pvfs_sessions") <= 1);
@@ -205,7 +174,7 @@ fn crowd_of_clients() {
 #[test]
 fn a_hundred_clients_that_vanish_at_once_hold_up_nobody_and_leave_only_what_they_wrote() {
     let cluster = short_leases();
-    let crowd = Child::start("crowd_of_clients", &[&access_file(&cluster)]);
+    let crowd = Child::start("vanished_clients::crowd_of_clients", &[&access_file(&cluster)]);
     crowd.wait_until_half();
     assert!(gauge(&cluster, "pvfs_sessions") >= CROWD as u64);
     assert_eq!(gauge(&cluster, "pvfs_orphans"), CROWD as u64);
@@ -223,7 +192,7 @@ fn a_hundred_clients_that_vanish_at_once_hold_up_nobody_and_leave_only_what_they
         }
         println!("{rounds} rounds meanwhile, the longest took {longest:?}");
         assert!(longest < Duration::from_secs(2), "{longest:?}");
-        wait_for_objects(&cluster, 2 * CROWD);
+        cluster.wait_objects(2 * CROWD);
         for n in 0..CROWD {
             let file = client.open_path(&ROOT, &format!("kept-{n}"), OpenOptions::READ).await.unwrap();
             assert!(file.read_at(0, 1 << 20).await.unwrap() == vec![7; 70_000], "file {n}");
@@ -231,7 +200,7 @@ fn a_hundred_clients_that_vanish_at_once_hold_up_nobody_and_leave_only_what_they
         }
         client.shutdown().await.unwrap();
     });
-    fsck_finds_nothing(&cluster);
+    cluster.fsck_finds_nothing();
 }
 
 #[test]
@@ -277,7 +246,7 @@ fn clients_that_are_killed_amid_changes_leave_nothing_half_made() {
     let cluster = short_leases();
     let access = access_file(&cluster);
     for round in 0..4 {
-        let child = Child::start("storm_of_changes", &[&access]);
+        let child = Child::start("vanished_clients::storm_of_changes", &[&access]);
         child.wait_until_half();
         let before = gauge(&cluster, "pvfs_sequencer_jobs_total");
         child.go_on();
@@ -286,7 +255,7 @@ fn clients_that_are_killed_amid_changes_leave_nothing_half_made() {
             gauge(&cluster, "pvfs_sequencer_jobs_total") > before + jobs
         });
         drop(child);
-        fsck_finds_nothing(&cluster);
+        cluster.fsck_finds_nothing();
     }
     runtime().block_on(async {
         let client = connect(cluster.addr("mgr"), cluster.cluster_secret()).await;
@@ -301,10 +270,10 @@ fn clients_that_are_killed_amid_changes_leave_nothing_half_made() {
                 client.unlink(&ROOT, Ino::ROOT, &item.name).await.unwrap();
             }
         }
-        wait_for_objects(&cluster, 0);
+        cluster.wait_objects(0);
         client.shutdown().await.unwrap();
     });
-    fsck_finds_nothing(&cluster);
+    cluster.fsck_finds_nothing();
 }
 
 #[test]
@@ -350,7 +319,7 @@ fn a_mount_that_slept_past_its_lease_goes_on_and_what_was_reaped_meanwhile_is_an
     }
     let mut cluster = short_leases();
     let (mount, other) = (cluster.mount(&[]), cluster.mount(&[]));
-    let child = Child::start("sleeper", &[&mount]);
+    let child = Child::start("vanished_clients::sleeper", &[&mount]);
     child.wait_until_half();
     let worker = cluster.process("mount0").children()[0];
     let worker = Pid::from_raw(i32::try_from(worker).unwrap()).unwrap();
@@ -370,5 +339,5 @@ fn a_mount_that_slept_past_its_lease_goes_on_and_what_was_reaped_meanwhile_is_an
     child.end();
     wait_until("its objects are gone", LIMIT, || gauge(&cluster, "pvfs_garbage_objects") == 0);
     cluster.unmount(&mount);
-    fsck_finds_nothing(&cluster);
+    cluster.fsck_finds_nothing();
 }

@@ -1,8 +1,7 @@
 //! What administrators do to a running file system: restarts in turn, more iods, other addresses, unmounts while daemons are
 //! away. Programs see pauses, and what cannot be is said.
 
-#![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
-
+use crate::native::{LIMIT, PVFS, bytes};
 use pvfs_testkit::{Child, Half, Ports, TestCluster, can_mount, is_mounted, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
@@ -11,18 +10,6 @@ use std::{
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
-
-const PVFS: &str = env!("CARGO_BIN_EXE_pvfs");
-const LIMIT: Duration = Duration::from_mins(1);
-
-#[track_caller]
-fn fsck_finds_nothing(cluster: &TestCluster) {
-    let out = cluster.run("fsck", ["--json"]);
-    let text = String::from_utf8_lossy(&out.stdout);
-    let told: serde_json::Value = serde_json::from_str(&text)
-        .unwrap_or_else(|error| panic!("{error}: {text}{}", String::from_utf8_lossy(&out.stderr)));
-    assert!(out.status.success() && told["findings"] == serde_json::json!([]), "{told:#}");
-}
 
 /// A daemon beside those of the cluster; killed at the end.
 struct Daemon(std::process::Child);
@@ -38,18 +25,6 @@ impl Drop for Daemon {
         self.0.kill().ok();
         self.0.wait().ok();
     }
-}
-
-/// Bytes that repeat nowhere near.
-fn bytes(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    (0..len.div_ceil(8)).flat_map(|_| next()).take(len).collect()
 }
 
 #[test]
@@ -86,7 +61,7 @@ fn restarts_of_all_daemons_in_turn_cost_programs_only_time_ended_in_order_or_kil
     assert!(ended.success(), "{report}");
     cluster.wait_targets_up();
     cluster.unmount(&mount);
-    fsck_finds_nothing(&cluster);
+    cluster.fsck_finds_nothing();
 }
 
 #[test]
@@ -124,7 +99,7 @@ fn an_iod_that_joins_a_running_file_system_is_used_by_new_files_and_changes_no_o
         cluster.run_ok("get", [path, back.to_str().unwrap()]);
         assert!(fs::read(&back).unwrap() == expect, "{path}");
     }
-    fsck_finds_nothing(&cluster);
+    cluster.fsck_finds_nothing();
     cluster.unmount(&mount);
 }
 
@@ -161,7 +136,7 @@ fn iods_that_swap_their_addresses_and_their_order_keep_their_targets() {
     let other = cluster.mount(&[]);
     assert!(fs::read(other.join("f")).unwrap() == expect);
     cluster.wait_targets_up();
-    fsck_finds_nothing(&cluster);
+    cluster.fsck_finds_nothing();
     cluster.unmount(&other);
     cluster.unmount(&mount);
     drop(swapped);
@@ -186,7 +161,7 @@ fn an_unmount_while_daemons_are_away_ends_or_says_who_holds_it() {
     let mut cluster = TestCluster::builder(PVFS).iods(1).start();
     let (busy, idle) = (cluster.mount(&[]), cluster.mount(&[]));
     fs::write(idle.join("g"), bytes(1 << 20, 5)).unwrap();
-    let child = Child::start("writer_that_waits", &[&busy.join("f")]);
+    let child = Child::start("upkeep::writer_that_waits", &[&busy.join("f")]);
     child.wait_until_half();
     cluster.kill9("iod0");
     child.go_on();
@@ -220,5 +195,5 @@ fn an_unmount_while_daemons_are_away_ends_or_says_who_holds_it() {
     let back = cluster.dir().join("back");
     cluster.run_ok("get", ["/g", back.to_str().unwrap()]);
     assert!(fs::read(&back).unwrap() == bytes(1 << 20, 5));
-    fsck_finds_nothing(&cluster);
+    cluster.fsck_finds_nothing();
 }
