@@ -64,3 +64,9 @@ fn a_cut_whose_sync_failed_is_made_again() {
 fn bytes_sent_again_make_no_object_that_nobody_removes() {
     keeps_its_promises(23_388);
 }
+
+/// A mgr died while its cut was on its way; the next one had it made, bytes were written past it, and then the first one landed.
+#[test]
+fn a_dead_mgrs_cut_does_not_land_on_what_was_written_since() {
+    keeps_its_promises(30_803);
+}

@@ -36,6 +36,8 @@ use tracing::{info, warn};
 const TIME_STEP_MIN: Duration = Duration::from_millis(100);
 /// How long requests that are being dropped may take to let go of the store.
 const LET_GO_TIMEOUT: Duration = Duration::from_secs(5);
+/// More connections than one target's way has in a millisecond.
+const CONNECTIONS_PER_MS: u64 = 1000;
 /// How often what is counted by looking is looked at, where metrics are served.
 const GAUGES_PERIOD: Duration = Duration::from_secs(5);
 
@@ -156,7 +158,7 @@ fn start(
     let rolled_back = rollback::find(&*engine.snapshot()?)?;
     let time = MgrTime::start(wall_ms(started), stored_ms, time_step(config));
     let sessions = Sessions::new(config.lease_ms, time.start_ms());
-    let make_peer = make_peer(config, identity.clone());
+    let make_peer = make_peer(config, identity.clone(), time.start_ms());
     // Versions of an earlier mgr started at its own start, and do not rise once a millisecond.
     let targets = Arc::new(Targets::new(config.target_silence, time.start_ms(), make_peer));
     let (truncater, intents) = truncater::Queue::new();
@@ -205,12 +207,16 @@ fn time_step(config: &MgrConfig) -> Duration {
     Duration::from_millis(config.lease_ms / 10).max(TIME_STEP_MIN)
 }
 
-/// Each target's way has an identity of its own: two connections of one to the same iod would fence each other.
-fn make_peer(config: &MgrConfig, identity: Identity) -> crate::targets::MakePeer {
+/// Each target's way has an identity of its own: two connections of one to the same iod would fence each other. It is the
+/// same under every mgr of this store, with connections numbered above all of the mgrs before, which started earlier in the
+/// mgr's time: what a dead one had sent, a cut say, cannot land after what this one and then the clients have done.
+fn make_peer(config: &MgrConfig, identity: Identity, start_ms: u64) -> crate::targets::MakePeer {
     let (transport, metrics): (_, Metrics) = (Arc::clone(&config.transport), config.metrics.clone());
-    Box::new(move |_| {
-        let identity = Identity { client: pvfs_env::random::bytes(), ..identity.clone() };
-        Dialer::new(Arc::clone(&transport), identity, metrics.clone()).peer(Role::Iod, Vec::new())
+    let first = start_ms.saturating_mul(CONNECTIONS_PER_MS);
+    Box::new(move |target| {
+        let identity = Identity { client: u128::from(target.0).to_be_bytes(), ..identity.clone() };
+        let dialer = Dialer::numbered(Arc::clone(&transport), identity, metrics.clone(), first);
+        dialer.peer(Role::Iod, Vec::new())
     })
 }
 

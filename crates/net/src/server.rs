@@ -13,7 +13,10 @@ use pvfs_env::{Metrics, Stream, Transport, task};
 use pvfs_types::FsId;
 use pvfs_wire::{
     FrameKind, Header, Op, Refusal, Status, decode, encode,
-    msg::{hello::Role, session::Done},
+    msg::{
+        hello::{Hello, Role},
+        session::Done,
+    },
 };
 use std::{
     collections::BTreeMap,
@@ -83,7 +86,7 @@ struct Shared {
     /// By role of the other side.
     counters: [MessageCounters; 3],
     payload: Arc<Semaphore>,
-    clients: Mutex<BTreeMap<[u8; 16], Newest>>,
+    clients: Mutex<BTreeMap<Who, Newest>>,
 }
 
 /// Held by whatever a shutdown waits for.
@@ -229,7 +232,7 @@ async fn serve_connection<S: Service>(
 /// Takes a closed connection off the list, once what of it fences has ended: the client's next one waits for that.
 async fn forget(shared: &Shared, proven: &Proven, turn: Turn) {
     drop(turn);
-    let (client, number) = (proven.hello.client, proven.hello.connection);
+    let (client, number) = (who(&proven.hello), proven.hello.connection);
     let is_ours = |newest: &&Newest| newest.number == number;
     let work =
         shared.with_clients(|clients| clients.get(&client).filter(is_ours).map(|n| Arc::clone(&n.work)));
@@ -242,6 +245,13 @@ async fn forget(shared: &Shared, proven: &Proven, turn: Turn) {
     });
 }
 
+/// Whose connections follow each other. The role is proven: so no client can claim to be a daemon's next connection.
+type Who = (Role, [u8; 16]);
+
+fn who(hello: &Hello) -> Who {
+    (hello.role, hello.client)
+}
+
 /// What a connection holds while it is its client's newest.
 struct Turn {
     stop: watch::Receiver<bool>,
@@ -250,7 +260,7 @@ struct Turn {
 
 /// Makes this the client's newest connection: older ones are stopped, what of them was running has ended.
 async fn take_over(shared: &Shared, proven: &Proven) -> Result<Turn, Refusal> {
-    let (client, number) = (proven.hello.client, proven.hello.connection);
+    let (client, number) = (who(&proven.hello), proven.hello.connection);
     let (stop, stop_seen) = watch::channel(false);
     let (work, work_held) = watch::channel(());
     let older = shared.with_clients(|clients| {
@@ -268,7 +278,7 @@ async fn take_over(shared: &Shared, proven: &Proven) -> Result<Turn, Refusal> {
 }
 
 impl Shared {
-    fn with_clients<T>(&self, act: impl FnOnce(&mut BTreeMap<[u8; 16], Newest>) -> T) -> T {
+    fn with_clients<T>(&self, act: impl FnOnce(&mut BTreeMap<Who, Newest>) -> T) -> T {
         act(&mut self.clients.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -25,7 +25,10 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    task::JoinHandle,
+};
 
 const CLUSTER: Secret = Secret([1; 32]);
 const DAEMONS: Secret = Secret([2; 32]);
@@ -126,7 +129,8 @@ impl World {
             cluster_secret: Some(CLUSTER),
             daemon_secret: Some(DAEMONS),
         };
-        let server = Server::bind(Arc::new(TcpTransport), "127.0.0.1:0", identity, Metrics::new())
+        let metrics = Metrics::new();
+        let server = Server::bind(Arc::new(TcpTransport), "127.0.0.1:0", identity, metrics.clone())
             .await
             .expect("binds");
         let addr = server.local_addr();
@@ -136,6 +140,7 @@ impl World {
             addr,
             uuid: TargetUuid::random(),
             objects,
+            metrics,
             mgr_time_ms: AtomicU64::new(0),
             device: None,
             task,
@@ -256,6 +261,7 @@ pub struct TestIod {
     pub addr: String,
     pub uuid: TargetUuid,
     pub objects: Arc<Objects>,
+    pub metrics: Metrics,
     /// What it follows of the mgr's time.
     pub mgr_time_ms: AtomicU64,
     /// The disk that it tells of.
@@ -301,6 +307,10 @@ pub struct Objects {
     pub lengths: Mutex<BTreeMap<ObjectId, u64>>,
     /// Set: answers every request with `NotNow`, as an iod does that is not ready.
     pub balks: std::sync::atomic::AtomicBool,
+    /// Set: truncations begin with a permit.
+    pub gate: Mutex<Option<Arc<Semaphore>>>,
+    /// How many truncations have come.
+    pub truncations: AtomicU64,
 }
 
 impl Objects {
@@ -355,13 +365,20 @@ impl Objects {
 
 impl Service for Objects {
     async fn serve(self: Arc<Self>, request: Incoming, reply: Replier) {
+        if request.op == Op::TruncateObjects {
+            self.truncations.fetch_add(1, Ordering::SeqCst);
+            let gate = self.gate.lock().expect("no panic").clone();
+            if let Some(gate) = gate {
+                gate.acquire().await.expect("is not closed").forget();
+            }
+        }
         match self.handle(&request) {
             Ok(body) => reply.ok_encoded(&body, &[]).await,
             Err(refusal) => reply.refuse(refusal).await,
         }
     }
 
-    fn fences(&self, _: Op) -> bool {
-        false
+    fn fences(&self, op: Op) -> bool {
+        op == Op::TruncateObjects
     }
 }

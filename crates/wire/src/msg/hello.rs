@@ -18,7 +18,7 @@ use minicbor::{Decode, Encode};
 use pvfs_types::FsId;
 
 /// What the dialler is. Daemons prove knowledge of the daemons' secret, clients of the cluster's secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cbor(index_only)]
 pub enum Role {
     #[n(0)]
