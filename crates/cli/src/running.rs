@@ -3,20 +3,49 @@
 
 use rustix::{
     fs::{FlockOperation, flock},
+    io::{FdFlags, fcntl_setfd},
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 use std::{
     fs::File,
     io::{self, Read as _, Write as _},
     path::Path,
+    time::{Duration, Instant},
 };
 
 const LOCK_FILE: &str = "up.lock";
+const DAEMONS_LOCK_FILE: &str = "daemons.lock";
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Held by the `up` of a directory as long as it runs.
 #[derive(Debug)]
 pub struct UpLock {
     _held: File,
+}
+
+/// Held by the daemons of an `up`, which inherit it, and by itself.
+#[derive(Debug)]
+pub struct DaemonsLock {
+    _held: File,
+}
+
+/// Waits until the daemons that a killed `up` of `dir` has left have ended: they still have their stores and ports. All
+/// processes that this one starts from now on are waited for likewise. `None`: some are still there after `patience`.
+pub async fn lock_daemons(dir: &Path, patience: Duration) -> io::Result<Option<DaemonsLock>> {
+    let file = File::options().create(true).truncate(false).write(true).open(dir.join(DAEMONS_LOCK_FILE))?;
+    let begin = Instant::now();
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(rustix::io::Errno::WOULDBLOCK) if begin.elapsed() < patience => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        }
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+    // The lock is the open file's, and a child's copy of the descriptor keeps that open.
+    fcntl_setfd(&file, FdFlags::empty())?;
+    Ok(Some(DaemonsLock { _held: file }))
 }
 
 /// Takes the lock of `dir`; `Err(Ok(pid))` tells who has it (0: not known).
@@ -94,5 +123,16 @@ mod tests {
         drop(held);
         assert_eq!(find(dir.path()).unwrap(), None, "the file is there, but nobody holds it");
         assert!(!terminate(dir.path(), std::process::id()).unwrap(), "this process must not be hit");
+    }
+    #[tokio::test]
+    async fn daemons_that_outlive_their_up_are_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = lock_daemons(dir.path(), Duration::ZERO).await.unwrap().expect("nobody is there");
+        let mut daemon = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        drop(held);
+        assert!(lock_daemons(dir.path(), Duration::from_millis(20)).await.unwrap().is_none());
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+        assert!(lock_daemons(dir.path(), Duration::ZERO).await.unwrap().is_some());
     }
 }

@@ -362,7 +362,7 @@ impl TestCluster {
             let out = self.run("status", ["--json"]);
             let Ok(json) = serde_json::from_slice::<serde_json::Value>(&out.stdout) else { return false };
             let targets = json["targets"].as_array().map(Vec::as_slice).unwrap_or_default();
-            targets.iter().filter(|target| target["up"] == true).count() == iods
+            targets.len() >= iods && targets.iter().all(|target| target["up"] == true)
         });
     }
 

@@ -25,6 +25,8 @@ use tokio::sync::watch;
 
 /// How long a port of a daemon that is just ending may stay taken.
 const PORT_PATIENCE: Duration = Duration::from_secs(2);
+/// How long daemons of an earlier `up` may take to end.
+const LEFTOVERS_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the table waits for the mgr to have heard of every target.
 const TARGETS_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -75,6 +77,11 @@ pub enum UpError {
     Running { dir: PathBuf, pid: u32 },
     #[error("{}: cannot take the lock of this directory: {source}", dir.display())]
     Lock { dir: PathBuf, source: io::Error },
+    #[error(
+        "daemons that an earlier `pvfs up` from {} left are still ending after {LEFTOVERS_PATIENCE:?}: see what they wait for in {}, or end them with `kill -9`",
+        dir.display(), dir.join("log").display()
+    )]
+    Leftovers { dir: PathBuf },
     #[error(
         "{name} cannot listen on {addr}: {}: see what has the port with `ss -ltnp`, stop that, or choose other ports with --port N (the {count} daemons take N and those that follow)",
         io_text(source)
@@ -150,6 +157,10 @@ async fn up(args: &Args) -> Result<(), CliError> {
         Ok(pid) => UpError::Running { dir: dir.clone(), pid },
         Err(source) => UpError::Lock { dir: dir.clone(), source },
     })?;
+    let _daemons = running::lock_daemons(&dir, LEFTOVERS_PATIENCE)
+        .await
+        .map_err(|source| UpError::Lock { dir: dir.clone(), source })?
+        .ok_or_else(|| UpError::Leftovers { dir: dir.clone() })?;
     let cluster = prepare_files(args, &dir)?;
     let mountpoint = match &args.mountpoint {
         Some(mountpoint) => Some(mountpoint::prepare(mountpoint).map_err(UpError::from)?),
