@@ -10,6 +10,7 @@ use crate::{
     calls::{pause_after, shut_down},
     client::Core,
     error::Result,
+    file::store_failed,
     held::HeldWrite,
     holds::Hold,
     inode::{Inode, OpenCount},
@@ -34,7 +35,8 @@ const OBJECTS_AT_ONCE: usize = 16;
 /// Commits in a row that a target may fail, each after all was sent again, before what it should have committed counts
 /// as lost.
 const FAILED_COMMITS_MAX: u32 = 5;
-/// Failures of a disk in a row to take an object's bytes again, before what it should have taken counts as lost.
+/// Failures in a row of a disk to take an object's bytes again, or of the mgr's store to note that it is written, before
+/// what should have been sent again counts as lost.
 const FAILED_WRITES_MAX: u32 = 5;
 
 /// Why a write was not sent again.
@@ -117,7 +119,7 @@ impl Core {
         raised
     }
 
-    /// `failed` counts the disk's failures in a row over the writes of one object.
+    /// `failed` counts the failures of disks in a row over the writes of one object.
     async fn send_write_again(
         self: &Arc<Self>,
         inode: &Arc<Inode>,
@@ -134,7 +136,16 @@ impl Core {
         // The mgr may have given the file new objects, and the old ones may be removed; an iod that was started since does
         // not know of that, and would make an object that nobody removes.
         let doubted = if self.emptyings.any() { inode.capability(Access::WRITE) } else { None };
-        let mut capability = self.fresh_capability(inode, Access::WRITE, doubted).await.map_err(unsent)?;
+        let mut capability = loop {
+            match self.fresh_capability(inode, Access::WRITE, doubted).await {
+                Ok(capability) => break capability,
+                Err(error) if store_failed(&error) && *failed < FAILED_WRITES_MAX => {
+                    *failed += 1;
+                    tokio::time::sleep(pause_after(*failed)).await;
+                }
+                Err(error) => return Err(unsent(error)),
+            }
+        };
         loop {
             if capability.grant.data_gen != write.data_gen {
                 return Err(Unsent::Obsolete);
