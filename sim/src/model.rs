@@ -323,10 +323,11 @@ impl Model {
         for content in self.contents() {
             let was_lost = content.was_lost(losses);
             let is_declared = !content.earlier.is_empty() && !content.writers.is_disjoint(declared);
-            content.loose |= is_declared || (was_lost && content.abandoned);
+            content.loose |= was_lost && content.abandoned;
             // Several clients send again each what it wrote, in an order that nobody knows; some are not done yet.
             let unclear = content.writers.len() > 1 || (content.loose && clients > 1);
-            content.unknown |= was_lost && unclear;
+            // What is lost for good may be in a page cache for now, where a sync takes it for clean, and go with the power.
+            content.unknown |= is_declared || (was_lost && unclear);
             content.loose &= !content.unknown;
         }
     }
