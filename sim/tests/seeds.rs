@@ -70,3 +70,9 @@ fn bytes_sent_again_make_no_object_that_nobody_removes() {
 fn a_dead_mgrs_cut_does_not_land_on_what_was_written_since() {
     keeps_its_promises(30_803);
 }
+
+/// A full disk did not take the raised generation, and the iod died: the next process called synced what was lost.
+#[test]
+fn a_raised_generation_that_the_disk_did_not_take_is_known_to_the_next_process() {
+    keeps_its_promises(36_294);
+}

@@ -1,7 +1,7 @@
 //! The store generation: whether what the target acknowledged is all there, and saying so durably.
 
-use crate::{State, StoreError, small_files};
-use pvfs_env::disk::Disk;
+use crate::{Loss, State, StoreError, small_files};
+use pvfs_env::disk::{Disk, DiskFile};
 use std::sync::{
     Arc, Mutex, PoisonError,
     atomic::{AtomicU64, Ordering},
@@ -11,6 +11,7 @@ use tracing::{error, warn};
 /// The store generation and its record on the disk.
 pub(crate) struct Ledger {
     disk: Arc<dyn Disk>,
+    loss: Box<dyn DiskFile>,
     boot: u64,
     run: u64,
     /// As it should be.
@@ -41,9 +42,22 @@ impl Ledger {
             warn!(dir = %disk.place().display(), generation,
                 "the machine stopped while the target was in use: what was not synced may be lost; store generation raised");
         }
+        let noted = small_files::load(&*disk, Loss::FILE)?.and_then(|bytes| Loss::decode(&bytes).ok());
+        if let Some(loss) = noted.filter(|loss| loss.boot == boot && loss.generation > generation) {
+            generation = loss.generation;
+            warn!(dir = %disk.place().display(), generation,
+                "a write-back failed under an earlier process, and the disk did not take the store generation then: raised now");
+        }
+        let loss = disk.create(Loss::FILE).map_err(|source| StoreError::Io {
+            dir: disk.place().to_owned(),
+            what: "open the target's records",
+            source,
+        })?;
         let (raised, durable) = (AtomicU64::new(generation), AtomicU64::new(before.generation));
         let run = before.run.saturating_add(1);
-        let ledger = Ledger { disk, boot, run, raised, durable, saved: Mutex::new(false) };
+        let ledger = Ledger { disk, loss, boot, run, raised, durable, saved: Mutex::new(false) };
+        // It has its room from now on.
+        ledger.note_loss(generation)?;
         ledger.save()?;
         Ok((ledger, before))
     }
@@ -67,7 +81,8 @@ impl Ledger {
         self.raised.load(Ordering::SeqCst) != self.generation()
     }
 
-    /// Acknowledged bytes may be lost. If the disk does not even take the new generation, [`Ledger::save`] keeps trying.
+    /// Acknowledged bytes may be lost. If the disk does not even take the new generation, [`Ledger::save`] keeps trying, and
+    /// so does the next process.
     pub(crate) fn raise(&self, why: &dyn std::fmt::Display) {
         let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         let generation = self.generation() + 1;
@@ -100,8 +115,23 @@ impl Ledger {
         Ok(())
     }
 
+    /// For a process that comes after this one in the same run of the machine.
+    fn note_loss(&self, generation: u64) -> Result<(), StoreError> {
+        let text = Loss { boot: self.boot, generation }.encode();
+        self.loss.write_at(text.as_bytes(), 0).map_err(|source| StoreError::Io {
+            dir: self.disk.place().to_owned(),
+            what: "note a loss",
+            source,
+        })
+    }
+
     fn write(&self, clean: bool) -> Result<(), StoreError> {
         let generation = self.raised.load(Ordering::SeqCst);
+        if generation != self.generation()
+            && let Err(error) = self.note_loss(generation)
+        {
+            error!(dir = %self.disk.place().display(), generation, %error, "a loss cannot be noted");
+        }
         let state = State { generation, boot: self.boot, clean, run: self.run };
         small_files::store(&*self.disk, State::FILE, &state.encode())?;
         self.durable.store(generation, Ordering::SeqCst);

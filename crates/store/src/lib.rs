@@ -26,6 +26,6 @@ pub use fence::Acked;
 pub use format::{format_disk, format_target};
 pub use list::Listing;
 pub use objects::{ObjectRead, ObjectRun, ObjectStat, Write};
-pub use records::{FORMAT_VERSION, Identity, Membership, MgrTime, State};
+pub use records::{FORMAT_VERSION, Identity, Loss, Membership, MgrTime, State};
 pub use store::{Store, StoreOptions};
 pub use text::RecordError;

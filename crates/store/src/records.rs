@@ -26,6 +26,15 @@ pub struct State {
     pub run: u64,
 }
 
+/// The store generation that a process knows of, for the next one in the same run of the machine, in case that the disk does
+/// not take it into [`State`]: a full one, say. Written over in place, which needs no room, and without a sync, which only
+/// the machine's death would need; and that raises the generation anyway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    pub boot: u64,
+    pub generation: u64,
+}
+
 /// The number the mgr gave this target when it joined. Written once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Membership {
@@ -85,6 +94,24 @@ impl State {
             })?,
             // Earlier builds did not count.
             run: fields.find("run", |v| v.parse().ok())?.unwrap_or(0),
+        })
+    }
+}
+
+impl Loss {
+    pub(crate) const FILE: &str = "loss";
+
+    /// Always of the same length.
+    pub fn encode(&self) -> String {
+        let fields = [("boot", hex(self.boot)), ("generation", format!("{:020}", self.generation))];
+        text::encode("loss", 1, &fields)
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Loss, RecordError> {
+        let fields = text::decode(bytes, "loss", 1)?;
+        Ok(Loss {
+            boot: fields.get("boot", from_hex)?,
+            generation: fields.get("generation", |v| v.parse().ok())?,
         })
     }
 }
@@ -164,6 +191,18 @@ mod tests {
     }
 
     #[test]
+    fn golden_loss() {
+        let loss = Loss { boot: 0xab, generation: 8 };
+        let text = loss.encode();
+        assert_eq!(
+            text,
+            "pvfs loss 1\nboot 00000000000000ab\ngeneration 00000000000000000008\ncrc32c b9747dda\n"
+        );
+        assert_eq!(Loss::decode(text.as_bytes()), Ok(loss));
+        assert_eq!(text.len(), Loss { boot: u64::MAX, generation: u64::MAX }.encode().len());
+    }
+
+    #[test]
     fn golden_target_id() {
         let membership = Membership { target: TARGET, id: TargetId(3) };
         let text = membership.encode();
@@ -199,7 +238,7 @@ mod tests {
         /// Fields of any content behind a checksum that fits: past the first gate of the decoders.
         #[test]
         fn no_fields_make_a_decoder_panic(
-            kind in "(identity|state|target-id|mgr-time)",
+            kind in "(identity|state|loss|target-id|mgr-time)",
             fields in proptest::collection::vec(
                 ("(fs|target|generation|boot|clean|run|id|ms)", "[0-9a-f+-]{0,40}"), 0..6,
             ),
@@ -208,7 +247,7 @@ mod tests {
             let text = text::encode(&kind, 1, &fields);
             let bytes = text.as_bytes();
             let _ = (Identity::decode(bytes), State::decode(bytes));
-            let _ = (Membership::decode(bytes), MgrTime::decode(bytes));
+            let _ = (Membership::decode(bytes), MgrTime::decode(bytes), Loss::decode(bytes));
         }
     }
 }

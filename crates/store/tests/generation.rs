@@ -97,6 +97,28 @@ fn nothing_is_called_synced_before_a_raised_generation_is_durable() {
 }
 
 #[test]
+fn a_raised_generation_that_the_disk_did_not_take_is_known_to_the_next_process() {
+    let target = TempTarget::new();
+    let (store, faults) = target.open_faulty();
+    let written = store.write(id(1), &writes(&[run(0, 3)]), b"abc").unwrap().generation;
+    faults.fail_next_sync_of(".0000");
+    faults.fail_next_sync_of("state.new");
+    store.sync(id(1), 1).unwrap_err();
+    drop(store);
+    // The kernel does not tell that error again: a sync would succeed now, of bytes that are nowhere.
+    let store = target.open_with(&faults);
+    assert_eq!(store.generation(), written + 1);
+    drop(store);
+    assert_eq!(target.open_with(&faults).generation(), written + 1, "raised once");
+    faults.boots.fetch_add(1, Ordering::SeqCst);
+    assert_eq!(
+        target.open_with(&faults).generation(),
+        written + 2,
+        "of the machine's death nothing is noted"
+    );
+}
+
+#[test]
 fn a_stop_that_cannot_sync_is_not_clean() {
     let target = TempTarget::new();
     let (store, faults) = target.open_faulty();
