@@ -40,6 +40,12 @@ fn a_truncation_that_errs_leaves_no_old_size() {
     keeps_its_promises(725);
 }
 
+/// The same of a create that truncates a file which the client has open already.
+#[test]
+fn a_create_that_errs_leaves_no_old_size() {
+    keeps_its_promises(49_418);
+}
+
 /// A write failed at one of its targets, and had made the file longer at another; the client that wrote read nothing there.
 #[test]
 fn a_write_that_failed_in_part_leaves_no_old_size() {

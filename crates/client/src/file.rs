@@ -514,8 +514,8 @@ async fn close_writer(core: Arc<Core>, tasks: Arc<Tasks>, mut count: OpenCount) 
     told
 }
 
-/// The mgr's store did not take a change that makes sense.
-fn store_failed(error: &ClientError) -> bool {
+/// The mgr's store did not take a change that makes sense: a part of it may be made, or be made later.
+pub(crate) fn store_failed(error: &ClientError) -> bool {
     matches!(error, ClientError::Refused { errno: Errno::EIO | Errno::ENOSPC, .. })
 }
 

@@ -6,7 +6,8 @@ use crate::{
     client::{Core, Tasks},
     error::Result,
     estate::{self, Held},
-    inode::{Inode, OpenCount},
+    file::store_failed,
+    inode::{Inode, OpenCount, State},
 };
 use pvfs_types::{Attr, Cred, Errno, Ino, LayoutHint, Name};
 use pvfs_wire::{
@@ -230,7 +231,11 @@ impl Core {
         let opened = if access.write || truncate {
             let _record = inode.record.lock().await;
             self.ends.take_back(ino).await;
-            let opened = self.mutate_here(cred, make).await?;
+            let opened = self.mutate_here(cred, make).await.inspect_err(|error| {
+                if truncate && store_failed(error) {
+                    inode.with(State::maybe_truncated);
+                }
+            })?;
             inode.opened(&opened.entry, Some(opened.capability));
             opened
         } else {
@@ -264,7 +269,12 @@ impl Core {
             layout,
         };
         let emptying = truncate.then(|| self.emptyings.one());
-        let made = self.mutate_in(reserved, cred, make).await?;
+        let made = self.mutate_in(reserved, cred, make).await.inspect_err(|error| {
+            if truncate && store_failed(error) {
+                // Nobody told which file it was: any that is open here.
+                self.inodes.all().iter().for_each(|inode| inode.with(State::maybe_truncated));
+            }
+        })?;
         let count = OpenCount::new(self, made.entry.attr.ino, access);
         drop(under_way);
         let inode = Arc::clone(&count.inode);
