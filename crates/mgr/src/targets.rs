@@ -321,6 +321,11 @@ impl Target {
                 ));
             }
             if running != process {
+                // A process that has just started confirms what its predecessor did. So does a late report of a dead one:
+                // only who confirms a newer time, or a raised store generation, has taken its place.
+                if store == store_before && confirmed_ms == self.confirmed_ms {
+                    return Ok(());
+                }
                 if self.replaced_processes.len() == PROCESSES_REMEMBERED {
                     self.replaced_processes.remove(0);
                 }

@@ -103,6 +103,26 @@ async fn a_target_that_is_an_old_copy_is_refused() {
 }
 
 #[tokio::test]
+async fn a_dead_iods_late_report_does_not_get_its_successor_refused() {
+    let world = World::new();
+    let mgr = world.start_mgr().await;
+    let (iod, to_mgr) = (world.iod().await, world.peer(&mgr, Role::Iod));
+    let with = |process| Generations { process, boot: 1, store: 5 };
+    let taken = |answer: pvfs_wire::msg::admin::HeartbeatAnswer| answer.targets[0].is_some();
+    // This mgr has not heard of the dead process 1 before.
+    let confirmed = iod.mgr_time_ms.load(Ordering::Relaxed);
+    assert!(taken(iod.report(&to_mgr, with(2), false).await));
+    iod.mgr_time_ms.store(confirmed, Ordering::Relaxed);
+    iod.report(&to_mgr, with(1), false).await;
+    for _ in 0..3 {
+        assert!(taken(iod.report(&to_mgr, with(2), false).await), "it goes on");
+    }
+    assert!(taken(iod.report(&to_mgr, with(3), false).await), "and is followed by the next one");
+    assert!(taken(iod.report(&to_mgr, with(3), false).await), "which confirms a newer time");
+    mgr.stop().await;
+}
+
+#[tokio::test]
 async fn a_target_whose_store_was_put_back_to_an_older_state_is_refused() {
     let world = World::new();
     let mgr = world.start_mgr().await;
