@@ -94,5 +94,13 @@ fn a_late_heartbeat_gets_no_target_refused() {
 #[test]
 #[ignore = "not mended yet: what an iod knows of removed objects dies with its process; `pvfs fsck --repair` removes such an object"]
 fn a_write_that_was_under_way_leaves_no_object_behind() {
-    keeps_its_promises(57801);
+    [57801, 4327, 8007].into_iter().for_each(keeps_its_promises);
+}
+
+/// The store refused a close's report; the file that is looked at right after that is shorter than what was written, for a
+/// while.
+#[test]
+#[ignore = "not mended yet, nor understood: the size that is found after two refused reports is an old one"]
+fn a_refused_report_hides_no_bytes_for_a_while() {
+    keeps_its_promises(5295);
 }
