@@ -38,6 +38,12 @@ pub const GROUPS_MAX: usize = 65_536;
 pub const GROUPS_SENT_MAX: usize = 1024;
 /// Most files one `end_writes` request may name.
 pub const END_WRITES_MAX: usize = 1024;
+/// Most ranges one owner may have locked in one file.
+pub const LOCK_RANGES_MAX: usize = 4096;
+/// Most owners that may hold locks in one file.
+pub const LOCK_OWNERS_MAX: usize = 16_384;
+/// Most locks of one file that may be waited for at once.
+pub const LOCK_WAITS_MAX: usize = 16_384;
 /// Most directory entries one readdir reply may carry.
 pub const READDIR_ENTRIES_MAX: u32 = 4096;
 
