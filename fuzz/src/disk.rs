@@ -1,8 +1,8 @@
 //! Targets over what is read from disks: the metadata store's records and a target directory's.
 
 use pvfs_meta::record::{
-    Client, Counter, Dentry, Inode, InodeNumbers, Intent, IodtabEntry, Mark, MgrTime, OrphanEntry, Record,
-    Reply, Session, Superblock, Target, TargetNumber, Writer,
+    Client, Counter, Dentry, Inode, InodeNumbers, Intent, IodtabEntry, LockHeld, LockWait, Mark, MgrTime,
+    OrphanEntry, Record, Reply, Session, Superblock, Target, TargetNumber, Writer,
 };
 use pvfs_store::{Identity, Membership, State};
 use pvfs_types::{FsId, TargetId, TargetUuid};
@@ -25,6 +25,8 @@ pub fn meta_record(data: &[u8]) {
     survives_the_way_back::<Target>(data);
     survives_the_way_back::<TargetNumber>(data);
     survives_the_way_back::<IodtabEntry>(data);
+    survives_the_way_back::<LockHeld>(data);
+    survives_the_way_back::<LockWait>(data);
 }
 
 fn survives_the_way_back<T: Record>(data: &[u8]) {

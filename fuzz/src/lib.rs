@@ -12,7 +12,7 @@ pub use kernel::{kfuse_request, kfuse_seeds};
 pub use mutate::{Rng, mutated};
 
 use pvfs_types::{Distribution, IodtabGen, LogicalOffset, Pattern};
-use pvfs_wire::msg::{Op, Request, admin, data, file, fsck, hello, namespace, session};
+use pvfs_wire::msg::{Op, Request, admin, data, file, fsck, hello, lock, namespace, session};
 use pvfs_wire::{FRAME_HEADER_BYTES, Header, Refusal};
 
 /// A target: its name, what it does with bytes, and what to start from.
@@ -136,6 +136,11 @@ fn each_op(op: Op, side: &mut Side<'_>) {
         Op::Open => side.of::<file::Open>(),
         Op::ReportSize => side.of::<file::ReportSize>(),
         Op::EndWrites => side.of::<file::EndWrites>(),
+        Op::TestLock => side.of::<lock::TestLock>(),
+        Op::SetLock => side.of::<lock::SetLock>(),
+        Op::AwaitLocks => side.of::<lock::AwaitLocks>(),
+        Op::CancelLock => side.of::<lock::CancelLock>(),
+        Op::ReleaseLocks => side.of::<lock::ReleaseLocks>(),
         Op::Read => side.of::<data::Read>(),
         Op::Write => side.of::<data::Write>(),
         Op::Sync => side.of::<data::Sync>(),

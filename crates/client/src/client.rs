@@ -6,6 +6,7 @@ use crate::{
     error::Result,
     holds::{Bounds, Holds},
     inode::Inodes,
+    locks::LockTable,
     open::Crossings,
     session::Session,
     targets::TargetMap,
@@ -13,7 +14,7 @@ use crate::{
 };
 use pvfs_env::{Counter, Metrics, task};
 use pvfs_net::{Dialer, Identity, Peer};
-use pvfs_types::Timestamp;
+use pvfs_types::{SessionId, Timestamp};
 use pvfs_wire::msg::hello::Role;
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{
@@ -46,6 +47,7 @@ pub(crate) struct Core {
     /// Truncations to nothing: the mgr may answer them with new objects for the file, and have the old ones removed.
     pub emptyings: Crossings,
     pub ends: Ends,
+    pub locks: Arc<LockTable>,
     pub holds: Holds,
     pub waits: Waits,
     /// How long a call may wait; see [`ClientConfig::timeo`].
@@ -100,6 +102,14 @@ impl Client {
         let from = config.estate.as_ref().map_or(1, |estate| estate.connections_from);
         let dialer = Dialer::numbered(Arc::clone(&config.transport), identity, config.metrics.clone(), from);
         let mgr = dialer.peer(Role::Mgr, config.mgr.clone());
+        let (last_session, locks) = match &config.estate {
+            Some(estate) => {
+                let journal = Some(Arc::clone(&estate.journal));
+                let last = estate.marks.iter().map(|mark| mark.session).max().unwrap_or_default();
+                (last, LockTable::new(journal, &estate.locks))
+            }
+            None => (SessionId::default(), LockTable::new(None, &[])),
+        };
         let session =
             Session::open(&mgr, client_id, &config.label, config.connect_deadline, config.estate).await?;
         let core = Arc::new(Core {
@@ -109,6 +119,7 @@ impl Client {
             closes: Crossings::default(),
             emptyings: Crossings::default(),
             ends: Ends::default(),
+            locks: Arc::new(locks),
             holds: Holds::new(bounds, &config.metrics),
             waits: Waits::default(),
             timeo: config.timeo,
@@ -119,6 +130,10 @@ impl Client {
             label: config.label,
             mgr,
         });
+        // The session in which a predecessor took locks is the one with its last change.
+        if core.session.standing().id != last_session {
+            core.locks_lost();
+        }
         within(begin, config.connect_deadline, &core.mgr, core.load_targets()).await?;
         if core.session.is_inherited() {
             task::spawn(Arc::clone(&core).settle_inheritance());
@@ -164,6 +179,7 @@ impl Client {
                 "a target has not yet made durable what was written; its machine should not stop now"
             );
         }
+        self.core.locks.end();
         let closed = self.core.close_session().await;
         self.core.closed.send_replace(true);
         info!(after = ?self.core.started.elapsed(), "session closed");

@@ -54,6 +54,11 @@ pub enum ClientError {
     /// A disk failed, or filled up, between a write's acknowledgement and its becoming durable.
     #[error("bytes that were written to {ino} are lost; the log says why")]
     Lost { ino: pvfs_types::Ino },
+    /// The mgr has given up this client's session, and with it the locks of an open file.
+    #[error("locks of {ino} are lost with the session, others may have them")]
+    LocksLost { ino: pvfs_types::Ino },
+    #[error("a lock's range must not end before it begins: {start}..={end}")]
+    LockRange { start: u64, end: u64 },
     /// Only where the user set a bound. Whether it was done, or will be, is not known.
     #[error("{} is given up after {after:?}: its server does not answer (the option soft,timeo)", .op.name())]
     TimedOut { op: Op, after: Duration },
@@ -94,11 +99,15 @@ impl ClientError {
             ClientError::Pattern(_)
             | ClientError::BadOffset { .. }
             | ClientError::LengthMismatch { .. }
+            | ClientError::LockRange { .. }
             | ClientError::NoAccess => Errno::EINVAL,
             ClientError::NoMemory { .. } => Errno::ENOMEM,
             ClientError::NotOpenFor { .. } => Errno::EBADF,
             ClientError::Gone { .. } => Errno::ESTALE,
-            ClientError::Lost { .. } | ClientError::TimedOut { .. } | ClientError::ShutDown => Errno::EIO,
+            ClientError::Lost { .. }
+            | ClientError::LocksLost { .. }
+            | ClientError::TimedOut { .. }
+            | ClientError::ShutDown => Errno::EIO,
         }
     }
 }

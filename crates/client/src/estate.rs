@@ -4,7 +4,7 @@
 //! any moment: its successor takes up the same session, and a change that was under way is sent again under the same
 //! number, so that it is done once.
 
-use pvfs_types::{Ino, SessionId};
+use pvfs_types::{Ino, LockOwner, SessionId};
 use pvfs_wire::Access;
 use std::{
     fmt,
@@ -28,6 +28,15 @@ pub struct Mark {
     pub op: u16,
 }
 
+/// An owner that may hold locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockMark {
+    pub ino: Ino,
+    pub owner: LockOwner,
+    /// Of the open file by which it locked last, as whoever opened it numbers it.
+    pub handle: u64,
+}
+
 /// Where a client writes down what its successor must know. A write has to be kept when it returns, whatever becomes of
 /// this process; it need not outlive the machine.
 pub trait Journal: Send + Sync {
@@ -36,6 +45,12 @@ pub trait Journal: Send + Sync {
 
     /// Before a request leaves in `slot`, and when its call was answered.
     fn mark(&self, slot: u16, mark: Mark);
+
+    /// Before an owner that held nothing locks, and when it does so by another handle. There is one for each inode and owner.
+    fn locked(&self, mark: LockMark);
+
+    /// The owner holds nothing of the inode any more.
+    fn unlocked(&self, ino: Ino, owner: LockOwner);
 }
 
 /// Everything a successor must know.
@@ -47,6 +62,8 @@ pub struct Estate {
     pub connections_from: u64,
     /// By slot.
     pub marks: Vec<Mark>,
+    /// The owners that may hold locks.
+    pub locks: Vec<LockMark>,
     /// A predecessor was there: what it left unsaid is settled.
     pub inherited: bool,
     pub journal: Arc<dyn Journal>,
@@ -105,6 +122,11 @@ struct Call {
 pub fn once<F: Future>(id: u64, work: F) -> impl Future<Output = F::Output> {
     CURRENT
         .scope(Origin(Arc::new(Call { id, changed: AtomicBool::new(false), slot: Mutex::default() })), work)
+}
+
+/// The number of the call that is being done; `None`: it has none.
+pub(crate) fn call_id() -> Option<u64> {
+    CURRENT.try_with(|origin| origin.0.id).ok().filter(|id| *id != 0)
 }
 
 /// Runs `work`, whose changes may be done twice, without making them the call's first.

@@ -15,7 +15,7 @@ use pvfs_types::{
 };
 use pvfs_wire::{Access, Op, msg::namespace::Entry};
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc, Mutex, OnceLock, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 use tracing::warn;
@@ -44,6 +44,8 @@ pub struct File {
     losses_told: AtomicU64,
     /// `None`: closed.
     count: Mutex<Option<OpenCount>>,
+    /// Its number among those who lock; none before it does.
+    lock_handle: OnceLock<u64>,
 }
 
 /// What a read brought.
@@ -80,6 +82,7 @@ impl File {
             cred: Arc::new(cred.clone()),
             at_open,
             count: Mutex::new(Some(count)),
+            lock_handle: OnceLock::new(),
         }
     }
 
@@ -342,12 +345,21 @@ impl File {
         self.core
             .call(Op::ReportSize, Some(self.inode.ino), async {
                 let Some(count) = self.take_count() else { return Ok(()) };
-                if !self.access.write {
+                let (core, tasks, write) =
+                    (Arc::clone(&self.core), Arc::clone(&self.tasks), self.access.write);
+                let (ino, handle) = (self.inode.ino, self.lock_handle.get().copied());
+                if !write && handle.is_none() {
                     return Ok(());
                 }
-                let (core, tasks) = (Arc::clone(&self.core), Arc::clone(&self.tasks));
                 let lost = self.tell_losses();
-                self.core.finish(close_writer(core, tasks, count)).await.and(lost)
+                let work = Arc::clone(&core);
+                let close = async move {
+                    let told =
+                        if write { close_writer(Arc::clone(&work), tasks, count).await } else { Ok(()) };
+                    let Some(handle) = handle else { return told };
+                    told.and(work.release_handle_locks(ino, handle).await)
+                };
+                core.finish(close).await.and(lost)
             })
             .await
     }
@@ -367,9 +379,27 @@ impl File {
         self.count.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn need(&self, access: Access, wanted: &'static str) -> Result<()> {
+    /// # Errors
+    /// `EBADF`; and `EIO`, once, if its locks were lost.
+    pub(crate) fn need(&self, access: Access, wanted: &'static str) -> Result<()> {
         let open = self.count.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        if open && self.access.covers(access) { Ok(()) } else { Err(ClientError::NotOpenFor { wanted }) }
+        if !open || !self.access.covers(access) {
+            return Err(ClientError::NotOpenFor { wanted });
+        }
+        match self.lock_handle.get() {
+            Some(&handle) if self.core.locks.take_loss(handle) => {
+                Err(ClientError::LocksLost { ino: self.inode.ino })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn lock_handle(&self) -> u64 {
+        *self.lock_handle.get_or_init(|| self.core.locks.next_id())
+    }
+
+    pub(crate) fn lock_client(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// The slots that can hold data of the file, as far as this client knows, or if it reaches to `size`.
@@ -472,7 +502,8 @@ impl File {
 impl Drop for File {
     fn drop(&mut self) {
         let Some(count) = self.take_count() else { return };
-        if !self.access.write {
+        let (write, handle) = (self.access.write, self.lock_handle.get().copied());
+        if !write && handle.is_none() {
             return;
         }
         if tokio::runtime::Handle::try_current().is_err() {
@@ -480,6 +511,14 @@ impl Drop for File {
         }
         let (core, tasks, ino) = (Arc::clone(&self.core), Arc::clone(&self.tasks), self.inode.ino);
         pvfs_env::task::spawn(async move {
+            if let Some(handle) = handle
+                && let Err(error) = core.release_handle_locks(ino, handle).await
+            {
+                warn!(%ino, %error, "the locks of a dropped file could not be given up");
+            }
+            if !write {
+                return;
+            }
             if let Err(error) = close_writer(core, tasks, count).await {
                 warn!(%ino, %error, "the size of a dropped file could not be told");
             }

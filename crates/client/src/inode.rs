@@ -308,6 +308,12 @@ impl State {
         (self.doubts != self.doubts_settled).then_some(self.doubts)
     }
 
+    /// Others write the file: what was learned of its end and of its holes does not stand.
+    pub fn outdated(&mut self) {
+        self.attr_at = None;
+        self.holes_checked_at = None;
+    }
+
     /// The targets were asked, after `doubts` was read.
     pub fn settle(&mut self, doubts: u64) {
         self.doubts_settled = self.doubts_settled.max(doubts);

@@ -274,6 +274,7 @@ impl Core {
         for inode in self.inodes.all() {
             inode.session_lost();
         }
+        self.locks_lost();
         session.lease.send_replace(opened.lease);
         old.slots.close();
     }

@@ -219,6 +219,10 @@ mod tests {
         fn mark(&self, slot: u16, mark: Mark) {
             self.0.lock().expect("not poisoned").insert(slot, mark);
         }
+
+        fn locked(&self, _: crate::LockMark) {}
+
+        fn unlocked(&self, _: pvfs_types::Ino, _: pvfs_types::LockOwner) {}
     }
 
     impl Notes {

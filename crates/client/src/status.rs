@@ -113,6 +113,7 @@ fn waiting_call(core: &Core, call: &Call) -> WaitingCall {
     let waits_for = call.waits_for();
     let view = core.targets.view();
     let servers = waits_for.iter().filter_map(|server| match server {
+        WaitsFor::Lock => None,
         WaitsFor::Mgr => Some(&core.mgr),
         WaitsFor::Target(target) => view.peer(*target),
     });

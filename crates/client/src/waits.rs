@@ -34,6 +34,8 @@ pub async fn asked_by<F: Future>(pid: u32, work: F) -> F::Output {
 pub enum WaitsFor {
     Mgr,
     Target(TargetId),
+    /// Whoever holds a lock.
+    Lock,
 }
 
 /// A call that has not ended.
@@ -121,19 +123,48 @@ impl Core {
             Some(call) => Either::Left(CALL.scope(call, work)),
             None => Either::Right(work),
         };
-        let bounded = match timeo {
-            None => Either::Left(work),
-            Some(after) => {
-                let bounded = tokio::time::timeout(after, work);
-                Either::Right(
-                    bounded.map(move |done| done.unwrap_or(Err(ClientError::TimedOut { op, after }))),
-                )
-            }
-        };
-        bounded.map(move |done| {
+        within(op, timeo, work).map(move |done| {
             drop(entered);
             done
         })
+    }
+
+    /// As [`Core::call`], but it may last for ever: what it waits for is other clients. Its questions to servers are
+    /// [`Core::bounded`].
+    pub fn call_patiently<T>(
+        &self,
+        op: Op,
+        ino: Option<Ino>,
+        work: impl Future<Output = Result<T>>,
+    ) -> impl Future<Output = Result<T>> {
+        let entered = self.waits.enter(op, ino);
+        CALL.scope(Arc::clone(&entered.call), work).map(move |done| {
+            drop(entered);
+            done
+        })
+    }
+
+    /// Bounds a part of a patient call as the user wants it.
+    pub fn bounded<T>(
+        &self,
+        op: Op,
+        work: impl Future<Output = Result<T>>,
+    ) -> impl Future<Output = Result<T>> {
+        within(op, self.timeo, work)
+    }
+}
+
+fn within<T>(
+    op: Op,
+    timeo: Option<Duration>,
+    work: impl Future<Output = Result<T>>,
+) -> impl Future<Output = Result<T>> {
+    match timeo {
+        None => Either::Left(work),
+        Some(after) => {
+            let bounded = tokio::time::timeout(after, work);
+            Either::Right(bounded.map(move |done| done.unwrap_or(Err(ClientError::TimedOut { op, after }))))
+        }
     }
 }
 

@@ -4,13 +4,17 @@
 
 mod answer;
 mod convert;
+mod locks;
 
 use crate::{
-    dirstream,
+    MountOptions, dirstream,
     ops::{Context, DirRequest, Filesystem, Handle, NodeId, OpenFlags, Opened, RenameMode},
 };
 use pvfs_env::{Counter, Metrics};
-use pvfs_kfuse::{Notifier, Op, Reply, Request, Serve, Wanted, abi::init};
+use pvfs_kfuse::{
+    Notifier, Op, Reply, Request, Serve, Wanted,
+    abi::{RELEASE_FLOCK_UNLOCK, init},
+};
 use pvfs_types::{Errno, FileKind};
 use std::{collections::HashMap, future::Future, sync::Arc};
 use tokio::sync::{SetOnce, mpsc};
@@ -21,8 +25,13 @@ pub const REQUEST_BYTES_MAX: u32 = 1 << 20;
 /// Threads that read requests.
 pub const SESSION_THREADS: usize = 2;
 
-/// What the mount wants of the kernel.
-pub const WANTED: Wanted = Wanted {
+/// What a mount with `options` wants of the kernel.
+pub fn wanted(options: &MountOptions) -> Wanted {
+    let locks = if options.local_locks { 0 } else { init::POSIX_LOCKS | init::FLOCK_LOCKS };
+    Wanted { flags: WANTED.flags | locks, ..WANTED }
+}
+
+const WANTED: Wanted = Wanted {
     flags: init::ATOMIC_O_TRUNC
         | init::PARALLEL_DIROPS
         | init::DO_READDIRPLUS
@@ -48,7 +57,7 @@ pub struct Adapter<F> {
 }
 
 /// The operations that are counted, by the kernel's names for them.
-const OPS: [&str; 32] = [
+const OPS: [&str; 34] = [
     "access",
     "create",
     "fallocate",
@@ -57,6 +66,7 @@ const OPS: [&str; 32] = [
     "fsync",
     "fsyncdir",
     "getattr",
+    "getlk",
     "getxattr",
     "link",
     "listxattr",
@@ -76,6 +86,7 @@ const OPS: [&str; 32] = [
     "rename",
     "rmdir",
     "setattr",
+    "setlk",
     "setxattr",
     "statfs",
     "symlink",
@@ -134,6 +145,7 @@ impl<F: Filesystem> Answering<'_, F> {
             Op::SetXattr { .. } | Op::GetXattr { .. } | Op::ListXattr { .. } | Op::RemoveXattr { .. } => {
                 self.xattr(ctx, node, op, reply).await;
             }
+            Op::GetLock(_) | Op::SetLock { .. } => self.lock(ctx, node, op, reply).await,
             Op::Lookup { .. }
             | Op::SymLink { .. }
             | Op::MkNod { .. }
@@ -170,7 +182,7 @@ impl<F: Filesystem> Answering<'_, F> {
                 self.count("statfs");
                 answer::statfs(reply, self.fs.statfs(ctx, node).await);
             }
-            // The kernel does without, and asks no more. (Locks are then the kernel's own, of this machine.)
+            // The kernel does without, and asks no more.
             _ => reply.error(Errno::ENOSYS.number()),
         }
     }
@@ -239,7 +251,7 @@ impl<F: Filesystem> Answering<'_, F> {
                     Ok(opened) => {
                         self.outdate(node, opened);
                         if !answer::opened(reply, opened) {
-                            let _ = self.fs.release(ctx, opened.handle).await;
+                            let _ = self.fs.release(ctx, opened.handle, None).await;
                         }
                     }
                     Err(error) => reply.error(error.number()),
@@ -252,7 +264,7 @@ impl<F: Filesystem> Answering<'_, F> {
                     Ok((entry, opened)) => {
                         self.outdate(entry.node, opened);
                         if !answer::created(reply, &entry, opened) {
-                            let _ = self.fs.release(ctx, opened.handle).await;
+                            let _ = self.fs.release(ctx, opened.handle, None).await;
                         }
                     }
                     Err(error) => reply.error(error.number()),
@@ -294,13 +306,14 @@ impl<F: Filesystem> Answering<'_, F> {
                 let len = data.len();
                 answer::written(reply, len, fs.write(ctx, Handle(handle), offset, data).await);
             }
-            Op::Flush { handle, .. } => {
+            Op::Flush { handle, lock_owner } => {
                 self.count("flush");
-                answer::empty(reply, fs.flush(ctx, Handle(handle)).await);
+                answer::empty(reply, fs.flush(ctx, Handle(handle), lock_owner).await);
             }
-            Op::Release { handle, .. } => {
+            Op::Release { handle, flags, lock_owner } => {
                 self.count("release");
-                answer::empty(reply, fs.release(ctx, Handle(handle)).await);
+                let flock = (flags & RELEASE_FLOCK_UNLOCK != 0).then_some(lock_owner);
+                answer::empty(reply, fs.release(ctx, Handle(handle), flock).await);
             }
             Op::Fsync { handle, data_only } => {
                 self.count("fsync");
@@ -389,6 +402,7 @@ fn may_change(op: &Op) -> bool {
             | Op::Lseek { .. }
             | Op::GetXattr { .. }
             | Op::ListXattr { .. }
+            | Op::GetLock(_)
     )
 }
 

@@ -3,9 +3,9 @@
 //! Records of fixed size at fixed places, each written whole by one call, in this machine's byte order: only workers of one
 //! mount read it. Knows nothing of what is done with it; see `pvfs_client`'s estate.
 
-use pvfs_client::{Estate, Journal, Mark};
+use pvfs_client::{Estate, Journal, LockMark, Mark};
 use pvfs_kfuse::Agreed;
-use pvfs_types::{Ino, SessionId};
+use pvfs_types::{Ino, LockKind, LockOwner, SessionId};
 use std::{
     collections::HashMap,
     fs::File,
@@ -51,6 +51,12 @@ struct MarkRecord {
     op: u64,
 }
 
+/// In the place of a handle: the record is a lock's. Then the handle by which it was taken, and the owner where an open
+/// file has its request. (A file's number is below: it would take 2^19 workers to reach that far.)
+const LOCK: u64 = 1 << 63;
+/// The lock is an flock.
+const FLOCK: u64 = 1 << 62;
+
 /// An open file; `handle` 0: none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -72,12 +78,15 @@ pub struct Book {
     head: Mutex<Head>,
     /// Where each open file's record is.
     places: Mutex<Places>,
+    /// Of the former worker.
+    inherited_locks: Vec<LockMark>,
     failed: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Places {
     of: HashMap<u64, u64>,
+    locks: HashMap<(Ino, LockOwner), u64>,
     free: Vec<u64>,
     used: u64,
 }
@@ -100,10 +109,13 @@ impl Book {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the mount was begun by another version"));
         }
         head.workers += 1;
-        let (mut places, mut open) = (Places::default(), Vec::new());
+        let (mut places, mut open, mut inherited_locks) = (Places::default(), Vec::new(), Vec::new());
         while let Some(record) = read_at::<OpenRecord>(&file, Places::at(places.used))? {
             if record.handle == 0 {
                 places.free.push(places.used);
+            } else if let Some(lock) = record.lock() {
+                places.locks.insert((lock.ino, lock.owner), places.used);
+                inherited_locks.push(lock);
             } else {
                 places.of.insert(record.handle, places.used);
                 open.push(record);
@@ -111,7 +123,7 @@ impl Book {
             places.used += 1;
         }
         let (places, failed) = (Mutex::new(places), AtomicU64::new(0));
-        let book = Book { file, head: Mutex::new(head), places, failed };
+        let book = Book { file, head: Mutex::new(head), places, inherited_locks, failed };
         book.write(0, &head);
         Ok((Arc::new(book), open))
     }
@@ -181,6 +193,7 @@ impl Book {
             incarnation,
             connections_from: (workers << 32) + 1,
             marks: marks.collect(),
+            locks: self.inherited_locks.clone(),
             inherited: workers > 1,
             journal: Arc::<Book>::clone(self),
         }
@@ -189,8 +202,7 @@ impl Book {
     /// An open file; before the kernel hears of it.
     pub fn opened(&self, record: OpenRecord) {
         let place = self.with_places(|places| {
-            let place = places.free.pop().unwrap_or(places.used);
-            places.used = places.used.max(place + 1);
+            let place = places.take();
             places.of.insert(record.handle, place);
             place
         });
@@ -199,7 +211,12 @@ impl Book {
 
     /// It is closed, and the servers know.
     pub fn closed(&self, handle: u64) {
-        let Some(place) = self.with_places(|places| places.of.remove(&handle)) else { return };
+        if let Some(place) = self.with_places(|places| places.of.remove(&handle)) {
+            self.free(place);
+        }
+    }
+
+    fn free(&self, place: u64) {
         self.write(Places::at(place), &OpenRecord::default());
         self.with_places(|places| places.free.push(place));
     }
@@ -243,9 +260,48 @@ impl Journal for Book {
             );
         }
     }
+
+    fn locked(&self, mark: LockMark) {
+        let place = self.with_places(|places| {
+            let known = places.locks.get(&(mark.ino, mark.owner)).copied();
+            let place = known.unwrap_or_else(|| places.take());
+            places.locks.insert((mark.ino, mark.owner), place);
+            place
+        });
+        self.write(Places::at(place), &OpenRecord::of_lock(mark));
+    }
+
+    fn unlocked(&self, ino: Ino, owner: LockOwner) {
+        if let Some(place) = self.with_places(|places| places.locks.remove(&(ino, owner))) {
+            self.free(place);
+        }
+    }
+}
+
+impl OpenRecord {
+    fn of_lock(mark: LockMark) -> OpenRecord {
+        let kind = match mark.owner.kind {
+            LockKind::Posix => LOCK,
+            LockKind::Flock => LOCK | FLOCK,
+        };
+        OpenRecord { handle: kind | mark.handle & !(LOCK | FLOCK), ino: mark.ino.0, request: mark.owner.id }
+    }
+
+    fn lock(&self) -> Option<LockMark> {
+        let kind = if self.handle & FLOCK == 0 { LockKind::Posix } else { LockKind::Flock };
+        let owner = LockOwner { kind, id: self.request };
+        let mark = LockMark { ino: Ino(self.ino), owner, handle: self.handle & !(LOCK | FLOCK) };
+        (self.handle & LOCK != 0).then_some(mark)
+    }
 }
 
 impl Places {
+    fn take(&mut self) -> u64 {
+        let place = self.free.pop().unwrap_or(self.used);
+        self.used = self.used.max(place + 1);
+        place
+    }
+
     fn at(place: u64) -> u64 {
         HANDLES_AT + place * size_of::<OpenRecord>() as u64
     }
@@ -297,6 +353,13 @@ mod tests {
         first.closed(77);
         first.opened(open(6));
 
+        let lock = |id, kind, handle| LockMark { ino: Ino(9), owner: LockOwner { kind, id }, handle };
+        first.locked(lock(1, LockKind::Posix, 3));
+        first.locked(lock(1, LockKind::Flock, 4));
+        first.locked(lock(u64::MAX, LockKind::Posix, 4));
+        first.locked(lock(1, LockKind::Posix, 6));
+        first.unlocked(Ino(9), lock(1, LockKind::Flock, 0).owner);
+
         let (second, mut found) = Book::take_over(file).expect("the same version");
         found.sort_by_key(|record| record.handle);
         assert_eq!(found, [1, 3, 4, 6].map(open));
@@ -305,10 +368,14 @@ mod tests {
         let next = second.estate();
         assert_eq!((next.client, next.incarnation, next.inherited), (estate.client, 5, true));
         assert_eq!(next.marks[63], mark);
+        let mut locks = next.locks;
+        locks.sort_by_key(|lock| lock.owner.id);
+        assert_eq!(locks, [lock(1, LockKind::Posix, 6), lock(u64::MAX, LockKind::Posix, 4)]);
+        second.unlocked(Ino(9), lock(1, LockKind::Posix, 6).owner);
         assert!(next.connections_from > estate.connections_from + (1 << 31));
         second.closed(3);
         second.opened(open(8));
-        assert_eq!(second.with_places(|places| places.used), 5, "places are used again");
+        assert_eq!(second.with_places(|places| places.used), 7, "places are used again");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! An open file of the mount: opened by this worker, or taken over from one that died and opened again when it is used.
 
 use pvfs_client::{Access, Client, ClientError, File, Held};
-use pvfs_types::Cred;
+use pvfs_types::{Cred, Ino};
 use tokio::sync::OnceCell;
 
 /// An open file.
@@ -27,6 +27,10 @@ impl OpenFile {
             return self.file.get().ok_or(ClientError::NotOpenFor { wanted: "anything" });
         };
         self.file.get_or_try_init(|| async { client.open_held(&cred(), held).await }).await
+    }
+
+    pub fn ino(&self) -> Option<Ino> {
+        self.held.as_ref().map(Held::ino).or_else(|| self.file.get().map(File::ino))
     }
 
     pub fn access(&self) -> Option<Access> {

@@ -5,7 +5,7 @@
 //! of its own.
 
 use bytes::Bytes;
-use pvfs_types::{Errno, FileKind, SetAttr, Timestamp};
+use pvfs_types::{Errno, FileKind, LockKind, LockMode, SetAttr, Timestamp};
 use std::{future::Future, sync::Arc, time::Duration};
 
 /// What an operation answers.
@@ -134,6 +134,32 @@ pub struct StatFs {
     pub files: u64,
     pub files_free: u64,
     pub name_bytes_max: u32,
+}
+
+/// A lock as `fcntl(2)` or `flock(2)` asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lock {
+    pub kind: LockKind,
+    /// What the kernel calls the owner.
+    pub owner: u64,
+    pub start: u64,
+    /// The last byte.
+    pub end: u64,
+    /// `None` unlocks.
+    pub mode: Option<LockMode>,
+    /// The process, as the daemon sees it.
+    pub pid: u32,
+}
+
+/// A lock that was set.
+#[derive(Default)]
+pub struct Locked {
+    /// What the kernel holds of the file's bytes may be old.
+    pub data_changed: bool,
+    /// What it holds of its attributes is.
+    pub attributes_changed: bool,
+    /// To be called when the caller has been told; dropped instead, the lock is taken back.
+    pub keep: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// How `rename` treats a name that is there.
@@ -295,11 +321,37 @@ pub trait Filesystem: Send + Sync + 'static {
         data: Bytes,
     ) -> impl Future<Output = Reply<()>> + Send;
 
-    /// One descriptor of the open file is closed; there may be others.
-    fn flush(&self, ctx: &Context, handle: Handle) -> impl Future<Output = Reply<()>> + Send;
+    /// One descriptor of the open file is closed; there may be others. `owner` gives up its locks by `fcntl` of the file.
+    fn flush(&self, ctx: &Context, handle: Handle, owner: u64) -> impl Future<Output = Reply<()>> + Send;
 
-    /// The last descriptor of the open file is closed.
-    fn release(&self, ctx: &Context, handle: Handle) -> impl Future<Output = Reply<()>> + Send;
+    /// The last descriptor of the open file is closed. `flock`: who may have one by it.
+    fn release(
+        &self,
+        ctx: &Context,
+        handle: Handle,
+        flock: Option<u64>,
+    ) -> impl Future<Output = Reply<()>> + Send;
+
+    /// The lock that stands in the way of `lock`, if there is one.
+    fn getlk(
+        &self,
+        _ctx: &Context,
+        _handle: Handle,
+        _lock: Lock,
+    ) -> impl Future<Output = Reply<Option<Lock>>> + Send {
+        async { Err(Errno::ENOSYS) }
+    }
+
+    /// Locks or unlocks; with `wait` the call lasts until the lock is free.
+    fn setlk(
+        &self,
+        _ctx: &Context,
+        _handle: Handle,
+        _lock: Lock,
+        _wait: bool,
+    ) -> impl Future<Output = Reply<Locked>> + Send {
+        async { Err(Errno::ENOSYS) }
+    }
 
     fn fsync(&self, ctx: &Context, handle: Handle, data_only: bool)
     -> impl Future<Output = Reply<()>> + Send;

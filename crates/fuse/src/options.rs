@@ -21,6 +21,8 @@ pub struct MountOptions {
     pub allow_other: bool,
     /// A call that waits too long for a server fails (`EIO`) instead of waiting for ever.
     pub soft: bool,
+    /// Locks hold among the processes of this mount only; no server hears of them.
+    pub local_locks: bool,
     /// How long that is.
     pub timeo: Option<Duration>,
     /// The cluster's `cluster.toml`.
@@ -48,6 +50,7 @@ impl Default for MountOptions {
             dirsync: false,
             allow_other: false,
             soft: false,
+            local_locks: false,
             timeo: None,
             cluster: None,
             secret: None,
@@ -64,7 +67,7 @@ impl Default for MountOptions {
 pub enum OptionError {
     #[error(
         "unknown mount option `{option}`; known are ro, rw, suid, nosuid, dev, nodev, exec, noexec, atime, noatime, \
-         sync, async, dirsync, allow_other, hard, soft, timeo=SECONDS, cluster=FILE, secret=FILE, log=FILE, \
+         sync, async, dirsync, allow_other, hard, soft, timeo=SECONDS, locks=cluster, locks=local, cluster=FILE, secret=FILE, log=FILE, \
          metrics=HOST:PORT, held_target=SIZE, held_total=SIZE"
     )]
     Unknown { option: String },
@@ -76,6 +79,8 @@ pub enum OptionError {
     Value { option: String },
     #[error("the mount option timeo={value} is no number of seconds (as 30 or 0.5)")]
     Timeo { value: String },
+    #[error("the mount option locks={value} is neither locks=cluster nor locks=local")]
+    Locks { value: String },
     #[error("the mount option `timeo` means something only with `soft`: a hard mount waits for ever")]
     TimeoWithoutSoft,
     #[error("a mounted pvfs cannot be changed (remount): unmount it, then mount it with the new options")]
@@ -128,6 +133,15 @@ impl MountOptions {
             let seconds = text.parse().ok().filter(|seconds| *seconds > 0.0);
             let timeo = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
             self.timeo = Some(timeo.ok_or_else(|| OptionError::Timeo { value: text.to_owned() })?);
+            return Ok(());
+        }
+        if name == "locks" {
+            self.local_locks = match value {
+                Some("cluster") => false,
+                Some("local") => true,
+                None | Some("") => return Err(OptionError::NoValue { option: name.to_owned() }),
+                Some(other) => return Err(OptionError::Locks { value: other.to_owned() }),
+            };
             return Ok(());
         }
         if let Some(held) = match name {
@@ -244,6 +258,8 @@ mod tests {
         assert_eq!(parsed("held_target=16M").held_target, Some(16 << 20));
         assert_eq!(parsed("held_total=2g").held_total, Some(2 << 30));
         assert_eq!(parsed("secret=a=b").secret, Some("a=b".into()));
+        assert!(parsed("locks=local").local_locks);
+        assert!(!parsed("locks=local,locks=cluster").local_locks);
         assert_eq!(parsed("metrics=127.0.0.1:9").metrics.as_deref(), Some("127.0.0.1:9"));
     }
 
@@ -278,6 +294,8 @@ mod tests {
         refused("max_read=4096", "`max_read`");
         refused("cluster", "`cluster` needs a value");
         refused("secret=", "`secret` needs a value");
+        refused("locks", "`locks` needs a value");
+        refused("locks=none", "neither locks=cluster nor locks=local");
         refused("held_target=1K", "`held_target` is a size of at least 1M");
         refused("held_total=many", "`held_total` is a size");
         refused("ro=1", "`ro` takes no value");

@@ -5,6 +5,7 @@
 
 mod attr;
 mod dir;
+mod locks;
 
 use crate::{
     book::{Book, OpenRecord},
@@ -12,16 +13,17 @@ use crate::{
     handles::{Handles, Opening},
     openfile::OpenFile,
     ops::{
-        Attributes, Context, DirPage, DirRequest, Entry, Filesystem, Handle, NodeId, OpenFlags, Opened,
-        RenameMode, Reply, StatFs,
+        Attributes, Context, DirPage, DirRequest, Entry, Filesystem, Handle, Lock, Locked, NodeId, OpenFlags,
+        Opened, RenameMode, Reply, StatFs,
     },
     told::Told,
 };
 use attr::{node_attr, statfs};
 use bytes::Bytes;
 use dir::OpenDir;
+use futures_util::future::{join, join3};
 use pvfs_client::{Access, Client, ClientError, CreateOptions, File, OpenOptions};
-use pvfs_types::{Attr, Cred, Errno, FileKind, Ino, LayoutHint, Name, SetAttr};
+use pvfs_types::{Attr, Cred, Errno, FileKind, Ino, LayoutHint, LockKind, Name, SetAttr};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -328,37 +330,52 @@ impl Filesystem for PvfsFs {
     }
 
     async fn read(&self, ctx: &Context, handle: Handle, offset: u64, len: u32) -> Reply<Bytes> {
-        let open = self.files.load(handle)?;
+        let open = self.usable(handle)?;
         let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
         file.read_at(offset, u64::from(len)).await.map_err(|e| errno(&e))
     }
 
     async fn write(&self, ctx: &Context, handle: Handle, offset: u64, data: Bytes) -> Reply<()> {
-        let open = self.files.load(handle)?;
+        let open = self.usable(handle)?;
         let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
         file.write_at(offset, data).await.map_err(|e| errno(&e))
     }
 
-    async fn flush(&self, ctx: &Context, handle: Handle) -> Reply<()> {
+    /// The locks go whether or not the rest succeeds, or is given up: their owner may be dead.
+    async fn flush(&self, ctx: &Context, handle: Handle, owner: u64) -> Reply<()> {
         let open = self.files.load(handle)?;
-        if !open.access().is_some_and(|access| access.write) {
-            return Ok(());
-        }
-        let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
-        file.flush().await.map_err(|e| errno(&e))
+        let (flushed, released) =
+            join(self.flush_file(ctx, handle, &open), self.release_owner(&open, LockKind::Posix, owner))
+                .await;
+        flushed.and(released)
     }
 
-    async fn release(&self, _ctx: &Context, handle: Handle) -> Reply<()> {
+    async fn release(&self, _ctx: &Context, handle: Handle, flock: Option<u64>) -> Reply<()> {
         let open = self.files.remove(handle).ok_or(Errno::EBADF)?;
-        let closed = open.close(&self.client).await;
+        let released = async {
+            match flock {
+                Some(owner) => self.release_owner(&open, LockKind::Flock, owner).await,
+                None => Ok(()),
+            }
+        };
+        let (closed, released, left) =
+            join3(open.close(&self.client), released, self.release_rest(&open, handle)).await;
         if let Some(book) = &self.book {
             book.closed(handle.0);
         }
-        closed.map_err(|e| errno(&e))
+        closed.map_err(|e| errno(&e)).and(released).and(left)
+    }
+
+    async fn getlk(&self, ctx: &Context, handle: Handle, lock: Lock) -> Reply<Option<Lock>> {
+        self.test_lock(ctx, handle, lock).await
+    }
+
+    async fn setlk(&self, ctx: &Context, handle: Handle, lock: Lock, wait: bool) -> Reply<Locked> {
+        self.set_lock(ctx, handle, lock, wait).await
     }
 
     async fn fsync(&self, ctx: &Context, handle: Handle, _data_only: bool) -> Reply<()> {
-        let open = self.files.load(handle)?;
+        let open = self.usable(handle)?;
         let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
         file.sync().await.map_err(|e| errno(&e))
     }

@@ -144,6 +144,7 @@ fn call_json(call: &WaitingCall) -> Value {
         "since_ms": millis(call.since),
         "waits_for": call.waits_for.iter().map(|server| match server {
             WaitsFor::Mgr => "mgr".to_owned(),
+            WaitsFor::Lock => "lock".to_owned(),
             WaitsFor::Target(target) => target.to_string(),
         }).collect::<Vec<_>>(),
         "tries": call.tries,

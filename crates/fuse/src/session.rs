@@ -2,7 +2,7 @@
 
 use crate::{
     Adapter, MountError, MountOptions,
-    adapter::{REQUEST_BYTES_MAX, SESSION_THREADS, WANTED},
+    adapter::{REQUEST_BYTES_MAX, SESSION_THREADS, wanted},
     control::Control,
     device::{self, Refused, Unmount},
     mountinfo,
@@ -137,7 +137,7 @@ impl Start {
     fn run(self) -> Result<Begun, MountError> {
         let dir = device::check_dir(&self.dir)?;
         let fd = device::mount(&self.source, &dir, &self.options)?;
-        match Self::shake_hands(fd, &dir) {
+        match Self::shake_hands(fd, &dir, &self.options) {
             Ok((session, device)) => Ok(Begun { session, dir, device }),
             Err(source) => {
                 // Nobody serves it: it must not stay.
@@ -147,8 +147,8 @@ impl Start {
         }
     }
 
-    fn shake_hands(fd: OwnedFd, dir: &Path) -> io::Result<(Session, String)> {
-        let session = Session::handshake(fd, &WANTED)?;
+    fn shake_hands(fd: OwnedFd, dir: &Path, options: &MountOptions) -> io::Result<(Session, String)> {
+        let session = Session::handshake(fd, &wanted(options))?;
         let mount = mountinfo::find_mount(dir)?
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it was unmounted at once"))?;
         if let Err(error) = device::set_read_ahead(&mount.device, REQUEST_BYTES_MAX / 1024) {

@@ -148,10 +148,10 @@ impl Filesystem for Toy {
     async fn write(&self, _: &Context, _: Handle, _: u64, _: Bytes) -> Reply<()> {
         Err(Errno::EROFS)
     }
-    async fn flush(&self, _: &Context, _: Handle) -> Reply<()> {
+    async fn flush(&self, _: &Context, _: Handle, _: u64) -> Reply<()> {
         Ok(())
     }
-    async fn release(&self, _: &Context, _: Handle) -> Reply<()> {
+    async fn release(&self, _: &Context, _: Handle, _: Option<u64>) -> Reply<()> {
         if self.slow_release {
             self.permits.acquire().await.map_err(|_| Errno::EIO)?.forget();
         }

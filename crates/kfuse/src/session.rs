@@ -265,8 +265,9 @@ impl<S: Serve> Shared<S> {
             }
             tokio::time::sleep(INTERRUPT_GRACE).await;
             if let Some(job) = in_flight.take(target) {
-                let _ = device.answer(target, Err(rustix::io::Errno::INTR.raw_os_error()));
+                // What it leaves to be taken back comes before what the caller does next.
                 job.give_up();
+                let _ = device.answer(target, Err(rustix::io::Errno::INTR.raw_os_error()));
             }
         });
     }

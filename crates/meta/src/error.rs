@@ -60,6 +60,13 @@ pub enum MetaError {
     TooManyFiles { files: usize },
     #[error("a time has 0 to 999999999 nanoseconds, this one has {nanos}")]
     BadTime { nanos: u32 },
+    #[error("a lock's range must not end before it begins: {start}..={end}")]
+    LockRange { start: u64, end: u64 },
+    /// Waiting for it would be for ever: whoever holds it waits for what the caller holds.
+    #[error("inode {ino}: those who hold the lock wait for the caller's")]
+    Deadlock { ino: Ino },
+    #[error("inode {ino} has as many {what} as it can have")]
+    LocksMax { ino: Ino, what: &'static str },
     #[error("an open asks for reading, writing or both")]
     NoAccessAsked,
     #[error(transparent)]
@@ -107,7 +114,10 @@ impl MetaError {
             | MetaError::LinkTargetNul
             | MetaError::BadTime { .. }
             | MetaError::TooManyFiles { .. }
+            | MetaError::LockRange { .. }
             | MetaError::NoAccessAsked => Errno::EINVAL,
+            MetaError::Deadlock { .. } => Errno::EDEADLK,
+            MetaError::LocksMax { .. } => Errno::ENOLCK,
             MetaError::Layout(e) => e.errno(),
             MetaError::Special { .. } => Errno::ENXIO,
             MetaError::IsSymlink { .. } => Errno::ELOOP,

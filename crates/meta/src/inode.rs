@@ -3,7 +3,7 @@
 pub use crate::record::Inode;
 
 use crate::record::{self, By};
-use crate::{MetaError, Result, access, keys, superblock, writer};
+use crate::{MetaError, Result, access, keys, lock, superblock, writer};
 use pvfs_kv::{Read, WriteTxn};
 use pvfs_types::{Attr, Cred, DataGen, Distribution, FileKind, Ino, SessionId, Timestamp, limits, mode};
 use pvfs_wire::msg::{namespace::Entry, session::Mutator};
@@ -133,8 +133,9 @@ fn blank(ino: Ino, cred: &Cred, now: Timestamp) -> Inode {
     }
 }
 
-/// Removes the inode's record. Its names, objects and list entries are the caller's.
+/// Removes the inode's record and its locks. Its names, objects and list entries are the caller's.
 pub(crate) fn remove(txn: &mut impl WriteTxn, ino: Ino) -> Result<()> {
+    lock::remove_all(txn, ino)?;
     txn.delete(&keys::inode(ino));
     superblock::inode_removed(txn)
 }

@@ -1,6 +1,8 @@
 //! The one list of all keys. `docs/disk-mgr.md` draws it; numbers are big-endian, so that keys sort as numbers do.
 
-use pvfs_types::{DataGen, Ino, IodtabGen, Name, ObjectId, SessionId, Slot, TargetId, TargetUuid};
+use pvfs_types::{
+    DataGen, Ino, IodtabGen, LockKind, LockOwner, Name, ObjectId, SessionId, Slot, TargetId, TargetUuid,
+};
 
 /// The first byte of every key: what kind of record it leads to. A value never changes its meaning.
 pub mod space {
@@ -22,8 +24,11 @@ pub mod space {
     pub const TARGET: u8 = b't';
     pub const TARGET_UUID: u8 = b'u';
     pub const IODTAB: u8 = b'T';
+    pub const LOCK: u8 = b'l';
+    pub const SESSION_LOCK: u8 = b'L';
+    pub const LOCK_WAIT: u8 = b'q';
 
-    pub const ALL: [u8; 18] = [
+    pub const ALL: [u8; 21] = [
         SUPERBLOCK,
         MGR_TIME,
         COUNTER,
@@ -42,6 +47,9 @@ pub mod space {
         TARGET,
         TARGET_UUID,
         IODTAB,
+        LOCK,
+        SESSION_LOCK,
+        LOCK_WAIT,
     ];
 }
 
@@ -71,6 +79,10 @@ pub fn session_numbers() -> Vec<u8> {
 
 pub fn orphan_numbers() -> Vec<u8> {
     key!(COUNTER, *b"o")
+}
+
+pub fn lock_waits_numbers() -> Vec<u8> {
+    key!(COUNTER, *b"q")
 }
 
 pub fn rolled_back() -> Vec<u8> {
@@ -177,6 +189,50 @@ pub fn iodtab(generation: IodtabGen) -> Vec<u8> {
     key!(IODTAB, generation.0.to_be_bytes())
 }
 
+fn lock_kind(kind: LockKind) -> [u8; 1] {
+    match kind {
+        LockKind::Posix => *b"p",
+        LockKind::Flock => *b"f",
+    }
+}
+
+/// What an owner holds of `ino`.
+pub fn lock(ino: Ino, session: SessionId, owner: LockOwner) -> Vec<u8> {
+    key!(LOCK, ino.0.to_be_bytes(), session.0.to_be_bytes(), lock_kind(owner.kind), owner.id.to_be_bytes())
+}
+
+pub fn locks(ino: Ino) -> Vec<u8> {
+    key!(LOCK, ino.0.to_be_bytes())
+}
+
+/// An owner holds locks of `ino`, or waits for one.
+pub fn session_lock(session: SessionId, owner: LockOwner, ino: Ino) -> Vec<u8> {
+    key!(
+        SESSION_LOCK,
+        session.0.to_be_bytes(),
+        lock_kind(owner.kind),
+        owner.id.to_be_bytes(),
+        ino.0.to_be_bytes()
+    )
+}
+
+pub fn session_locks(session: SessionId) -> Vec<u8> {
+    key!(SESSION_LOCK, session.0.to_be_bytes())
+}
+
+pub fn owner_locks(session: SessionId, owner: LockOwner) -> Vec<u8> {
+    key!(SESSION_LOCK, session.0.to_be_bytes(), lock_kind(owner.kind), owner.id.to_be_bytes())
+}
+
+/// A lock of `ino` that is waited for. Numbers rise, so that they stand in the order in which they came.
+pub fn lock_wait(ino: Ino, number: u64) -> Vec<u8> {
+    key!(LOCK_WAIT, ino.0.to_be_bytes(), number.to_be_bytes())
+}
+
+pub fn lock_waits(ino: Ino) -> Vec<u8> {
+    key!(LOCK_WAIT, ino.0.to_be_bytes())
+}
+
 /// All keys of one space.
 pub fn all(space: u8) -> Vec<u8> {
     vec![space]
@@ -229,6 +285,15 @@ impl<'a> Parts<'a> {
         self.u64().map(SessionId)
     }
 
+    pub fn lock_owner(&mut self) -> Option<LockOwner> {
+        let kind = match &self.take::<1>()? {
+            b"p" => LockKind::Posix,
+            b"f" => LockKind::Flock,
+            _ => return None,
+        };
+        Some(LockOwner { kind, id: self.u64()? })
+    }
+
     pub fn object(&mut self) -> Option<ObjectId> {
         Some(ObjectId { ino: self.ino()?, data_gen: DataGen(self.u32()?), slot: Slot(self.u16()?) })
     }
@@ -275,6 +340,14 @@ mod tests {
         let mut parts = Parts::of(&key);
         assert_eq!((parts.u32(), parts.object()), (Some(9), Some(object)));
         assert_eq!(parts.whole(Some(())), Some(()));
+        let owner = LockOwner { kind: LockKind::Flock, id: 77 };
+        let key = session_lock(SessionId(4), owner, Ino(5));
+        let mut parts = Parts::of(&key);
+        assert_eq!(
+            (parts.session(), parts.lock_owner(), parts.ino()),
+            (Some(SessionId(4)), Some(owner), Some(Ino(5)))
+        );
+        let key = garbage(TargetId(9), object);
         let mut short = Parts::of(&key[..6]);
         assert_eq!((short.u32(), short.object()), (Some(9), None));
     }

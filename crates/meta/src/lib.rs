@@ -12,6 +12,7 @@ pub mod inode;
 pub mod intent;
 pub mod iodtab;
 pub mod keys;
+pub mod lock;
 pub mod mgr_time;
 pub mod ops;
 pub mod orphan;

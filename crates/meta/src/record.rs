@@ -7,7 +7,8 @@ use crate::{MetaError, Result};
 use minicbor::{Decode, Encode};
 use pvfs_kv::{Read, WriteTxn};
 use pvfs_types::{
-    DataGen, Distribution, FileKind, FsId, Ino, LayoutHint, SessionId, TargetId, TargetUuid, Timestamp,
+    DataGen, Distribution, FileKind, FsId, Ino, LayoutHint, LockOwner, LockRange, Locked, SessionId,
+    TargetId, TargetUuid, Timestamp,
 };
 
 /// A value of the store.
@@ -75,6 +76,8 @@ records! {
     Target "target";
     TargetNumber "target number";
     IodtabEntry "iodtab";
+    LockHeld "lock";
+    LockWait "lock that is waited for";
 }
 
 /// Of the file system as a whole.
@@ -275,4 +278,42 @@ pub struct TargetNumber {
 pub struct IodtabEntry {
     #[n(0)]
     pub targets: Vec<TargetId>,
+}
+
+/// What one owner holds of one file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct LockHeld {
+    #[n(0)]
+    pub ranges: Locked,
+    /// The last locks that were granted, as far as their owner has changed nothing of them since: what it does not want after
+    /// all is taken back.
+    #[n(1)]
+    pub granted: Vec<Grant>,
+}
+
+/// A lock that was granted, and what it took the place of.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Grant {
+    #[n(0)]
+    pub id: u64,
+    #[n(1)]
+    pub before: Locked,
+    /// What of it stands unchanged.
+    #[n(2)]
+    pub left: Locked,
+}
+
+/// A lock that somebody waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct LockWait {
+    #[n(0)]
+    pub session: SessionId,
+    #[n(1)]
+    pub owner: LockOwner,
+    #[n(2)]
+    pub id: u64,
+    #[n(3)]
+    pub range: LockRange,
+    #[n(4)]
+    pub since: Timestamp,
 }

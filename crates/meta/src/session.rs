@@ -2,9 +2,10 @@
 
 pub use crate::record::Session;
 
+use crate::lock::Granted;
 use crate::record::{self, Client, Counter, Record};
 use crate::scan::{self, MORE};
-use crate::{MetaError, Result, keys, orphan, slot, writer};
+use crate::{MetaError, Result, keys, lock, orphan, slot, writer};
 use pvfs_kv::{Read, WriteTxn};
 use pvfs_types::{SessionId, Timestamp};
 use pvfs_wire::msg::session::OpenSession;
@@ -22,7 +23,7 @@ pub fn open(txn: &mut impl WriteTxn, req: &OpenSession, now: Timestamp) -> Resul
         match req.incarnation.cmp(&standing.incarnation) {
             std::cmp::Ordering::Equal => return Ok(id),
             std::cmp::Ordering::Less => return Err(MetaError::SessionUnknown { session: id }),
-            std::cmp::Ordering::Greater => expel(txn, id)?,
+            std::cmp::Ordering::Greater => drop(expel(txn, id)?),
         }
     }
     let id = next_id(txn)?;
@@ -57,18 +58,24 @@ pub fn list(txn: &(impl Read + ?Sized)) -> Result<Vec<(SessionId, Session)>> {
     })
 }
 
-/// Ends a session at its client's wish: with its claims and writer records. One that is gone stays so.
-pub fn close(txn: &mut impl WriteTxn, id: SessionId) -> Result<()> {
+/// Ends a session at its client's wish: with its claims, writer records and locks. One that is gone stays so. Gives the
+/// locks of others that were granted by it, here and below.
+pub fn close(txn: &mut impl WriteTxn, id: SessionId) -> Result<Vec<Granted>> {
     for ino in writer::list_of(txn, id)? {
         writer::remove(txn, ino, id);
     }
-    expel(txn, id)
+    let mut granted = Vec::new();
+    if find(txn, id)?.is_some() {
+        granted = lock::end_session(txn, id, true)?;
+        granted.extend(expel(txn, id)?);
+    }
+    Ok(granted)
 }
 
-/// Ends a session whose client is silent: with its claims. Its writer records stay and count, until the sizes of
-/// those files are settled. One that is gone stays so.
-pub fn expel(txn: &mut impl WriteTxn, id: SessionId) -> Result<()> {
-    let Some(session) = find(txn, id)? else { return Ok(()) };
+/// Ends a session whose client is silent: with its claims, and its places among those who wait for locks. Its writer
+/// records and its locks stay and count, until they are settled. One that is gone stays so.
+pub fn expel(txn: &mut impl WriteTxn, id: SessionId) -> Result<Vec<Granted>> {
+    let Some(session) = find(txn, id)? else { return Ok(Vec::new()) };
     let standing: Option<Client> = record::find(txn, &keys::client(&session.client))?;
     if standing.is_some_and(|client| client.session == id) {
         txn.delete(&keys::client(&session.client));
@@ -77,8 +84,9 @@ pub fn expel(txn: &mut impl WriteTxn, id: SessionId) -> Result<()> {
         orphan::release(txn, id, ino);
     }
     slot::remove_all(txn, id)?;
+    let granted = lock::end_session(txn, id, false)?;
     txn.delete(&keys::session(id));
-    Ok(())
+    Ok(granted)
 }
 
 fn next_id(txn: &mut impl WriteTxn) -> Result<SessionId> {

@@ -2,12 +2,12 @@
 
 use proptest::prelude::*;
 use pvfs_meta::record::{
-    By, Client, Counter, Dentry, Inode, InodeNumbers, Intent, IodtabEntry, Mark, MgrTime, OrphanEntry,
-    Record, Reply, RolledBack, Session, Superblock, Target, TargetNumber, Writer,
+    By, Client, Counter, Dentry, Grant, Inode, InodeNumbers, Intent, IodtabEntry, LockHeld, LockWait, Mark,
+    MgrTime, OrphanEntry, Record, Reply, RolledBack, Session, Superblock, Target, TargetNumber, Writer,
 };
 use pvfs_types::{
-    DataGen, Distribution, FileKind, FsId, Ino, IodtabGen, LayoutHint, SessionId, TargetId, TargetUuid,
-    Timestamp,
+    DataGen, Distribution, FileKind, FsId, Ino, IodtabGen, LayoutHint, LockKind, LockMode, LockOwner,
+    LockRange, Locked, SessionId, TargetId, TargetUuid, Timestamp,
 };
 use std::fmt::Debug;
 use std::fmt::Write;
@@ -107,6 +107,24 @@ fn truncation_intents_are_written_like_this() {
 }
 
 #[test]
+fn locks_are_written_like_this() {
+    let range = LockRange { start: 5, end: 1 << 33, mode: LockMode::Write, pid: 4711 };
+    let (mut ranges, mut before) = (Locked::default(), Locked::default());
+    ranges.lock(range);
+    ranges.lock(LockRange { start: 0, end: 1, mode: LockMode::Read, pid: 1 });
+    before.lock(LockRange { mode: LockMode::Read, ..range });
+    check(
+        &LockHeld { ranges, granted: vec![Grant { id: 99, left: before.clone(), before }] },
+        "018282840001000184051b000000020000000001191267818318638184051b0000000200000000001912678184051b000000020000000000191267",
+    );
+    let owner = LockOwner { kind: LockKind::Flock, id: 1 << 40 };
+    check(
+        &LockWait { session: SessionId(3), owner, id: 99, range, since: AT },
+        "01850382011b0000010000000000186384051b000000020000000001191267821a3b9aca0005",
+    );
+}
+
+#[test]
 fn targets_are_written_like_this() {
     check(&Target { uuid: TargetUuid([0xab; 16]) }, "018150abababababababababababababababab");
     check(&TargetNumber { id: TargetId(4) }, "018104");
@@ -157,6 +175,8 @@ fn decode_as_all(bytes: &[u8]) {
     one::<Target>(bytes);
     one::<TargetNumber>(bytes);
     one::<IodtabEntry>(bytes);
+    one::<LockHeld>(bytes);
+    one::<LockWait>(bytes);
 }
 
 proptest! {

@@ -22,6 +22,7 @@ pub async fn heartbeat(mgr: &Mgr, req: &Heartbeat) -> Result<HeartbeatAnswer, Re
     for target in targets.iter().flatten() {
         mgr.wakes.garbage.target(*target);
     }
+    mgr.wakes.locks.notify_one();
     Ok(HeartbeatAnswer { mgr_time_ms: mgr.time.now_ms(), targets })
 }
 

@@ -8,6 +8,8 @@ mod config;
 mod error;
 mod fsck;
 mod heartbeat;
+mod lock_ops;
+mod locks;
 mod mgr;
 mod placement;
 mod rollback;

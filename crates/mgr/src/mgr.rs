@@ -1,8 +1,8 @@
 //! What the parts of a running mgr share.
 
 use crate::{
-    rollback::Rollback, sequencer::Sequencer, sessions::Sessions, targets::Targets, time::MgrTime,
-    workers::Wakes,
+    locks::Locks, rollback::Rollback, sequencer::Sequencer, sessions::Sessions, targets::Targets,
+    time::MgrTime, workers::Wakes,
 };
 use pvfs_env::{Clock, Metrics};
 use pvfs_kv::{Engine, Read};
@@ -20,6 +20,7 @@ pub struct Mgr {
     pub sequencer: Sequencer,
     pub time: MgrTime,
     pub sessions: Sessions,
+    pub locks: Locks,
     pub targets: Arc<Targets>,
     pub rollback: Rollback,
     pub wakes: Wakes,

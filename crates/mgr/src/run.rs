@@ -3,6 +3,7 @@
 use crate::{
     MgrConfig, MgrError, config,
     heartbeat::load_targets,
+    locks::Locks,
     mgr::Mgr,
     rollback::Rollback,
     sequencer::{self, Sequencer},
@@ -176,11 +177,13 @@ fn start(
         engine,
         sequencer,
         sessions,
+        locks: Locks::new(process),
         targets,
         rollback: Rollback::new(stored_ms, rolled_back),
         wakes: Wakes {
             reaper: Notify::new(),
             settler: Notify::new(),
+            locks: Notify::new(),
             garbage: garbage::Wake::default(),
             truncater,
         },

@@ -2,7 +2,7 @@
 //! change through the sequencer, a question on a snapshot), and signs what is given out.
 
 use crate::{
-    fsck, heartbeat,
+    fsck, heartbeat, lock_ops,
     mgr::Mgr,
     sequencer::{Answer, Outcome, Txn},
     session_ops, status,
@@ -45,9 +45,10 @@ impl Service for MgrService {
         pvfs_env::task::spawn(async move { send(reply, handle(&mgr, &request).await).await });
     }
 
-    /// Changes are fenced by their slots. A claim that came late would hold an orphan for ever.
+    /// Changes are fenced by their slots. A claim that came late would hold an orphan for ever; a lock that a dead process
+    /// of the client had asked for, and that its successor has released, would stand.
     fn fences(&self, op: Op) -> bool {
-        op == Op::KeepAlive
+        matches!(op, Op::KeepAlive | Op::SetLock)
     }
 }
 
@@ -150,6 +151,10 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
             change(mgr, req.by.clone(), move |txn, _| ops::end_writes(txn, &req).map(|()| Done {})).await
         }
 
+        Op::TestLock | Op::SetLock | Op::AwaitLocks | Op::CancelLock | Op::ReleaseLocks => {
+            lock_ops::handle(mgr, request).await
+        }
+
         Op::CheckStore | Op::ListFiles | Op::JudgeObjects | Op::Repair => fsck::handle(mgr, request).await,
 
         Op::Hello
@@ -184,7 +189,7 @@ fn entry(stat: Stat) -> Entry {
 }
 
 /// Answers a question on a snapshot.
-fn read<T: minicbor::Encode<()>>(
+pub fn read<T: minicbor::Encode<()>>(
     mgr: &Mgr,
     caller: &Caller,
     question: impl FnOnce(&dyn Read) -> Result<T, MetaError>,
@@ -193,12 +198,12 @@ fn read<T: minicbor::Encode<()>>(
     mgr.read(question).map(|reply| encode(&reply)).map_err(|error| error.refusal())
 }
 
-fn check_session(mgr: &Mgr, session: SessionId) -> Result<(), Refusal> {
+pub fn check_session(mgr: &Mgr, session: SessionId) -> Result<(), Refusal> {
     if mgr.sessions.hear(session, mgr.time.now_ms()) { Ok(()) } else { Err(session_ops::unknown(session)) }
 }
 
 /// Makes a change that waits for nothing but the store.
-async fn change<T: minicbor::Encode<()>>(
+pub async fn change<T: minicbor::Encode<()>>(
     mgr: &Mgr,
     by: Mutator,
     change: impl Fn(&mut Txn<'_>, &OpEnv<'_>) -> Result<T, MetaError> + Send + Sync + 'static,

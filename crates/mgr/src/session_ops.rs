@@ -25,7 +25,11 @@ pub async fn open(mgr: &Mgr, mut req: OpenSession) -> Result<SessionOpened, Refu
         })
         .await?;
     if let Some(given_up) = before.filter(|before| *before != session) {
-        mgr.sessions.close(given_up);
+        mgr.sessions.give_up(given_up);
+        // What its places among those who wait, now gone, have granted to others was not told.
+        mgr.locks.forget(given_up);
+        mgr.locks.ask_all_again();
+        mgr.wakes.locks.notify_one();
         mgr.wakes.reaper.notify_one();
         mgr.wakes.settler.notify_one();
     }
@@ -93,8 +97,10 @@ pub async fn keep_alive(mgr: &Mgr, req: KeepAlive) -> Result<KeptAlive, Refusal>
 
 pub async fn close(mgr: &Mgr, req: &CloseSession) -> Result<Done, Refusal> {
     let session = req.session;
-    mgr.sequencer.run(move |txn, _| session::close(txn, session)).await?;
+    let granted = mgr.sequencer.run(move |txn, _| session::close(txn, session)).await?;
     mgr.sessions.close(session);
+    mgr.locks.granted(&granted);
+    mgr.locks.forget(session);
     info!(%session, "session closed");
     mgr.wakes.reaper.notify_one();
     Ok(Done {})

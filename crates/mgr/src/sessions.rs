@@ -120,6 +120,14 @@ impl Sessions {
         self.table().standings.remove(&session);
     }
 
+    /// The client opened another session in its place. What it sent with the lease of this one may still be under way.
+    pub fn give_up(&self, session: SessionId) {
+        let mut table = self.table();
+        if let Some(standing) = table.standings.remove(&session) {
+            table.expelled_until_ms = table.expelled_until_ms.max(standing.lease_until_ms);
+        }
+    }
+
     /// Throws the session out if its lease has run out: from now on it is unknown, and cannot come back. Gives its
     /// standing, for [`Sessions::take_back`] where the store then refuses to forget it.
     pub fn expel(&self, session: SessionId, now_ms: u64) -> Option<Standing> {

@@ -1,7 +1,7 @@
 //! What the mgr tells of itself and of the file system as a whole.
 
 use crate::mgr::Mgr;
-use pvfs_meta::{MetaError, garbage, orphan, superblock};
+use pvfs_meta::{MetaError, garbage, lock, orphan, superblock};
 use pvfs_wire::{
     Refusal, Status,
     msg::{
@@ -51,6 +51,9 @@ pub fn set_gauges(mgr: &Mgr) {
     }
     if let Ok(orphans) = mgr.read(|txn| orphan::list_after(txn, 0, COUNTED_MAX)) {
         set("pvfs_orphans", orphans.len() as u64);
+    }
+    if let Ok(waits) = mgr.read(|txn| lock::count_waits(txn, COUNTED_MAX)) {
+        set("pvfs_lock_waits", waits as u64);
     }
     if let Ok(bytes) = mgr.engine.used_bytes() {
         set("pvfs_metadata_bytes", bytes);

@@ -40,8 +40,8 @@ pub struct Connection {
 /// Who waits for which answer; `None` once the connection is broken.
 struct Pending(Mutex<Option<Waiters>>);
 
-/// By request id: where the answer goes, and since when it is due.
-type Waiters = BTreeMap<u64, (oneshot::Sender<Frame>, Instant)>;
+/// By request id: where the answer goes, and since when it is due; `None`: it is not due at any time.
+type Waiters = BTreeMap<u64, (oneshot::Sender<Frame>, Option<Instant>)>;
 
 impl Pending {
     fn with<T>(&self, act: impl FnOnce(&mut Option<Waiters>) -> T) -> T {
@@ -90,9 +90,9 @@ impl Connection {
         let _ = alive.changed().await;
     }
 
-    /// Since when the longest of the calls in flight waits.
+    /// Since when the longest of the calls in flight waits whose answer is due.
     pub fn oldest(&self) -> Option<Instant> {
-        self.pending.with(|pending| pending.as_ref()?.values().map(|(_, since)| *since).min())
+        self.pending.with(|pending| pending.as_ref()?.values().filter_map(|(_, since)| *since).min())
     }
 
     /// Sends one request and waits for its answer. Dropped in the middle of sending, it breaks the connection (the
@@ -104,7 +104,8 @@ impl Connection {
         let (answer, answered) = oneshot::channel();
         let registered = self.pending.with(|pending| match pending {
             Some(pending) => {
-                pending.insert(request_id, (answer, Instant::now()));
+                let since = (!op.is_patient()).then(Instant::now);
+                pending.insert(request_id, (answer, since));
                 true
             }
             None => false,

@@ -180,6 +180,9 @@ impl Peer {
 
     /// Says so, once, where an answer takes so long that people ask why.
     async fn noting_silence<T>(&self, op: Op, exchange: impl Future<Output = T>) -> T {
+        if op.is_patient() {
+            return exchange.await;
+        }
         let mut exchange = std::pin::pin!(exchange);
         if let Ok(done) = tokio::time::timeout(SILENT_AFTER, &mut exchange).await {
             return done;

@@ -1,6 +1,6 @@
 //! Which operation is tried how.
 
-use crate::{data, names, sessions, world::Cell};
+use crate::{data, locks, names, sessions, world::Cell};
 use pvfs_wire::Op;
 use std::pin::Pin;
 
@@ -51,6 +51,8 @@ pub fn of(op: Op) -> &'static [Case] {
         | Op::CheckStore
         | Op::ListFiles
         | Op::JudgeObjects
+        | Op::TestLock
+        | Op::AwaitLocks
         | Op::Repair => &[],
 
         Op::OpenSession => sessions::OPEN_SESSION,
@@ -70,6 +72,9 @@ pub fn of(op: Op) -> &'static [Case] {
         Op::Open => names::OPEN,
         Op::ReportSize => names::REPORT_SIZE,
         Op::EndWrites => names::END_WRITES,
+        Op::SetLock => locks::SET_LOCK,
+        Op::CancelLock => locks::CANCEL_LOCK,
+        Op::ReleaseLocks => locks::RELEASE_LOCKS,
 
         Op::Read => data::READ,
         Op::Write => data::WRITE,

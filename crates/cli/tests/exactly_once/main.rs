@@ -9,6 +9,7 @@
 mod cases;
 mod data;
 mod fault;
+mod locks;
 mod names;
 mod sessions;
 mod tree;
@@ -71,6 +72,8 @@ fn every_operation_that_changes_something_has_a_case() {
         "readdir",
         "statfs",
         "access",
+        "test_lock",
+        "await_locks",
         "stat_objects",
         "commit",
         "list_objects",

@@ -287,3 +287,22 @@ pub fn bytes(seed: u64, len: usize) -> Vec<u8> {
     };
     std::iter::repeat_with(next).take(len).collect()
 }
+
+/// Ends the client's session behind its back.
+pub async fn forget_session(cluster: &Cluster, client: &Client) {
+    use pvfs_net::{Dialer, Identity};
+    use pvfs_wire::msg::hello::Role;
+    let config = cluster.config();
+    let identity = Identity {
+        role: Role::Client,
+        fs: Some(cluster.fs()),
+        client: [9; 16],
+        label: "saboteur".into(),
+        cluster_secret: Some(config.cluster_secret),
+        daemon_secret: None,
+    };
+    let dialer = Dialer::new(config.transport, identity, config.metrics);
+    let mgr = dialer.peer(Role::Mgr, vec![cluster.mgr_addr().to_owned()]);
+    let session = client.status().session;
+    mgr.call(&pvfs_wire::msg::session::CloseSession { session }).await.unwrap();
+}

@@ -1,6 +1,6 @@
 //! Daemons that go away and come back, sessions that are given up, callers that stop waiting.
 
-use crate::cluster::{Cluster, Pace, ROOT, bytes, create, eventually, in_time, layout, name};
+use crate::cluster::{Cluster, Pace, ROOT, bytes, create, eventually, forget_session, in_time, layout, name};
 use pvfs_client::{Client, ClientConfig, ClientError, CreateOptions, OpenOptions, WaitsFor, asked_by};
 use pvfs_testkit::{Fate, Proxy, Way};
 use pvfs_types::{Errno, FsId, Ino};
@@ -190,24 +190,6 @@ async fn a_change_finds_out_that_its_session_is_gone_and_is_done_in_a_new_one() 
     client.mkdir(&ROOT, Ino::ROOT, &name("d"), 0o755).await.unwrap();
     forget_session(&cluster, &client).await;
     assert_eq!(client.readdir_all(&ROOT, Ino::ROOT, true).await.unwrap().len(), 1);
-}
-
-/// Ends the client's session behind its back.
-async fn forget_session(cluster: &Cluster, client: &Client) {
-    use pvfs_net::{Dialer, Identity};
-    let config = cluster.config();
-    let identity = Identity {
-        role: Role::Client,
-        fs: Some(cluster.fs()),
-        client: [9; 16],
-        label: "saboteur".into(),
-        cluster_secret: Some(config.cluster_secret),
-        daemon_secret: None,
-    };
-    let dialer = Dialer::new(config.transport, identity, config.metrics);
-    let mgr = dialer.peer(Role::Mgr, vec![cluster.mgr_addr().to_owned()]);
-    let session = client.status().session;
-    mgr.call(&pvfs_wire::msg::session::CloseSession { session }).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

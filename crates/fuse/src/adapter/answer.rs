@@ -67,6 +67,10 @@ pub fn statfs(reply: Reply, answer: Answer<StatFs>) {
     );
 }
 
+pub fn lock(reply: Reply, answer: Answer<abi::LkOut>) {
+    one(reply, answer);
+}
+
 /// False: nobody took the handle.
 pub fn opened(reply: Reply, opened: Opened) -> bool {
     reply.ok(&[convert::open_out(opened).as_bytes()])

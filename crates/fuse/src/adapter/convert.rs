@@ -1,8 +1,8 @@
 //! Between our words and the kernel's. Pure.
 
-use crate::ops::{DirEntry, Entry, Handle, NodeAttr, Opened};
+use crate::ops::{DirEntry, Entry, Handle, Lock, NodeAttr, Opened};
 use pvfs_kfuse::abi::{self, fattr, fopen};
-use pvfs_types::{FileKind, SetAttr, SetTime, Timestamp, mode};
+use pvfs_types::{Errno, FileKind, LockKind, LockMode, SetAttr, SetTime, Timestamp, mode};
 use std::time::Duration;
 
 pub fn entry_out(Entry { node, attr, valid }: &Entry) -> abi::EntryOut {
@@ -116,6 +116,45 @@ pub fn changes(args: &abi::SetAttrIn) -> (Option<Handle>, SetAttr) {
     (has(fattr::FH).then_some(Handle(args.fh)), changes)
 }
 
+/// The last byte that the kernel can name: its ranges to the end of all files end there.
+const LOCK_END: u64 = i64::MAX.cast_unsigned();
+
+/// A lock that is asked for. One to the end of all files reaches to the end of all numbers.
+pub fn lock(asked: &pvfs_kfuse::Lock) -> Result<Lock, Errno> {
+    let abi::FileLock { start, end, kind, pid } = asked.lock;
+    let mode = match i32::try_from(kind) {
+        Ok(libc::F_RDLCK) => Some(LockMode::Read),
+        Ok(libc::F_WRLCK) => Some(LockMode::Write),
+        Ok(libc::F_UNLCK) => None,
+        _ => return Err(Errno::EINVAL),
+    };
+    if start > end {
+        return Err(Errno::EINVAL);
+    }
+    let kind = if asked.flock { LockKind::Flock } else { LockKind::Posix };
+    let end = if end >= LOCK_END { u64::MAX } else { end };
+    Ok(Lock { kind, owner: asked.owner, start, end, mode, pid })
+}
+
+/// The answer to a question about `asked`: what stands in its way, or that nothing does.
+pub fn lock_out(asked: &abi::FileLock, found: Option<&Lock>) -> abi::LkOut {
+    let kind = |mode| match mode {
+        Some(LockMode::Read) => libc::F_RDLCK,
+        Some(LockMode::Write) => libc::F_WRLCK,
+        None => libc::F_UNLCK,
+    };
+    let lk = match found {
+        Some(lock) => abi::FileLock {
+            start: lock.start.min(LOCK_END),
+            end: lock.end.min(LOCK_END),
+            kind: kind(lock.mode).unsigned_abs(),
+            pid: lock.pid,
+        },
+        None => abi::FileLock { kind: libc::F_UNLCK.unsigned_abs(), ..*asked },
+    };
+    abi::LkOut { lk }
+}
+
 pub fn open_out(opened: Opened) -> abi::OpenOut {
     // Without KEEP_CACHE: what the page cache held before this open is dropped.
     let open_flags = if opened.direct { fopen::DIRECT_IO | fopen::PARALLEL_DIRECT_WRITES } else { 0 };
@@ -125,6 +164,25 @@ pub fn open_out(opened: Opened) -> abi::OpenOut {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lock_ranges_to_the_end_of_files_reach_to_the_end_of_numbers_and_back() {
+        let asked = |start, end, kind: i32| pvfs_kfuse::Lock {
+            handle: 1,
+            owner: 7,
+            lock: abi::FileLock { start, end, kind: kind.unsigned_abs(), pid: 9 },
+            flock: false,
+        };
+        let to_end = asked(5, i64::MAX.unsigned_abs(), libc::F_WRLCK);
+        let found = lock(&to_end).expect("a lock");
+        assert_eq!((found.start, found.end, found.mode), (5, u64::MAX, Some(LockMode::Write)));
+        assert_eq!(lock_out(&to_end.lock, Some(&found)).lk, to_end.lock);
+        let none = lock_out(&to_end.lock, None).lk;
+        assert_eq!((none.start, none.kind), (5, libc::F_UNLCK.unsigned_abs()));
+        assert_eq!(lock(&asked(0, 9, libc::F_UNLCK)).map(|lock| lock.mode), Ok(None));
+        assert_eq!(lock(&asked(9, 8, libc::F_RDLCK)), Err(Errno::EINVAL));
+        assert_eq!(lock(&asked(0, 9, 99)), Err(Errno::EINVAL));
+    }
 
     #[test]
     fn device_numbers_survive_the_way_there_and_back() {

@@ -3,12 +3,12 @@
 use super::Findings;
 use crate::keys::{self, Parts, space};
 use crate::record::{
-    Client, Counter, Dentry, Inode, InodeNumbers, Intent, IodtabEntry, Mark, MgrTime, OrphanEntry, Record,
-    Reply, RolledBack, Session, Superblock, Target, TargetNumber, Writer,
+    Client, Counter, Dentry, Inode, InodeNumbers, Intent, IodtabEntry, LockHeld, LockWait, Mark, MgrTime,
+    OrphanEntry, Record, Reply, RolledBack, Session, Superblock, Target, TargetNumber, Writer,
 };
 use crate::{MetaError, Result, dentry, garbage};
 use pvfs_kv::Read;
-use pvfs_types::{Ino, Name, ObjectId, SessionId, TargetId, TargetUuid, limits};
+use pvfs_types::{Ino, LockOwner, Name, ObjectId, SessionId, TargetId, TargetUuid, limits};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
@@ -33,7 +33,14 @@ pub(super) struct Content {
     pub targets: BTreeMap<TargetId, TargetUuid>,
     pub target_uuids: BTreeMap<TargetUuid, TargetId>,
     pub iodtabs: BTreeMap<u32, Vec<TargetId>>,
+    pub locks: BTreeMap<LockPlace, LockHeld>,
+    pub session_locks: BTreeSet<LockPlace>,
+    pub lock_waits: Vec<(Ino, u64, LockWait)>,
+    pub last_lock_wait: u64,
 }
+
+/// Whose locks of which file.
+pub(super) type LockPlace = (Ino, SessionId, LockOwner);
 
 impl Content {
     pub fn load(txn: &(impl Read + ?Sized), findings: &mut Findings) -> Result<Content> {
@@ -63,6 +70,9 @@ impl Content {
             }
             space::COUNTER if key == keys::orphan_numbers() => {
                 self.last_orphan = Counter::from_bytes(value)?.last;
+            }
+            space::COUNTER if key == keys::lock_waits_numbers() => {
+                self.last_lock_wait = Counter::from_bytes(value)?.last;
             }
             space::COUNTER if key == keys::rolled_back() => {
                 RolledBack::from_bytes(value)?;
@@ -136,7 +146,31 @@ impl Content {
                 let generation = parts.u32().ok_or_else(bad_key)?;
                 self.iodtabs.insert(generation, IodtabEntry::from_bytes(value)?.targets);
             }
+            space::LOCK | space::SESSION_LOCK | space::LOCK_WAIT => self.take_lock(key, value)?,
             _ => return Err(MetaError::Corrupt { what: "key", detail: "of no known kind".to_owned() }),
+        }
+        Ok(())
+    }
+    fn take_lock(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        let bad_key = || crate::scan::bad_key(key);
+        let mut parts = Parts::of(key);
+        match key.first().copied().unwrap_or_default() {
+            space::LOCK => {
+                let place = parts.ino().zip(parts.session()).zip(parts.lock_owner());
+                let ((ino, session), owner) = parts.whole(place).ok_or_else(bad_key)?;
+                self.locks.insert((ino, session, owner), LockHeld::from_bytes(value)?);
+            }
+            space::SESSION_LOCK => {
+                Mark::from_bytes(value)?;
+                let place = parts.session().zip(parts.lock_owner()).zip(parts.ino());
+                let ((session, owner), ino) = parts.whole(place).ok_or_else(bad_key)?;
+                self.session_locks.insert((ino, session, owner));
+            }
+            _ => {
+                let place = parts.ino().zip(parts.u64());
+                let (ino, number) = parts.whole(place).ok_or_else(bad_key)?;
+                self.lock_waits.push((ino, number, LockWait::from_bytes(value)?));
+            }
         }
         Ok(())
     }

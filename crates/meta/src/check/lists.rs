@@ -1,6 +1,9 @@
 //! Everything beside the names: sessions, writers, orphans, garbage, intents, targets.
 
-use super::{Findings, content::Content};
+use super::{
+    Findings,
+    content::{Content, LockPlace},
+};
 use pvfs_types::{FileKind, Ino, SessionId};
 use std::collections::BTreeSet;
 
@@ -10,6 +13,7 @@ pub(super) fn check(content: &Content, findings: &mut Findings) {
     orphans(content, findings);
     objects(content, findings);
     targets(content, findings);
+    locks(content, findings);
 }
 
 fn sessions(content: &Content, findings: &mut Findings) {
@@ -99,5 +103,51 @@ fn targets(content: &Content, findings: &mut Findings) {
         findings.expect(known, &about, "lists a target that never joined");
         let once: BTreeSet<_> = listed.iter().collect();
         findings.expect(once.len() == listed.len(), &about, "lists a target twice");
+    }
+}
+
+/// Locks are of files that are there and of sessions that are or were; who waits is alive. Two that cannot stand beside
+/// each other do not.
+fn locks(content: &Content, findings: &mut Findings) {
+    let about =
+        |(ino, session, owner): &LockPlace| format!("inode {ino}, {session}, lock owner {:x}", owner.id);
+    let mut listed: BTreeSet<LockPlace> = content.locks.keys().copied().collect();
+    for (ino, number, wait) in &content.lock_waits {
+        let place = (*ino, wait.session, wait.owner);
+        listed.insert(place);
+        findings.expect(
+            *number <= content.last_lock_wait,
+            about(&place),
+            "waits with a number not dealt out yet",
+        );
+        findings.expect(wait.range.start <= wait.range.end, about(&place), "waits for no range");
+        findings.expect(
+            content.sessions.contains_key(&wait.session),
+            about(&place),
+            "waits, its session is gone",
+        );
+    }
+    for place in listed.symmetric_difference(&content.session_locks) {
+        findings.add(about(place), "a lock in one index only");
+    }
+    for place in &listed {
+        let is_file = content.inodes.get(&place.0).is_some_and(|inode| inode.kind == FileKind::File);
+        findings.expect(is_file, about(place), "a lock of what is no file");
+        findings.expect(place.1.0 <= content.last_session, about(place), "a lock's session was never opened");
+    }
+    for (place, held) in &content.locks {
+        let whole = held.ranges.is_well_formed() && !held.ranges.is_empty();
+        findings.expect(whole, about(place), "locked ranges that do not fit each other");
+        let of_file = content.locks.range((place.0, SessionId(0), pvfs_types::LockOwner::FIRST)..);
+        let others = of_file.take_while(|(other, _)| other.0 == place.0);
+        let rivals = others.filter(|(other, _)| *other > place && other.2.kind == place.2.kind);
+        for (other, rival) in rivals {
+            let conflict = held
+                .ranges
+                .ranges()
+                .iter()
+                .any(|range| rival.ranges.conflict(range.start, range.end, range.mode).is_some());
+            findings.expect(!conflict, about(place), format!("holds what {} holds too", about(other)));
+        }
     }
 }

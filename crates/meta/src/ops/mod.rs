@@ -1,5 +1,6 @@
 //! One operation, one file, the same name in every layer. Requests are the messages of `pvfs_wire::msg`.
 
+mod cancel_lock;
 mod check_access;
 mod check_store;
 mod create;
@@ -14,15 +15,19 @@ mod mknod;
 mod open;
 mod readdir;
 mod readlink;
+mod release_locks;
 mod rename;
 mod repair;
 mod report_size;
 mod rmdir;
 mod set_layout;
+mod set_lock;
 mod setattr;
 mod symlink;
+mod test_lock;
 mod unlink;
 
+pub use cancel_lock::cancel_lock;
 pub use check_access::check_access;
 pub use check_store::check_store;
 pub use create::{Created, create};
@@ -37,13 +42,16 @@ pub use mknod::mknod;
 pub use open::open;
 pub use readdir::readdir;
 pub use readlink::readlink;
+pub use release_locks::release_locks;
 pub use rename::rename;
 pub use repair::repair;
 pub use report_size::report_size;
 pub use rmdir::rmdir;
 pub use set_layout::set_layout;
+pub use set_lock::set_lock;
 pub use setattr::setattr;
 pub use symlink::symlink;
+pub use test_lock::test_lock;
 pub use unlink::unlink;
 
 use crate::{Inode, MetaError, OpEnv, Result, access, dentry, inode};

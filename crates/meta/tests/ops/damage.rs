@@ -2,9 +2,12 @@
 
 use crate::world::{ROOT, World};
 use pvfs_kv::WriteSet;
-use pvfs_meta::record::{Dentry, Mark, Record, Writer};
+use pvfs_meta::record::{Dentry, LockHeld, LockWait, Mark, Record, Writer};
 use pvfs_meta::{dentry, inode, keys};
-use pvfs_types::{DataGen, FileKind, Ino, Name, ObjectId, SessionId, Slot, TargetId, Timestamp};
+use pvfs_types::{
+    DataGen, FileKind, Ino, LockKind, LockMode, LockOwner, LockRange, Name, ObjectId, SessionId, Slot,
+    TargetId, Timestamp,
+};
 use pvfs_wire::Access;
 
 /// A sound little tree, then `damage`; expects a finding that says `expect`.
@@ -126,4 +129,39 @@ fn inode_like_fifo() -> Vec<u8> {
     let mut inode = w.read(|txn| inode::load(txn, stat.attr.ino)).expect("is there");
     inode.ino = Ino(50);
     inode.to_bytes()
+}
+
+#[test]
+fn locks_that_no_mgr_would_grant_are_found() {
+    const OWNER: LockOwner = LockOwner { kind: LockKind::Posix, id: 1 };
+    const RANGE: LockRange = LockRange { start: 0, end: 9, mode: LockMode::Write, pid: 1 };
+    let put = |set: &mut WriteSet, ino: Ino, session: SessionId, listed: bool| {
+        let mut held = LockHeld::default();
+        held.ranges.lock(RANGE);
+        set.put(&keys::lock(ino, session, OWNER), held.to_bytes());
+        if listed {
+            set.put(&keys::session_lock(session, OWNER, ino), Mark {}.to_bytes());
+        }
+    };
+    check("a lock in one index only", |w, set| put(set, ino_of(w, "f"), w.session, false));
+    check("a lock of what is no file", |w, set| put(set, ino_of(w, "d"), w.session, true));
+    check("a lock's session was never opened", |w, set| put(set, ino_of(w, "f"), SessionId(99), true));
+    check("holds what inode", |w, set| {
+        let other = w.open_session(9);
+        put(set, ino_of(w, "f"), w.session, true);
+        put(set, ino_of(w, "f"), other, true);
+    });
+    check("do not fit each other", |w, set| {
+        set.put(&keys::lock(ino_of(w, "f"), w.session, OWNER), LockHeld::default().to_bytes());
+    });
+    check("waits, its session is gone", |w, set| {
+        let wait = LockWait {
+            session: SessionId(1 << 20),
+            owner: OWNER,
+            id: 1,
+            range: RANGE,
+            since: Timestamp::default(),
+        };
+        set.put(&keys::lock_wait(ino_of(w, "f"), 1), wait.to_bytes());
+    });
 }

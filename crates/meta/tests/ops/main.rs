@@ -5,6 +5,7 @@ mod world;
 mod create;
 mod damage;
 mod link;
+mod locks;
 mod model;
 mod names;
 mod orphans;

@@ -12,7 +12,10 @@ pub async fn expel(mgr: &Mgr, session: SessionId, why: &str) -> bool {
         return !mgr.sessions.is_known(session);
     };
     match mgr.sequencer.run(move |txn, _| pvfs_meta::session::expel(txn, session)).await {
-        Ok(()) => {
+        Ok(granted) => {
+            mgr.locks.granted(&granted);
+            mgr.locks.forget(session);
+            mgr.wakes.locks.notify_one();
             info!(%session, label = standing.label, why, "session expelled: its lease had run out");
             true
         }

@@ -2,6 +2,7 @@
 
 pub mod expel;
 pub mod garbage;
+pub mod lockkeeper;
 pub mod reaper;
 pub mod settler;
 pub mod timekeeper;
@@ -19,6 +20,9 @@ pub struct Wakes {
     pub reaper: Notify,
     /// A session ran out.
     pub settler: Notify,
+    /// A session ran out or was expelled, somebody began to wait for a lock, or a target told how far it follows the
+    /// mgr's time.
+    pub locks: Notify,
     pub garbage: garbage::Wake,
     pub truncater: truncater::Queue,
 }
@@ -33,6 +37,7 @@ pub fn start(mgr: &Arc<Mgr>, intents: truncater::Inbox) -> JoinSet<()> {
     spawn_in(&mut workers, reaper::work(Arc::clone(mgr)));
     spawn_in(&mut workers, garbage::work(Arc::clone(mgr)));
     spawn_in(&mut workers, settler::work(Arc::clone(mgr)));
+    spawn_in(&mut workers, lockkeeper::work(Arc::clone(mgr)));
     spawn_in(&mut workers, truncater::work(Arc::clone(mgr), intents));
     workers
 }

@@ -45,6 +45,7 @@ pub async fn watch_leases(mgr: Arc<Mgr>) {
                 sleep_until(mgr.time.instant(end_ms).max(Instant::now() + RETRY_PAUSE)).await;
                 mgr.wakes.reaper.notify_one();
                 mgr.wakes.settler.notify_one();
+                mgr.wakes.locks.notify_one();
             }
             None => sleep(idle).await,
         }

@@ -5,6 +5,7 @@ pub mod data;
 pub mod file;
 pub mod fsck;
 pub mod hello;
+pub mod lock;
 pub mod namespace;
 pub mod session;
 
@@ -35,6 +36,11 @@ macro_rules! ops {
                     $($number => Some(Op::$name),)*
                     _ => None,
                 }
+            }
+
+            /// Answered when somebody else does something, maybe never: a server that has not answered it is well.
+            pub fn is_patient(self) -> bool {
+                self == Op::AwaitLocks
             }
 
             /// The name that counters, logs and traces show.
@@ -82,6 +88,13 @@ ops! {
     Open = 0x401, "open";
     ReportSize = 0x402, "report_size";
     EndWrites = 0x403, "end_writes";
+
+    // Client to mgr: locks.
+    TestLock = 0x40e, "test_lock";
+    SetLock = 0x40f, "set_lock";
+    AwaitLocks = 0x410, "await_locks";
+    CancelLock = 0x411, "cancel_lock";
+    ReleaseLocks = 0x412, "release_locks";
 
     // Client to iod.
     Read = 0x501, "read";

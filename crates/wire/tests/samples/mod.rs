@@ -3,9 +3,9 @@
 //! Owns the examples behind `golden.txt`. A new message gets its example here; an old example never changes.
 
 use pvfs_types::{
-    Attr, Cred, DataGen, Distribution, FileKind, FsId, Ino, IodtabGen, LayoutHint, Level, LogicalOffset,
-    Name, ObjectId, ObjectOffset, Pattern, SessionId, SetAttr as Changes, SetTime, Slot, TargetId,
-    TargetUuid, Timestamp,
+    Attr, Cred, DataGen, Distribution, FileKind, FsId, Ino, IodtabGen, LayoutHint, Level, LockKind, LockMode,
+    LockOwner, LockRange, LogicalOffset, Name, ObjectId, ObjectOffset, Pattern, SessionId,
+    SetAttr as Changes, SetTime, Slot, TargetId, TargetUuid, Timestamp,
 };
 use pvfs_wire::cap::Grant;
 use pvfs_wire::msg::admin::*;
@@ -13,6 +13,7 @@ use pvfs_wire::msg::data::{self, *};
 use pvfs_wire::msg::file::*;
 use pvfs_wire::msg::fsck::*;
 use pvfs_wire::msg::hello::*;
+use pvfs_wire::msg::lock::*;
 use pvfs_wire::msg::namespace::*;
 use pvfs_wire::msg::session::*;
 use pvfs_wire::{Access, Capability, FrameError, Lease, MacKey, Op, Request};
@@ -63,6 +64,7 @@ pub fn all() -> Vec<Sample> {
     changing(&mut samples);
     renaming(&mut samples);
     open_files(&mut samples);
+    locks(&mut samples);
     bytes(&mut samples);
     fsck(&mut samples);
     samples.0
@@ -332,6 +334,38 @@ fn open_files(s: &mut Samples) {
     s.both(&report, &file_entry());
     s.request(&ReportSize { mtime: None, close: false, ..report });
     s.both(&EndWrites { by: mutator(), inos: vec![Ino(7), Ino(1 << 40)] }, &Done {});
+}
+
+fn locks(s: &mut Samples) {
+    let owner = LockOwner { kind: LockKind::Posix, id: 1 << 50 };
+    let test =
+        TestLock { caller: caller(), ino: Ino(7), owner, start: 5, end: u64::MAX, mode: LockMode::Write };
+    let range = LockRange { start: 1, end: 9, mode: LockMode::Read, pid: 4711 };
+    let held = HeldLock { session: SessionId(4), range };
+    s.both(&test, &LockTested { held: Some(held) });
+    s.reply::<TestLock>(&LockTested { held: None });
+    let set = SetLock {
+        by: mutator(),
+        ino: Ino(7),
+        owner,
+        id: 99,
+        start: 5,
+        end: 1 << 33,
+        mode: Some(LockMode::Read),
+        pid: 4711,
+        wait: true,
+    };
+    s.both(&set, &LockSet { outcome: LockOutcome::Granted, entry: Some(file_entry()) });
+    let flock = LockOwner { kind: LockKind::Flock, id: 3 };
+    s.request(&SetLock { owner: flock, mode: None, wait: false, ..set });
+    s.reply::<SetLock>(&LockSet { outcome: LockOutcome::Queued, entry: None });
+    s.reply::<SetLock>(&LockSet { outcome: LockOutcome::Held, entry: None });
+    s.both(
+        &AwaitLocks { session: SessionId(3), mgr: 1 << 40, seen: 6 },
+        &LocksGranted { mgr: 1 << 41, seen: 7, ids: vec![99, 1 << 40], ask_again: true },
+    );
+    s.both(&CancelLock { by: mutator(), ino: Ino(7), owner, id: 99, start: 5, end: 1 << 33 }, &Done {});
+    s.both(&ReleaseLocks { by: mutator(), ino: Ino(7), owner: flock }, &Done {});
 }
 
 fn bytes(s: &mut Samples) {
