@@ -288,12 +288,11 @@ pub fn bytes(seed: u64, len: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(len).collect()
 }
 
-/// Ends the client's session behind its back.
-pub async fn forget_session(cluster: &Cluster, client: &Client) {
-    use pvfs_net::{Dialer, Identity};
+/// A way to the mgr without a session.
+fn stranger(cluster: &Cluster) -> Arc<pvfs_net::Peer> {
     use pvfs_wire::msg::hello::Role;
     let config = cluster.config();
-    let identity = Identity {
+    let identity = pvfs_net::Identity {
         role: Role::Client,
         fs: Some(cluster.fs()),
         client: [9; 16],
@@ -301,8 +300,17 @@ pub async fn forget_session(cluster: &Cluster, client: &Client) {
         cluster_secret: Some(config.cluster_secret),
         daemon_secret: None,
     };
-    let dialer = Dialer::new(config.transport, identity, config.metrics);
-    let mgr = dialer.peer(Role::Mgr, vec![cluster.mgr_addr().to_owned()]);
+    let dialer = pvfs_net::Dialer::new(config.transport, identity, config.metrics);
+    dialer.peer(Role::Mgr, vec![cluster.mgr_addr().to_owned()])
+}
+
+/// Ends the client's session behind its back.
+pub async fn forget_session(cluster: &Cluster, client: &Client) {
     let session = client.status().session;
-    mgr.call(&pvfs_wire::msg::session::CloseSession { session }).await.unwrap();
+    stranger(cluster).call(&pvfs_wire::msg::session::CloseSession { session }).await.unwrap();
+}
+
+/// How many sessions the mgr knows.
+pub async fn sessions(cluster: &Cluster) -> usize {
+    stranger(cluster).call(&pvfs_wire::msg::admin::GetStatus {}).await.unwrap().sessions.len()
 }

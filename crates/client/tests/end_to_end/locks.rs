@@ -1,6 +1,8 @@
 //! Locks between clients: who gets them, in which order, and what becomes of them when somebody dies or gives up.
 
-use crate::cluster::{Cluster, Pace, ROOT, create, eventually, forget_session, in_time, layout, name};
+use crate::cluster::{
+    Cluster, Pace, ROOT, create, eventually, forget_session, in_time, layout, name, sessions,
+};
 use pvfs_client::{Client, ClientError, File, OpenOptions};
 use pvfs_types::{Errno, LockMode::Read, LockMode::Write};
 use std::{sync::Arc, time::Duration};
@@ -225,6 +227,28 @@ async fn who_lost_its_locks_with_the_session_is_told_once_and_who_waits_goes_on(
     assert!(matches!(error, ClientError::LocksLost { .. }) && error.errno() == Errno::EIO, "{error}");
     assert_eq!(file.read_at(0, 8).await.unwrap(), "12345678", "told once");
     assert!(!file.try_lock(Write, ALL).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_has_waited_for_a_lock_leaves_no_session_when_it_ends() {
+    let cluster = Cluster::start(1).await;
+    for _ in 0..5 {
+        let handles = handles(&cluster, 1).await;
+        let waiter = cluster.client().await;
+        let file = waiter.open(&ROOT, handles[0].1.ino(), OpenOptions::READ_WRITE).await.unwrap();
+        let file = Arc::new(file);
+        handles[0].1.lock(Write, ALL).await.unwrap();
+        let waiting = locking(&file);
+        waits_for_lock(&waiter, 1).await;
+        handles[0].1.unlock(ALL).await.unwrap();
+        in_time(waiting).await.unwrap().unwrap();
+        // It still asks for news: nobody has told it that there will be none.
+        waiter.shutdown().await.unwrap();
+        handles[0].0.shutdown().await.unwrap();
+        let late = cluster.client().await;
+        late.shutdown().await.unwrap();
+        assert_eq!(sessions(&cluster).await, 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
