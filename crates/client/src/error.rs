@@ -75,6 +75,7 @@ impl ClientError {
                 | Status::SlotStale
                 | Status::LeaseExpired
                 | Status::CapabilityForged
+                | Status::CapabilityOld
                 | Status::WrongTarget
                 | Status::NotNow
                 | Status::PayloadDamaged

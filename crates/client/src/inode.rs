@@ -58,6 +58,8 @@ pub(crate) struct State {
     doubts_settled: u64,
     /// There were writes that the mgr was not told of.
     pub dirty: bool,
+    /// The mgr is being told.
+    pub telling: bool,
     /// When this client wrote last, where the mgr was not told.
     pub mtime: Option<Timestamp>,
     /// Who wrote last. What is not root's takes set-user-id bits away.
@@ -268,7 +270,7 @@ impl State {
         } else if attr.size_epoch > self.size_epoch {
             self.size_epoch = attr.size_epoch;
             self.size = attr.size;
-            if self.dirty || self.writes_in_flight > 0 {
+            if self.dirty || self.telling || self.writes_in_flight > 0 {
                 self.doubt();
             }
         } else if attr.size_epoch == self.size_epoch {

@@ -258,6 +258,9 @@ pub(crate) async fn mend<R: Request>(
             }
         }
         Action::FreshCapability => {
+            if tries.waits > 1 {
+                tokio::time::sleep(pause_after(tries.waits)).await;
+            }
             *capability = core.fresh_capability(inode, access, Some(pass.capability)).await?;
         }
         Action::RefreshTargets => {

@@ -78,5 +78,6 @@ fn status_name(status: Status) -> &'static str {
         Status::WrongFs => "wrong_fs",
         Status::Unauthorized => "unauthorized",
         Status::StoreRaised(_) => "store_raised",
+        Status::CapabilityOld => "capability_old",
     }
 }

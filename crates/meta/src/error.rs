@@ -151,7 +151,8 @@ impl MetaError {
             | Status::Version
             | Status::WrongFs
             | Status::Unauthorized
-            | Status::StoreRaised(_) => Errno::EIO,
+            | Status::StoreRaised(_)
+            | Status::CapabilityOld => Errno::EIO,
         }
     }
 

@@ -249,19 +249,42 @@ fn wake_garbage(mgr: &Mgr, reply: Reply) -> Reply {
     reply
 }
 
-/// Signs what `session` may do with the regular file of `stat`.
-fn grant(key: &MacKey, session: SessionId, stat: &Stat, access: Access) -> Option<Capability> {
-    let attr = &stat.attr;
-    let grant = Grant { session, ino: attr.ino, data_gen: attr.data_gen, dist: attr.dist?, access };
-    Some(Capability::sign(grant, key))
+/// Signs what a session may do.
+struct Signer {
+    key: MacKey,
+    session: SessionId,
+    /// When it was made, in the mgr's time.
+    since_ms: u64,
+}
+
+impl Signer {
+    /// To be made before the name space is looked at: see [`Grant::granted_ms`].
+    fn new(mgr: &Mgr, session: SessionId) -> Signer {
+        Signer { key: mgr.key.clone(), session, since_ms: mgr.time.now_ms() }
+    }
+
+    /// What the session may do with the regular file of `stat`.
+    fn grant(&self, stat: &Stat, access: Access) -> Option<Capability> {
+        let attr = &stat.attr;
+        let grant = Grant {
+            session: self.session,
+            ino: attr.ino,
+            data_gen: attr.data_gen,
+            dist: attr.dist?,
+            access,
+            granted_ms: Some(self.since_ms),
+        };
+        Some(Capability::sign(grant, &self.key))
+    }
 }
 
 async fn set_attr(mgr: &Mgr, req: SetAttr) -> Reply {
-    let (by, key, truncates) = (req.by.clone(), mgr.key.clone(), req.changes.size.is_some());
+    let (by, truncates) = (req.by.clone(), req.changes.size.is_some());
+    let signer = Signer::new(mgr, by.session);
     let work = move |txn: &mut Txn<'_>, env: &OpEnv<'_>| {
         Ok(match ops::setattr(txn, &req, env)? {
             Step::Done(stat) => {
-                let capability = req.want.and_then(|access| grant(&key, req.by.session, &stat, access));
+                let capability = req.want.and_then(|access| signer.grant(&stat, access));
                 Step::Done(AttrSet { capability, entry: entry(stat) })
             }
             Step::Pending(intent) => Step::Pending(intent),
@@ -272,11 +295,12 @@ async fn set_attr(mgr: &Mgr, req: SetAttr) -> Reply {
 }
 
 async fn create(mgr: &Mgr, req: Create) -> Reply {
-    let (by, key, truncates) = (req.by.clone(), mgr.key.clone(), req.truncate);
+    let (by, truncates) = (req.by.clone(), req.truncate);
+    let signer = Signer::new(mgr, by.session);
     let work = move |txn: &mut Txn<'_>, env: &OpEnv<'_>| {
         Ok(match ops::create(txn, &req, env)? {
             Step::Done(made) => {
-                let capability = req.open.and_then(|access| grant(&key, req.by.session, &made.stat, access));
+                let capability = req.open.and_then(|access| signer.grant(&made.stat, access));
                 Step::Done(Created { capability, entry: entry(made.stat), created: made.created })
             }
             Step::Pending(intent) => Step::Pending(intent),
@@ -288,9 +312,11 @@ async fn create(mgr: &Mgr, req: Create) -> Reply {
 
 /// A reader's open changes nothing, and takes no slot.
 async fn open(mgr: &Mgr, req: Open) -> Reply {
-    let (by, key, truncates) = (req.by.clone(), mgr.key.clone(), req.truncate);
+    let (by, truncates) = (req.by.clone(), req.truncate);
+    let signer = Signer::new(mgr, by.session);
     let opened = move |req: &Open, stat: Stat| {
-        let capability = grant(&key, req.by.session, &stat, req.access)
+        let capability = signer
+            .grant(&stat, req.access)
             .ok_or(MetaError::WrongKind { ino: req.ino, wanted: "a regular file" })?;
         Ok::<_, MetaError>(Opened { capability, entry: entry(stat) })
     };

@@ -26,6 +26,8 @@ pub struct Write<'a> {
     pub writer: u64,
     /// It was acknowledged so before, and is sent again because it may have been lost.
     pub again: Option<Acked>,
+    /// Makes the object where it is missing.
+    pub makes: bool,
 }
 
 /// What a read found. All of it holds at one moment: of each run `bytes` has exactly what lies below `object_len`.

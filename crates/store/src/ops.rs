@@ -42,15 +42,14 @@ impl Store {
         read().map_err(|source| self.failed("read", id, source))
     }
 
-    /// Writes `bytes`, which are as long as `write.runs` together, run by run; makes the object where it is missing.
-    /// After an error a part of the runs may be written. Tells what the acknowledgement is worth.
+    /// Writes `bytes`, which are as long as `write.runs` together, run by run. After an error a part of the runs may be written. Tells what the acknowledgement is worth.
     pub fn write(&self, id: ObjectId, write: &Write<'_>, bytes: &[u8]) -> Result<Acked, StoreError> {
         let generation = self.generation();
         if write.runs.is_empty() {
             return Ok(Acked::whole(generation, Acked::DURABLE));
         }
         let handle = self.cache.get(id);
-        let file = self.opened(&handle)?;
+        let file = self.opened(&handle, write.makes)?;
         let failed = |source| self.failed("write to", id, source);
         let mut limit = u64::MAX;
         if let Some(acked) = write.again {
@@ -230,7 +229,7 @@ impl Store {
         if found.is_some() || !self.may_have_lost() {
             return Ok(found);
         }
-        match self.opened(handle) {
+        match self.opened(handle, true) {
             Err(StoreError::Removed { .. }) => Ok(None),
             opened => opened.map(Some),
         }
@@ -245,14 +244,14 @@ impl Store {
         self.with_descriptors(|| handle.existing(&*self.disk))
     }
 
-    /// The object's file, made where it is missing, but not where it was removed.
-    fn opened<'h>(&self, handle: &'h Handle) -> Result<SharedFile<'h>, StoreError> {
+    /// The object's file. Where it is missing it is made with `makes`, but not where it was removed.
+    fn opened<'h>(&self, handle: &'h Handle, makes: bool) -> Result<SharedFile<'h>, StoreError> {
         let id = handle.id;
         let mut removed = false;
         let opened = self.with_descriptors(|| {
             handle.opened(|| {
                 removed = self.tombstones.lock().unwrap_or_else(PoisonError::into_inner).contains(id);
-                if removed {
+                if removed || !makes {
                     return self.disk.open(&handle.name);
                 }
                 let file = create(&*self.disk, handle)?;
@@ -264,6 +263,7 @@ impl Store {
         });
         opened.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound if removed => StoreError::Removed { id },
+            io::ErrorKind::NotFound if !makes => StoreError::Absent { id },
             _ => self.failed("open", id, source),
         })
     }

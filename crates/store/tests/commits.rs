@@ -19,7 +19,7 @@ fn content(store: &Store, ino: u64) -> Vec<u8> {
 /// Sends a write again, as `writer`, that was acknowledged as `acked`.
 fn again(store: &Store, offset: u64, bytes: &[u8], writer: u64, acked: Acked) -> Acked {
     let runs = [run(offset, bytes.len())];
-    store.write(id(1), &Write { runs: &runs, writer, again: Some(acked) }, bytes).unwrap()
+    store.write(id(1), &Write { runs: &runs, writer, again: Some(acked), makes: true }, bytes).unwrap()
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn what_one_client_synced_is_not_written_over_by_what_another_wrote_before() {
     let target = TempTarget::new();
     let (store, faults) = target.open_faulty();
     let runs = [run(0, 3)];
-    let by = |writer| Write { runs: &runs, writer, again: None };
+    let by = |writer| Write { runs: &runs, writer, again: None, makes: true };
     let old = store.write(id(1), &by(1), b"old").unwrap();
     store.write(id(1), &by(2), b"new").unwrap();
     store.sync(id(1), 2).unwrap();
@@ -201,7 +201,7 @@ fn what_one_client_writes_after_its_sync_is_not_written_over_by_what_another_wro
     let target = TempTarget::new();
     let (store, faults) = target.open_faulty();
     let runs = [run(0, 3)];
-    let by = |writer| Write { runs: &runs, writer, again: None };
+    let by = |writer| Write { runs: &runs, writer, again: None, makes: true };
     let old = store.write(id(1), &by(1), b"old").unwrap();
     store.sync(id(1), 2).unwrap();
     let new = store.write(id(1), &by(2), b"new").unwrap();
@@ -220,7 +220,7 @@ fn syncs_of_a_lone_writer_leave_no_fence() {
     store.write(id(1), &writes(&[run(0, 3)]), b"abc").unwrap();
     store.sync(id(1), 1).unwrap();
     assert!(!faults.take_synced().iter().any(|name| name.ends_with("note")));
-    let other = Write { runs: &[run(0, 3)], writer: 2, again: None };
+    let other = Write { runs: &[run(0, 3)], writer: 2, again: None, makes: true };
     store.write(id(1), &other, b"abc").unwrap();
     store.sync(id(1), 1).unwrap();
     assert!(faults.take_synced().iter().any(|name| name.ends_with("note")));

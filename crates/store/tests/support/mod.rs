@@ -26,7 +26,7 @@ pub fn run(offset: u64, len: usize) -> ObjectRun {
 
 /// A write to `runs` by the one writer of most tests.
 pub fn writes(runs: &[ObjectRun]) -> Write<'_> {
-    Write { runs, writer: 1, again: None }
+    Write { runs, writer: 1, again: None, makes: true }
 }
 
 /// A formatted target.

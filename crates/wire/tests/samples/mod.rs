@@ -421,6 +421,7 @@ fn capability() -> Capability {
         data_gen: DataGen(2),
         dist: dist(),
         access: Access::READ_WRITE,
+        granted_ms: None,
     };
     Capability::sign(grant, &key())
 }
