@@ -103,3 +103,9 @@ fn a_write_that_was_under_way_leaves_no_object_behind() {
 fn a_refused_report_hides_no_bytes() {
     keeps_its_promises(5295);
 }
+
+/// Its writer was dead when a sync failed; the next sync succeeded, without what the first one could not write.
+#[test]
+fn a_sync_after_one_that_failed_leaves_nothing_out() {
+    keeps_its_promises(13_874);
+}

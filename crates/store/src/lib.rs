@@ -13,6 +13,7 @@ mod format;
 mod handle;
 mod ledger;
 mod list;
+mod mend;
 mod objects;
 mod ops;
 mod records;
@@ -20,6 +21,7 @@ mod small_files;
 mod store;
 mod text;
 mod tombstones;
+mod unsynced;
 
 pub use error::StoreError;
 pub use fence::Acked;

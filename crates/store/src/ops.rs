@@ -13,7 +13,7 @@ use pvfs_types::ObjectId;
 use std::{
     collections::BTreeSet,
     io,
-    sync::{PoisonError, atomic::Ordering},
+    sync::{Arc, PoisonError, atomic::Ordering},
 };
 use tracing::warn;
 
@@ -63,6 +63,7 @@ impl Store {
             let (part, after) = rest.split_at(run.len);
             let part = &part[..below(run, limit)];
             if !part.is_empty() {
+                handle.is_unsynced(run.offset.0..run.offset.0 + part.len() as u64);
                 file.write_at(part, run.offset.0).map_err(failed)?;
             }
             rest = after;
@@ -80,6 +81,7 @@ impl Store {
     /// After an error bytes may be lost, and the store generation is raised.
     pub fn sync(&self, id: ObjectId, by: u64) -> Result<u64, StoreError> {
         blocking(|| {
+            self.mend()?;
             self.sync_handle(&self.cache.get(id), Some(by))?;
             self.ledger.save()
         })
@@ -156,7 +158,7 @@ impl Store {
     /// Makes durable what was written to the object. Where several wrote, or another one than the writer `by` that asks for
     /// it, leaves a fence: neither what one of them synced nor what it writes from now on is written over by what another
     /// one wrote before and sends again.
-    pub(crate) fn sync_handle(&self, handle: &Handle, by: Option<u64>) -> Result<(), StoreError> {
+    pub(crate) fn sync_handle(&self, handle: &Arc<Handle>, by: Option<u64>) -> Result<(), StoreError> {
         let failed = |source| self.failed("sync", handle.id, source);
         let _turn = handle.sync_turn();
         let Some(file) = self.existing(handle).map_err(|source| self.failed("open", handle.id, source))?
@@ -181,8 +183,9 @@ impl Store {
     }
 
     /// Syncs the file, and the names that lead to it where that is not done yet.
-    fn sync_file(&self, handle: &Handle, file: &dyn DiskFile) -> Result<(), StoreError> {
+    fn sync_file(&self, handle: &Arc<Handle>, file: &dyn DiskFile) -> Result<(), StoreError> {
         let shard = objects::shard(handle.id);
+        let unsynced = handle.take_unsynced();
         let sync = || {
             file.sync()?;
             if !handle.is_name_durable() {
@@ -196,6 +199,10 @@ impl Store {
             io::Result::Ok(())
         };
         sync().map_err(|source| {
+            if !unsynced.ranges().is_empty() {
+                handle.give_back_unsynced(&unsynced);
+                self.mending.add(handle);
+            }
             self.ledger.raise(&source);
             self.failed("sync", handle.id, source)
         })
@@ -280,7 +287,7 @@ impl Store {
         }
     }
 
-    fn failed(&self, what: &'static str, id: ObjectId, source: io::Error) -> StoreError {
+    pub(crate) fn failed(&self, what: &'static str, id: ObjectId, source: io::Error) -> StoreError {
         StoreError::Object { dir: self.dir().to_owned(), what, id, source }
     }
 }
