@@ -138,6 +138,8 @@ fn each_op(op: Op, side: &mut Side<'_>) {
         Op::EndWrites => side.of::<file::EndWrites>(),
         Op::Read => side.of::<data::Read>(),
         Op::Write => side.of::<data::Write>(),
+        Op::Fill => side.of::<data::Fill>(),
+        Op::FindData => side.of::<data::FindData>(),
         Op::Sync => side.of::<data::Sync>(),
         Op::StatObjects => side.of::<data::StatObjects>(),
         Op::Commit => side.of::<data::Commit>(),

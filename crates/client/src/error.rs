@@ -40,6 +40,10 @@ pub enum ClientError {
     TooBig { offset: u64, len: u64 },
     #[error("offset {offset} is past the largest file size")]
     BadOffset { offset: u64 },
+    #[error("no data at offset {offset} or behind it")]
+    NoData { offset: u64 },
+    #[error("a range of no bytes, at offset {offset}")]
+    EmptyRange { offset: u64 },
     #[error("the ranges have {ranges} bytes in all, the data {data}")]
     LengthMismatch { ranges: u64, data: u64 },
     #[error("no memory for {bytes} bytes")]
@@ -82,6 +86,7 @@ impl ClientError {
                 | Status::StoreRaised(_)
                 | Status::BadRequest => Errno::EIO,
             },
+            ClientError::NoData { .. } => Errno::ENXIO,
             ClientError::NotLetIn { .. } => Errno::EACCES,
             ClientError::Unreachable { .. } => Errno::ETIMEDOUT,
             ClientError::Name(error) => error.errno(),
@@ -94,6 +99,7 @@ impl ClientError {
             ClientError::TooBig { .. } => Errno::EFBIG,
             ClientError::Pattern(_)
             | ClientError::BadOffset { .. }
+            | ClientError::EmptyRange { .. }
             | ClientError::LengthMismatch { .. }
             | ClientError::NoAccess => Errno::EINVAL,
             ClientError::NoMemory { .. } => Errno::ENOMEM,

@@ -363,6 +363,34 @@ impl Filesystem for PvfsFs {
         file.sync().await.map_err(|e| errno(&e))
     }
 
+    async fn fallocate(&self, ctx: &Context, handle: Handle, offset: u64, len: u64, mode: i32) -> Reply<()> {
+        const KEEP: i32 = libc::FALLOC_FL_KEEP_SIZE;
+        const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | KEEP;
+        const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE;
+        const ZERO_KEEP: i32 = ZERO | KEEP;
+        let open = self.files.load(handle)?;
+        let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
+        let done = match mode {
+            0 => file.allocate(offset, len, true).await,
+            KEEP => file.allocate(offset, len, false).await,
+            PUNCH | ZERO_KEEP => file.punch(offset, len).await,
+            ZERO => file.zero(offset, len).await,
+            _ => return Err(Errno::EOPNOTSUPP),
+        };
+        done.map_err(|e| errno(&e))
+    }
+
+    async fn lseek(&self, ctx: &Context, handle: Handle, offset: u64, whence: i32) -> Reply<u64> {
+        let open = self.files.load(handle)?;
+        let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
+        let found = match whence {
+            libc::SEEK_DATA => file.seek_data(offset).await,
+            libc::SEEK_HOLE => file.seek_hole(offset).await,
+            _ => return Err(Errno::EINVAL),
+        };
+        found.map_err(|e| errno(&e))
+    }
+
     async fn opendir(&self, _ctx: &Context, _node: NodeId) -> Reply<Opened> {
         // The kernel has checked the right to read; the mgr does with each page.
         let opening = Opening { read: true, write: false, dir: true };

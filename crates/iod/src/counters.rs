@@ -19,6 +19,8 @@ impl Counters {
         let ops = [
             Op::Read,
             Op::Write,
+            Op::Fill,
+            Op::FindData,
             Op::Sync,
             Op::Commit,
             Op::StatObjects,

@@ -157,6 +157,8 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
         | Op::Ping
         | Op::Read
         | Op::Write
+        | Op::Fill
+        | Op::FindData
         | Op::Sync
         | Op::Commit
         | Op::StatObjects

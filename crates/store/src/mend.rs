@@ -42,21 +42,33 @@ impl Mending {
 }
 
 impl Store {
-    /// Writes once more what failed syncs left in memory. To be called before what is to be durable is synced.
-    pub(crate) fn mend(&self) -> Result<(), StoreError> {
+    /// Writes once more what failed syncs left in memory, of all objects. To be called before they are synced.
+    pub(crate) fn mend_all(&self) -> Result<(), StoreError> {
         let handles = self.mending.with(std::mem::take);
-        let mut result = Ok(());
-        for handle in handles {
-            // All of them, so that one that cannot be mended keeps no other one from it.
-            if let Err(source) = self.mend_one(&handle) {
-                self.mending.add(&handle);
-                result = Err(self.failed("write once more", handle.id, source));
-            }
-        }
-        result
+        // All of them, so that one that cannot be mended keeps no other one from it.
+        let mended: Vec<_> = handles.iter().map(|handle| self.mend_one(handle)).collect();
+        mended.into_iter().collect()
     }
 
-    fn mend_one(&self, handle: &Arc<Handle>) -> io::Result<()> {
+    /// Of this object.
+    pub(crate) fn mend(&self, handle: &Arc<Handle>) -> Result<(), StoreError> {
+        let place = |handles: &mut Vec<Arc<Handle>>| {
+            let place = handles.iter().position(|listed| Arc::ptr_eq(listed, handle))?;
+            Some(handles.swap_remove(place))
+        };
+        self.mending.with(place).map_or(Ok(()), |handle| self.mend_one(&handle))
+    }
+
+    fn mend_one(&self, handle: &Arc<Handle>) -> Result<(), StoreError> {
+        self.write_once_more(handle).map_err(|error| {
+            self.mending.add(handle);
+            warn!(object = %handle.id, %error, "what a failed sync left cannot be written once more");
+            // Whatever the reason: what was acknowledged is not on the disk.
+            self.failed("sync", handle.id, io::Error::from_raw_os_error(libc::EIO))
+        })
+    }
+
+    fn write_once_more(&self, handle: &Arc<Handle>) -> io::Result<()> {
         // Alone, so that nothing newer is written over.
         let alone = handle.alone();
         let Some(file) = &*alone else { return Ok(()) };

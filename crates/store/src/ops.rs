@@ -81,8 +81,9 @@ impl Store {
     /// After an error bytes may be lost, and the store generation is raised.
     pub fn sync(&self, id: ObjectId, by: u64) -> Result<u64, StoreError> {
         blocking(|| {
-            self.mend()?;
-            self.sync_handle(&self.cache.get(id), Some(by))?;
+            let handle = self.cache.get(id);
+            self.mend(&handle)?;
+            self.sync_handle(&handle, Some(by))?;
             self.ledger.save()
         })
     }
@@ -247,12 +248,12 @@ impl Store {
         self.generation() != FIRST_GENERATION || self.ledger.is_raised()
     }
 
-    fn existing<'h>(&self, handle: &'h Handle) -> io::Result<Option<SharedFile<'h>>> {
+    pub(crate) fn existing<'h>(&self, handle: &'h Handle) -> io::Result<Option<SharedFile<'h>>> {
         self.with_descriptors(|| handle.existing(&*self.disk))
     }
 
     /// The object's file. Where it is missing it is made with `makes`, but not where it was removed.
-    fn opened<'h>(&self, handle: &'h Handle, makes: bool) -> Result<SharedFile<'h>, StoreError> {
+    pub(crate) fn opened<'h>(&self, handle: &'h Handle, makes: bool) -> Result<SharedFile<'h>, StoreError> {
         let id = handle.id;
         let mut removed = false;
         let opened = self.with_descriptors(|| {
@@ -309,7 +310,7 @@ fn cut(file: &dyn DiskFile, len: u64) -> io::Result<()> {
 }
 
 /// The object's fences. A note that does not read is none of ours.
-fn fences(file: &dyn DiskFile) -> io::Result<Fences> {
+pub(crate) fn fences(file: &dyn DiskFile) -> io::Result<Fences> {
     Ok(file.note()?.and_then(|note| Fences::decode(&note)).unwrap_or(Fences::NONE))
 }
 

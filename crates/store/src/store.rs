@@ -136,7 +136,7 @@ impl Store {
     /// After an error the target counts as not closed: if the machine stops, its generation will be raised.
     pub fn close(&self) -> Result<(), StoreError> {
         let _turn = self.commits.turn();
-        self.mend()?;
+        self.mend_all()?;
         self.sync_all()?;
         self.ledger.close()
     }
@@ -167,7 +167,7 @@ impl Store {
                 // Another caller's commit began after this call and has covered it.
                 return Ok(committed);
             }
-            self.mend()?;
+            self.mend_all()?;
             let (mark, dirty) = self.commits.begin();
             let synced = match dirty {
                 Dirty::Few(handles) => {

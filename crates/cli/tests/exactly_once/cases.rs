@@ -47,6 +47,7 @@ pub fn of(op: Op) -> &'static [Case] {
         | Op::Access
         | Op::Commit
         | Op::StatObjects
+        | Op::FindData
         | Op::ListObjects
         | Op::CheckStore
         | Op::ListFiles
@@ -73,6 +74,7 @@ pub fn of(op: Op) -> &'static [Case] {
 
         Op::Read => data::READ,
         Op::Write => data::WRITE,
+        Op::Fill => data::FILL,
         Op::Sync => data::SYNC,
         Op::RemoveObjects => data::REMOVE_OBJECTS,
         Op::TruncateObjects => data::TRUNCATE_OBJECTS,

@@ -7,6 +7,7 @@ mod cluster;
 mod data;
 mod faults;
 mod faulty_disk;
+mod holes;
 mod losses;
 mod messages;
 mod names;

@@ -17,11 +17,7 @@ pub fn serve(iod: &Iod, request: &Incoming, admitted: &Admitted) -> Result<Writt
     let asked = ranges::expand_payload(&req.ranges, &grant.dist, req.slot, request.payload.len())?;
     target.check_store(req.pass.store)?;
     let id = ObjectId { ino: grant.ino, data_gen: grant.data_gen, slot: req.slot };
-    let again = req.again.map(|acked| Acked {
-        generation: acked.generation,
-        mark: acked.mark,
-        below: acked.below.unwrap_or(u64::MAX),
-    });
+    let again = req.again.map(super::acked);
     let makes = guard::may_make(grant, iod.time.first_told_ms());
     let write = pvfs_store::Write { runs: &asked.runs, writer: grant.session.0, again, makes: makes.is_ok() };
     // Before it is written: what is lost meanwhile must not pass for committed.

@@ -89,6 +89,8 @@ ops! {
     Sync = 0x503, "sync";
     StatObjects = 0x504, "stat_objects";
     Commit = 0x505, "commit";
+    Fill = 0x507, "fill";
+    FindData = 0x508, "find_data";
 
     // The check of a whole file system: client to iod, then client to mgr.
     ListObjects = 0x506, "list_objects";

@@ -375,6 +375,21 @@ fn bytes(s: &mut Samples) {
     s.reply::<data::Write>(&written(durability));
     s.reply::<data::Write>(&written(Durability { below: Some(4096), ..durability }));
     s.request(&StatObjects { target: TargetId(1), objects: vec![object()], store: Some(7) });
+    let (start, end) = (ObjectOffset(4096), ObjectOffset(1 << 40));
+    let zeros = Fill {
+        target: TargetId(1),
+        pass: known,
+        slot: Slot(2),
+        start,
+        end,
+        with: FillWith::Zeros,
+        again: None,
+    };
+    s.both(&zeros, &written(durability));
+    s.request(&Fill { with: FillWith::Room, again: Some(acked), ..zeros });
+    let find = FindData { target: TargetId(1), pass: known, slot: Slot(2), from: start, hole: false };
+    s.both(&find, &DataFound { generations: generations(), at: Some(end) });
+    s.both(&FindData { hole: true, ..find }, &DataFound { generations: generations(), at: None });
     s.both(&data::Commit { target: TargetId(1), store: Some(7), now: true }, &written(durability));
 }
 
