@@ -2,7 +2,7 @@
 
 use pvfs_meta::record::{
     Client, Counter, Dentry, Inode, InodeNumbers, Intent, IodtabEntry, Mark, MgrTime, OrphanEntry, Record,
-    Reply, Session, Superblock, Target, TargetNumber, Writer,
+    Reply, Session, Superblock, Target, TargetNumber, Writer, Xattr,
 };
 use pvfs_store::{Identity, Membership, State};
 use pvfs_types::{FsId, TargetId, TargetUuid};
@@ -25,6 +25,7 @@ pub fn meta_record(data: &[u8]) {
     survives_the_way_back::<Target>(data);
     survives_the_way_back::<TargetNumber>(data);
     survives_the_way_back::<IodtabEntry>(data);
+    survives_the_way_back::<Xattr>(data);
 }
 
 fn survives_the_way_back<T: Record>(data: &[u8]) {

@@ -1,6 +1,6 @@
 //! What can go wrong, and which errno an application sees of it.
 
-use pvfs_types::{Errno, NameError, PatternError, limits};
+use pvfs_types::{Errno, NameError, PatternError, XattrNameError, limits};
 use pvfs_wire::{Op, Status};
 use std::time::Duration;
 
@@ -22,6 +22,10 @@ pub enum ClientError {
     Unreachable { servers: String, after: Duration, text: String },
     #[error(transparent)]
     Name(#[from] NameError),
+    #[error(transparent)]
+    XattrName(#[from] XattrNameError),
+    #[error("an attribute has at most {} bytes, this one has {bytes}", limits::XATTR_VALUE_BYTES_MAX)]
+    XattrTooBig { bytes: usize },
     #[error("a path has at most {} bytes, this one has {bytes}", limits::PATH_BYTES_MAX)]
     PathTooLong { bytes: usize },
     #[error("a path must not be empty")]
@@ -90,6 +94,8 @@ impl ClientError {
             ClientError::NotLetIn { .. } => Errno::EACCES,
             ClientError::Unreachable { .. } => Errno::ETIMEDOUT,
             ClientError::Name(error) => error.errno(),
+            ClientError::XattrName(error) => error.errno(),
+            ClientError::XattrTooBig { .. } => Errno::E2BIG,
             ClientError::PathTooLong { .. } => Errno::ENAMETOOLONG,
             ClientError::PathEmpty => Errno::ENOENT,
             ClientError::NotDirectory { .. } => Errno::ENOTDIR,

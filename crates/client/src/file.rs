@@ -89,6 +89,14 @@ impl File {
         self.inode.ino
     }
 
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    pub(crate) fn inode(&self) -> &Arc<Inode> {
+        &self.inode
+    }
+
     /// What the file was opened for.
     pub fn access(&self) -> Access {
         self.access

@@ -269,6 +269,7 @@ mod tests {
             dist: Some(dist),
             data_gen: DataGen(1),
             layout: None,
+            extras: None,
         }
     }
 

@@ -10,7 +10,10 @@ use crate::{
     ops::{Context, DirRequest, Filesystem, Handle, NodeId, OpenFlags, Opened, RenameMode},
 };
 use pvfs_env::{Counter, Metrics};
-use pvfs_kfuse::{Notifier, Op, Reply, Request, Serve, Wanted, abi::init};
+use pvfs_kfuse::{
+    Notifier, Op, Reply, Request, Serve, Wanted,
+    abi::{self, init},
+};
 use pvfs_types::{Errno, FileKind};
 use std::{collections::HashMap, future::Future, sync::Arc};
 use tokio::sync::{SetOnce, mpsc};
@@ -30,7 +33,11 @@ pub const WANTED: Wanted = Wanted {
         | init::AUTO_INVAL_DATA
         | init::ASYNC_DIO
         | init::EXPORT_SUPPORT
-        | init::DIRECT_IO_ALLOW_MMAP,
+        | init::DIRECT_IO_ALLOW_MMAP
+        // The mgr decides whether the umask or a default ACL counts.
+        | init::DONT_MASK
+        | init::POSIX_ACL
+        | init::HANDLE_KILLPRIV_V2,
     request_bytes_max: REQUEST_BYTES_MAX,
     read_ahead_bytes_max: REQUEST_BYTES_MAX,
     background_max: 64,
@@ -196,12 +203,12 @@ impl<F: Filesystem> Answering<'_, F> {
                     FileKind::CharDev | FileKind::BlockDev => convert::split_rdev(rdev),
                     _ => (0, 0),
                 };
-                let mode = convert::masked(mode, umask);
+                let mode = convert::new_mode(mode, umask);
                 answer::entry(reply, fs.mknod(ctx, dir, &name, kind, mode, rdev).await);
             }
             Op::MkDir { name, mode, umask } => {
                 self.count("mkdir");
-                answer::entry(reply, fs.mkdir(ctx, dir, &name, convert::masked(mode, umask)).await);
+                answer::entry(reply, fs.mkdir(ctx, dir, &name, convert::new_mode(mode, umask)).await);
             }
             Op::Unlink { name } => {
                 self.count("unlink");
@@ -247,7 +254,8 @@ impl<F: Filesystem> Answering<'_, F> {
             }
             Op::Create { name, mode, umask, flags } => {
                 self.count("create");
-                let (mode, flags) = (convert::masked(mode, umask), OpenFlags::from_bits(flags.cast_signed()));
+                let mode = convert::new_mode(mode, umask);
+                let flags = OpenFlags::from_bits(flags.cast_signed());
                 match self.fs.create(ctx, node, &name, mode, flags).await {
                     Ok((entry, opened)) => {
                         self.outdate(entry.node, opened);
@@ -289,10 +297,10 @@ impl<F: Filesystem> Answering<'_, F> {
                 self.count("read");
                 answer::data(reply, fs.read(ctx, Handle(handle), offset, len).await.as_deref());
             }
-            Op::Write { handle, offset, data, .. } => {
+            Op::Write { handle, offset, data, flags } => {
                 self.count("write");
-                let len = data.len();
-                answer::written(reply, len, fs.write(ctx, Handle(handle), offset, data).await);
+                let (len, drops) = (data.len(), flags & abi::WRITE_KILL_SUIDGID != 0);
+                answer::written(reply, len, fs.write(ctx, Handle(handle), offset, data, drops).await);
             }
             Op::Flush { handle, .. } => {
                 self.count("flush");
@@ -356,7 +364,7 @@ impl<F: Filesystem> Answering<'_, F> {
             }
             Op::GetXattr { name, room } => {
                 self.count("getxattr");
-                answer::xattr(reply, room, self.fs.getxattr(ctx, node, &name).await);
+                answer::xattr(reply, room, self.fs.getxattr(ctx, node, &name, room).await);
             }
             Op::ListXattr { room } => {
                 self.count("listxattr");

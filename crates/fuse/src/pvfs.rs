@@ -5,6 +5,7 @@
 
 mod attr;
 mod dir;
+mod xattr;
 
 use crate::{
     book::{Book, OpenRecord},
@@ -21,7 +22,7 @@ use attr::{node_attr, statfs};
 use bytes::Bytes;
 use dir::OpenDir;
 use pvfs_client::{Access, Client, ClientError, CreateOptions, File, OpenOptions};
-use pvfs_types::{Attr, Cred, Errno, FileKind, Ino, LayoutHint, Name, SetAttr};
+use pvfs_types::{Attr, Cred, Errno, FileKind, Ino, LayoutHint, Name, NewMode, SetAttr};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -244,7 +245,7 @@ impl Filesystem for PvfsFs {
         dir: NodeId,
         bytes: &[u8],
         kind: FileKind,
-        mode: u32,
+        mode: NewMode,
         rdev: (u32, u32),
     ) -> Reply<Entry> {
         let (dir, name) = (self.ino(dir), name(bytes)?);
@@ -252,7 +253,7 @@ impl Filesystem for PvfsFs {
         made.map(|attr| self.entry(&attr)).map_err(|e| errno(&e))
     }
 
-    async fn mkdir(&self, ctx: &Context, dir: NodeId, bytes: &[u8], mode: u32) -> Reply<Entry> {
+    async fn mkdir(&self, ctx: &Context, dir: NodeId, bytes: &[u8], mode: NewMode) -> Reply<Entry> {
         let (dir, name) = (self.ino(dir), name(bytes)?);
         let made = self.client.mkdir(&creds::whole(ctx), dir, &name, mode).await;
         made.map(|attr| self.entry(&attr)).map_err(|e| errno(&e))
@@ -302,13 +303,14 @@ impl Filesystem for PvfsFs {
         ctx: &Context,
         dir: NodeId,
         bytes: &[u8],
-        mode: u32,
+        NewMode { mode, unmasked }: NewMode,
         flags: OpenFlags,
     ) -> Reply<(Entry, Opened)> {
         let (dir, name) = (self.ino(dir), name(bytes)?);
         let options = CreateOptions {
             access: access(flags),
             mode,
+            unmasked,
             exclusive: flags.exclusive,
             truncate: flags.truncate,
             layout: LayoutHint::default(),
@@ -333,9 +335,19 @@ impl Filesystem for PvfsFs {
         file.read_at(offset, u64::from(len)).await.map_err(|e| errno(&e))
     }
 
-    async fn write(&self, ctx: &Context, handle: Handle, offset: u64, data: Bytes) -> Reply<()> {
+    async fn write(
+        &self,
+        ctx: &Context,
+        handle: Handle,
+        offset: u64,
+        data: Bytes,
+        drops_privileges: bool,
+    ) -> Reply<()> {
         let open = self.files.load(handle)?;
         let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
+        if drops_privileges && file.is_privileged() {
+            file.drop_privileges(&creds::whole(ctx)).await.map_err(|e| errno(&e))?;
+        }
         file.write_at(offset, data).await.map_err(|e| errno(&e))
     }
 
@@ -427,5 +439,28 @@ impl Filesystem for PvfsFs {
 
     async fn statfs(&self, _ctx: &Context, _node: NodeId) -> Reply<StatFs> {
         self.client.statfs().await.map(statfs).map_err(|e| errno(&e))
+    }
+
+    async fn getxattr(&self, ctx: &Context, node: NodeId, name: &[u8], room: u32) -> Reply<Bytes> {
+        self.read_xattr(ctx, node, name, room).await
+    }
+
+    async fn setxattr(
+        &self,
+        ctx: &Context,
+        node: NodeId,
+        name: &[u8],
+        value: Bytes,
+        flags: i32,
+    ) -> Reply<()> {
+        self.write_xattr(ctx, node, name, &value, flags).await
+    }
+
+    async fn listxattr(&self, ctx: &Context, node: NodeId) -> Reply<Bytes> {
+        self.list_xattrs(ctx, node).await
+    }
+
+    async fn removexattr(&self, ctx: &Context, node: NodeId, name: &[u8]) -> Reply<()> {
+        self.remove_xattr(ctx, node, name).await
     }
 }

@@ -1,6 +1,6 @@
 //! The one list of all keys. `docs/disk-mgr.md` draws it; numbers are big-endian, so that keys sort as numbers do.
 
-use pvfs_types::{DataGen, Ino, IodtabGen, Name, ObjectId, SessionId, Slot, TargetId, TargetUuid};
+use pvfs_types::{DataGen, Ino, IodtabGen, Name, ObjectId, SessionId, Slot, TargetId, TargetUuid, XattrName};
 
 /// The first byte of every key: what kind of record it leads to. A value never changes its meaning.
 pub mod space {
@@ -22,8 +22,9 @@ pub mod space {
     pub const TARGET: u8 = b't';
     pub const TARGET_UUID: u8 = b'u';
     pub const IODTAB: u8 = b'T';
+    pub const XATTR: u8 = b'x';
 
-    pub const ALL: [u8; 18] = [
+    pub const ALL: [u8; 19] = [
         SUPERBLOCK,
         MGR_TIME,
         COUNTER,
@@ -42,6 +43,7 @@ pub mod space {
         TARGET,
         TARGET_UUID,
         IODTAB,
+        XATTR,
     ];
 }
 
@@ -177,6 +179,14 @@ pub fn iodtab(generation: IodtabGen) -> Vec<u8> {
     key!(IODTAB, generation.0.to_be_bytes())
 }
 
+pub fn xattr(ino: Ino, name: &XattrName) -> Vec<u8> {
+    key!(XATTR, ino.0.to_be_bytes(), *name.as_bytes())
+}
+
+pub fn xattrs(ino: Ino) -> Vec<u8> {
+    key!(XATTR, ino.0.to_be_bytes())
+}
+
 /// All keys of one space.
 pub fn all(space: u8) -> Vec<u8> {
     vec![space]
@@ -237,6 +247,10 @@ impl<'a> Parts<'a> {
         Name::new(std::mem::take(&mut self.0)).ok()
     }
 
+    pub fn xattr_name(&mut self) -> Option<XattrName> {
+        XattrName::new(std::mem::take(&mut self.0)).ok()
+    }
+
     /// `value`, if it is there and nothing follows it.
     pub fn whole<T>(self, value: Option<T>) -> Option<T> {
         if self.0.is_empty() { value } else { None }
@@ -266,6 +280,8 @@ mod tests {
     fn the_longest_key_fits_every_engine() {
         let name = Name::new(vec![b'n'; 255]).expect("255 bytes are a name");
         assert!(dentry(Ino(u64::MAX), u64::MAX, &name).len() <= pvfs_kv::KEY_BYTES_MAX);
+        let name = XattrName::new(vec![b'n'; 255]).expect("255 bytes are a name");
+        assert!(xattr(Ino(u64::MAX), &name).len() <= pvfs_kv::KEY_BYTES_MAX);
     }
 
     #[test]

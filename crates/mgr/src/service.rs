@@ -23,6 +23,7 @@ use pvfs_wire::{
             ReadDir, ReadLink, Rename, RmDir, SetAttr, SetLayout, SymLink, Unlink, Unlinked,
         },
         session::{Caller, Done, Mutator},
+        xattr::{GetXattr, ListXattr, RemoveXattr, SetXattr, XattrNames, XattrValue},
     },
 };
 use std::sync::Arc;
@@ -60,7 +61,10 @@ async fn send(reply: Replier, answer: Reply) {
 
 /// Answered in microseconds, without waiting: not worth a task.
 fn is_quick(op: Op) -> bool {
-    matches!(op, Op::Lookup | Op::GetAttr | Op::Access | Op::ReadLink | Op::StatFs | Op::GetTargets)
+    matches!(
+        op,
+        Op::Lookup | Op::GetAttr | Op::GetXattr | Op::Access | Op::ReadLink | Op::StatFs | Op::GetTargets
+    )
 }
 
 async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
@@ -150,6 +154,8 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
             change(mgr, req.by.clone(), move |txn, _| ops::end_writes(txn, &req).map(|()| Done {})).await
         }
 
+        Op::GetXattr | Op::ListXattr | Op::SetXattr | Op::RemoveXattr => xattr(mgr, request).await,
+
         Op::CheckStore | Op::ListFiles | Op::JudgeObjects | Op::Repair => fsck::handle(mgr, request).await,
 
         Op::Hello
@@ -165,6 +171,29 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
         | Op::ListObjects
         | Op::RemoveObjects
         | Op::TruncateObjects => Err(not_here(request.op)),
+    }
+}
+
+/// Extended attributes and ACLs.
+async fn xattr(mgr: &Mgr, request: &Incoming) -> Reply {
+    match request.op {
+        Op::GetXattr => {
+            let req: GetXattr = request.decode()?;
+            read(mgr, &req.caller, |txn| Ok(XattrValue { value: ops::getxattr(txn, &req)? }))
+        }
+        Op::ListXattr => {
+            let req: ListXattr = request.decode()?;
+            read(mgr, &req.caller, |txn| Ok(XattrNames { names: ops::listxattr(txn, &req)? }))
+        }
+        Op::SetXattr => {
+            let req: SetXattr = request.decode()?;
+            change(mgr, req.by.clone(), move |txn, env| Ok(entry(ops::setxattr(txn, &req, env)?))).await
+        }
+        Op::RemoveXattr => {
+            let req: RemoveXattr = request.decode()?;
+            change(mgr, req.by.clone(), move |txn, env| Ok(entry(ops::removexattr(txn, &req, env)?))).await
+        }
+        op => Err(not_here(op)),
     }
 }
 

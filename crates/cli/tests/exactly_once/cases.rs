@@ -1,6 +1,6 @@
 //! Which operation is tried how.
 
-use crate::{data, names, sessions, world::Cell};
+use crate::{data, names, sessions, world::Cell, xattrs};
 use pvfs_wire::Op;
 use std::pin::Pin;
 
@@ -45,6 +45,8 @@ pub fn of(op: Op) -> &'static [Case] {
         | Op::ReadDir
         | Op::StatFs
         | Op::Access
+        | Op::GetXattr
+        | Op::ListXattr
         | Op::Commit
         | Op::StatObjects
         | Op::FindData
@@ -68,6 +70,8 @@ pub fn of(op: Op) -> &'static [Case] {
         Op::RmDir => names::RM_DIR,
         Op::Rename => names::RENAME,
         Op::SetLayout => names::SET_LAYOUT,
+        Op::SetXattr => xattrs::SET_XATTR,
+        Op::RemoveXattr => xattrs::REMOVE_XATTR,
         Op::Open => names::OPEN,
         Op::ReportSize => names::REPORT_SIZE,
         Op::EndWrites => names::END_WRITES,

@@ -13,6 +13,7 @@ mod names;
 mod sessions;
 mod tree;
 mod world;
+mod xattrs;
 
 use cases::{Asked, Case, of};
 use fault::Fault;
@@ -71,6 +72,8 @@ fn every_operation_that_changes_something_has_a_case() {
         "readdir",
         "statfs",
         "access",
+        "getxattr",
+        "listxattr",
         "stat_objects",
         "commit",
         "list_objects",

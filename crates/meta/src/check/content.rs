@@ -4,7 +4,7 @@ use super::Findings;
 use crate::keys::{self, Parts, space};
 use crate::record::{
     Client, Counter, Dentry, Inode, InodeNumbers, Intent, IodtabEntry, Mark, MgrTime, OrphanEntry, Record,
-    Reply, RolledBack, Session, Superblock, Target, TargetNumber, Writer,
+    Reply, RolledBack, Session, Superblock, Target, TargetNumber, Writer, Xattr, XattrTotals,
 };
 use crate::{MetaError, Result, dentry, garbage};
 use pvfs_kv::Read;
@@ -33,6 +33,8 @@ pub(super) struct Content {
     pub targets: BTreeMap<TargetId, TargetUuid>,
     pub target_uuids: BTreeMap<TargetUuid, TargetId>,
     pub iodtabs: BTreeMap<u32, Vec<TargetId>>,
+    /// What the attributes of each inode come to.
+    pub xattrs: BTreeMap<Ino, XattrTotals>,
 }
 
 impl Content {
@@ -135,6 +137,14 @@ impl Content {
             space::IODTAB => {
                 let generation = parts.u32().ok_or_else(bad_key)?;
                 self.iodtabs.insert(generation, IodtabEntry::from_bytes(value)?.targets);
+            }
+            space::XATTR => {
+                let ino = parts.ino().ok_or_else(bad_key)?;
+                let name = parts.xattr_name().ok_or_else(bad_key)?;
+                let value = Xattr::from_bytes(value)?.value;
+                let fits = value.len() <= limits::XATTR_VALUE_BYTES_MAX;
+                findings.expect(fits, key.escape_ascii(), "an attribute that is too long");
+                self.xattrs.entry(ino).or_default().add(&name);
             }
             _ => return Err(MetaError::Corrupt { what: "key", detail: "of no known kind".to_owned() }),
         }

@@ -5,21 +5,25 @@ mod check_store;
 mod create;
 mod end_writes;
 mod getattr;
+mod getxattr;
 mod judge_objects;
 mod link;
 mod list_files;
+mod listxattr;
 mod lookup;
 mod mkdir;
 mod mknod;
 mod open;
 mod readdir;
 mod readlink;
+mod removexattr;
 mod rename;
 mod repair;
 mod report_size;
 mod rmdir;
 mod set_layout;
 mod setattr;
+mod setxattr;
 mod symlink;
 mod unlink;
 
@@ -28,31 +32,40 @@ pub use check_store::check_store;
 pub use create::{Created, create};
 pub use end_writes::end_writes;
 pub use getattr::getattr;
+pub use getxattr::getxattr;
 pub use judge_objects::judge_objects;
 pub use link::link;
 pub use list_files::list_files;
+pub use listxattr::listxattr;
 pub use lookup::lookup;
 pub use mkdir::mkdir;
 pub use mknod::mknod;
 pub use open::open;
 pub use readdir::readdir;
 pub use readlink::readlink;
+pub use removexattr::removexattr;
 pub use rename::rename;
 pub use repair::repair;
 pub use report_size::report_size;
 pub use rmdir::rmdir;
 pub use set_layout::set_layout;
 pub use setattr::setattr;
+pub use setxattr::setxattr;
 pub use symlink::symlink;
 pub use unlink::unlink;
 
 use crate::{Inode, MetaError, OpEnv, Result, access, dentry, inode};
 use pvfs_kv::{Read, WriteTxn};
-use pvfs_types::{Cred, Ino, Name};
+use pvfs_types::{Cred, Ino, Name, NewMode};
 
 /// Whether `cred` may check and mend the whole file system: root, and who owns the root directory.
 fn may_check(txn: &(impl Read + ?Sized), cred: &Cred) -> Result<()> {
     access::may_administer(&inode::load(txn, Ino::ROOT)?, cred)
+}
+
+/// What a request says of the permission bits of something new.
+fn mode_asked(mode: u32, unmasked: Option<u32>) -> NewMode {
+    NewMode { mode, unmasked }
 }
 
 /// The directory `ino`, if `name` is free in it and `cred` may make it there.

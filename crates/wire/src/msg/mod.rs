@@ -7,6 +7,7 @@ pub mod fsck;
 pub mod hello;
 pub mod namespace;
 pub mod session;
+pub mod xattr;
 
 use minicbor::{Decode, Encode};
 
@@ -65,6 +66,8 @@ ops! {
     ReadDir = 0x204, "readdir";
     StatFs = 0x205, "statfs";
     Access = 0x206, "access";
+    GetXattr = 0x207, "getxattr";
+    ListXattr = 0x208, "listxattr";
 
     // Client to mgr: changing the name space.
     SetAttr = 0x301, "setattr";
@@ -77,6 +80,8 @@ ops! {
     RmDir = 0x308, "rmdir";
     Rename = 0x309, "rename";
     SetLayout = 0x30a, "set_layout";
+    SetXattr = 0x30b, "setxattr";
+    RemoveXattr = 0x30c, "removexattr";
 
     // Client to mgr: open files.
     Open = 0x401, "open";

@@ -3,9 +3,9 @@
 //! Owns the examples behind `golden.txt`. A new message gets its example here; an old example never changes.
 
 use pvfs_types::{
-    Attr, Cred, DataGen, Distribution, FileKind, FsId, Ino, IodtabGen, LayoutHint, Level, LogicalOffset,
-    Name, ObjectId, ObjectOffset, Pattern, SessionId, SetAttr as Changes, SetTime, Slot, TargetId,
-    TargetUuid, Timestamp,
+    Attr, Cred, DataGen, Distribution, Extras, FileKind, FsId, Ino, IodtabGen, LayoutHint, Level,
+    LogicalOffset, Name, ObjectId, ObjectOffset, Pattern, SessionId, SetAttr as Changes, SetTime, Slot,
+    TargetId, TargetUuid, Timestamp, XattrName,
 };
 use pvfs_wire::cap::Grant;
 use pvfs_wire::msg::admin::*;
@@ -15,6 +15,7 @@ use pvfs_wire::msg::fsck::*;
 use pvfs_wire::msg::hello::*;
 use pvfs_wire::msg::namespace::*;
 use pvfs_wire::msg::session::*;
+use pvfs_wire::msg::xattr::*;
 use pvfs_wire::{Access, Capability, FrameError, Lease, MacKey, Op, Request};
 
 /// One encoded message.
@@ -65,6 +66,8 @@ pub fn all() -> Vec<Sample> {
     open_files(&mut samples);
     bytes(&mut samples);
     fsck(&mut samples);
+    xattrs(&mut samples);
+    acls(&mut samples);
     samples.0
 }
 
@@ -251,11 +254,19 @@ fn changing(s: &mut Samples) {
             },
             by_handle: true,
             want: Some(Access::READ_WRITE),
+            drop_privileges: None,
         },
         &AttrSet { entry: file_entry(), capability: Some(capability()) },
     );
     s.both(
-        &SetAttr { by: mutator(), ino: Ino(1), changes: Changes::default(), by_handle: false, want: None },
+        &SetAttr {
+            by: mutator(),
+            ino: Ino(1),
+            changes: Changes::default(),
+            by_handle: false,
+            want: None,
+            drop_privileges: None,
+        },
         &AttrSet { entry: dir_entry(), capability: None },
     );
     s.both(
@@ -268,10 +279,14 @@ fn changing(s: &mut Samples) {
             open: Some(Access::WRITE),
             truncate: true,
             layout: layout(),
+            unmasked: None,
         },
         &Created { entry: file_entry(), capability: Some(capability()), created: true },
     );
-    s.both(&MkDir { by: mutator(), dir: Ino(1), name: name("dir"), mode: 0o755 }, &dir_entry());
+    s.both(
+        &MkDir { by: mutator(), dir: Ino(1), name: name("dir"), mode: 0o755, unmasked: None },
+        &dir_entry(),
+    );
     s.both(
         &MkNod {
             by: mutator(),
@@ -280,6 +295,7 @@ fn changing(s: &mut Samples) {
             mode: 0o666,
             kind: FileKind::CharDev,
             rdev: (1, 3),
+            unmasked: None,
         },
         &Entry {
             attr: Attr { kind: FileKind::CharDev, rdev: (1, 3), ..dir_entry().attr },
@@ -472,6 +488,7 @@ fn file_entry() -> Entry {
         dist: Some(dist()),
         data_gen: DataGen(2),
         layout: None,
+        extras: None,
     };
     Entry { attr, has_writers: true }
 }
@@ -550,4 +567,60 @@ fn fsck(s: &mut Samples) {
         },
         &Repaired { changed: vec![1, 0, 2] },
     );
+}
+
+fn xattr_name(text: &str) -> XattrName {
+    XattrName::new(text).expect("a name")
+}
+
+fn xattrs(s: &mut Samples) {
+    let user = || xattr_name("user.mime_type");
+    s.both(
+        &GetXattr { caller: caller(), ino: Ino(7), name: user() },
+        &XattrValue { value: b"text/\xffplain".to_vec() },
+    );
+    s.both(
+        &ListXattr { caller: caller(), ino: Ino(7) },
+        &XattrNames { names: vec![xattr_name("security.capability"), user()] },
+    );
+    let set = |mode| SetXattr { by: mutator(), ino: Ino(7), name: user(), value: vec![1, 0, 2], mode };
+    s.both(&set(XattrMode::Set), &file_entry());
+    s.request(&set(XattrMode::Create));
+    s.request(&set(XattrMode::Replace));
+    let extras = Extras { acl: true, default_acl: false, file_caps: true, others: false };
+    let attr = Attr { extras: Some(extras), ..file_entry().attr };
+    s.both(&RemoveXattr { by: mutator(), ino: Ino(7), name: user() }, &Entry { attr, has_writers: false });
+}
+
+/// What ACLs and file capabilities added to messages that were there.
+fn acls(s: &mut Samples) {
+    s.request(&SetAttr {
+        by: mutator(),
+        ino: Ino(7),
+        changes: Changes::default(),
+        by_handle: true,
+        want: None,
+        drop_privileges: Some(true),
+    });
+    s.request(&Create {
+        by: mutator(),
+        dir: Ino(1),
+        name: name("new"),
+        mode: 0o640,
+        exclusive: false,
+        open: None,
+        truncate: false,
+        layout: layout(),
+        unmasked: Some(0o666),
+    });
+    s.request(&MkDir { by: mutator(), dir: Ino(1), name: name("dir"), mode: 0o755, unmasked: Some(0o777) });
+    s.request(&MkNod {
+        by: mutator(),
+        dir: Ino(1),
+        name: name("pipe"),
+        mode: 0o644,
+        kind: FileKind::Fifo,
+        rdev: (0, 0),
+        unmasked: Some(0o666),
+    });
 }
