@@ -2,7 +2,7 @@
 
 use pvfs_meta::record::{
     Client, Counter, Dentry, Inode, InodeNumbers, Intent, IodtabEntry, LockHeld, LockWait, Mark, MgrTime,
-    OrphanEntry, Record, Reply, Session, Superblock, Target, TargetNumber, Writer,
+    OrphanEntry, Record, Reply, Session, Superblock, Target, TargetNumber, Writer, Xattr,
 };
 use pvfs_store::{Identity, Membership, State};
 use pvfs_types::{FsId, TargetId, TargetUuid};
@@ -27,6 +27,7 @@ pub fn meta_record(data: &[u8]) {
     survives_the_way_back::<IodtabEntry>(data);
     survives_the_way_back::<LockHeld>(data);
     survives_the_way_back::<LockWait>(data);
+    survives_the_way_back::<Xattr>(data);
 }
 
 fn survives_the_way_back<T: Record>(data: &[u8]) {

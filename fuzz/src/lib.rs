@@ -12,7 +12,7 @@ pub use kernel::{kfuse_request, kfuse_seeds};
 pub use mutate::{Rng, mutated};
 
 use pvfs_types::{Distribution, IodtabGen, LogicalOffset, Pattern};
-use pvfs_wire::msg::{Op, Request, admin, data, file, fsck, hello, lock, namespace, session};
+use pvfs_wire::msg::{Op, Request, admin, data, file, fsck, hello, lock, namespace, session, xattr};
 use pvfs_wire::{FRAME_HEADER_BYTES, Header, Refusal};
 
 /// A target: its name, what it does with bytes, and what to start from.
@@ -123,6 +123,8 @@ fn each_op(op: Op, side: &mut Side<'_>) {
         Op::ReadDir => side.of::<namespace::ReadDir>(),
         Op::StatFs => side.of::<namespace::StatFs>(),
         Op::Access => side.of::<namespace::CheckAccess>(),
+        Op::GetXattr => side.of::<xattr::GetXattr>(),
+        Op::ListXattr => side.of::<xattr::ListXattr>(),
         Op::SetAttr => side.of::<namespace::SetAttr>(),
         Op::Create => side.of::<namespace::Create>(),
         Op::MkDir => side.of::<namespace::MkDir>(),
@@ -133,6 +135,8 @@ fn each_op(op: Op, side: &mut Side<'_>) {
         Op::RmDir => side.of::<namespace::RmDir>(),
         Op::Rename => side.of::<namespace::Rename>(),
         Op::SetLayout => side.of::<namespace::SetLayout>(),
+        Op::SetXattr => side.of::<xattr::SetXattr>(),
+        Op::RemoveXattr => side.of::<xattr::RemoveXattr>(),
         Op::Open => side.of::<file::Open>(),
         Op::ReportSize => side.of::<file::ReportSize>(),
         Op::EndWrites => side.of::<file::EndWrites>(),
@@ -143,6 +147,8 @@ fn each_op(op: Op, side: &mut Side<'_>) {
         Op::ReleaseLocks => side.of::<lock::ReleaseLocks>(),
         Op::Read => side.of::<data::Read>(),
         Op::Write => side.of::<data::Write>(),
+        Op::Fill => side.of::<data::Fill>(),
+        Op::FindData => side.of::<data::FindData>(),
         Op::Sync => side.of::<data::Sync>(),
         Op::StatObjects => side.of::<data::StatObjects>(),
         Op::Commit => side.of::<data::Commit>(),

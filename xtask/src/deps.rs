@@ -13,6 +13,9 @@ const NEEDED: &[(&str, &str)] = &[
     ("sqlite3", "sqlite3"),
     ("fio", "fio"),
     ("ip", "iproute2"),
+    ("getfacl", "acl"),
+    ("getfattr", "attr"),
+    ("rsync", "rsync"),
 ];
 
 /// Installs what is missing, where we are root on a Debian; else names it.

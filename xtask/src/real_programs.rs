@@ -1,4 +1,4 @@
-//! Real programs on a mount: cp, tar, git, cargo, sqlite3. What they leave is compared byte by byte.
+//! Real programs on a mount: cp, tar, rsync, git, cargo, sqlite3. What they leave is compared byte by byte.
 
 use crate::{
     deps, leftovers,
@@ -41,9 +41,10 @@ pub fn run_with(pvfs: &Path) -> Outcome {
 type Program = fn(&Cluster) -> Outcome;
 
 fn programs(cluster: &Cluster) -> Outcome {
-    let each: [(&str, Program); 8] = [
+    let each: [(&str, Program); 9] = [
         ("cp -r of a source tree and its build", copy),
         ("tar out and in", tar),
+        ("rsync there and back, with attributes and ACLs", rsync),
         ("git clone, fsck, status", git),
         ("sqlite3 makes and checks a database", sqlite),
         ("a file of 3 GiB and one byte", large),
@@ -156,6 +157,21 @@ fn tar(c: &Cluster) -> Outcome {
     c.run("tar -C %/untarred -xf %/out.tar")?;
     c.run("diff -r --no-dereference %/tree %/untarred/tree")?;
     c.run("rm -r @/untarred @/in.tar %/untarred %/out.tar")
+}
+
+/// With ACLs and attributes on the way back; a second run finds nothing to do.
+fn rsync(c: &Cluster) -> Outcome {
+    c.run("rsync -aHAX %/tree/crates/ @/synced/")?;
+    c.run("setfacl -R -m u:12001:rwX,d:u:12001:rwX @/synced")?;
+    c.run("setfattr -h -n user.origin -v rsync @/synced/types @/synced/types/Cargo.toml")?;
+    c.run("rsync -aHAX @/synced/ %/synced/")?;
+    let (here, there) = (c.mnt().join("synced/"), c.local().join("synced/"));
+    let again = run::output(c.command("rsync").args(["-aHAXni", "--delete"]).args([here, there]))?;
+    if !again.is_empty() {
+        return Err(format!("rsync would do again:\n{again}"));
+    }
+    c.run("diff -r --no-dereference %/tree/crates @/synced")?;
+    c.run("rm -r @/synced %/synced")
 }
 
 fn git(c: &Cluster) -> Outcome {

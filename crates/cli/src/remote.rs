@@ -9,7 +9,7 @@ use crate::{
     spec::Spec,
 };
 use pvfs_client::{Client, ClientConfig, ClientError, CreateOptions, File};
-use pvfs_types::{Attr, Cred, FileKind, Ino, LayoutHint, Name};
+use pvfs_types::{Attr, Cred, FileKind, Ino, LayoutHint, Name, NewMode};
 use pvfs_wire::{Access, msg::session::Targets};
 use rustix::{fs::Mode, process};
 use std::{sync::Arc, time::Duration};
@@ -103,7 +103,7 @@ impl Remote {
         mode: u32,
         layout: LayoutHint,
     ) -> Result<(File, bool), ClientError> {
-        let options = CreateOptions { access: Access::WRITE, mode, exclusive: false, truncate: true, layout };
+        let options = CreateOptions { access: Access::WRITE, mode, layout, ..CreateOptions::default() };
         let made = self.client.create_path(&self.cred, path, options).await?;
         Ok((made.file, made.created))
     }
@@ -120,9 +120,9 @@ impl Remote {
         ask::first_mgr(&self.cluster, async |mgr| asker.targets(mgr).await).await.map(|(_, targets)| targets)
     }
 
-    /// `mode` without the bits of the umask.
-    pub fn masked(&self, mode: u32) -> u32 {
-        mode & !self.umask
+    /// `mode` for something new, asked for under this process's umask.
+    pub fn new_mode(&self, mode: u32) -> NewMode {
+        NewMode::masked(mode, self.umask)
     }
 }
 

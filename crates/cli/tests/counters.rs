@@ -7,7 +7,14 @@ use pvfs_client::{Client, ClientConfig, CreateOptions, File, OpenOptions};
 use pvfs_testkit::{Child, Half, TestCluster, can_mount, requests_received, wait_until};
 use pvfs_types::{Cred, Ino, LayoutHint, Name, SetAttr};
 use pvfs_wire::msg::hello::Secret;
-use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
 
 const PVFS: &str = env!("CARGO_BIN_EXE_pvfs");
 const IODS: u16 = 4;
@@ -251,6 +258,61 @@ fn through_the_mount_too_reads_and_writes_ask_no_mgr() {
     child.go_on();
     child.end();
     assert_eq!(rise(&before, &after), "", "requests to the mgr");
+}
+
+#[test]
+fn what_the_kernel_asks_of_attributes_for_itself_costs_the_mgr_nothing() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = TestCluster::builder(PVFS).iods(IODS).start();
+    fs::set_permissions(cluster.dir(), fs::Permissions::from_mode(0o755)).unwrap();
+    let mount = cluster.mount(&[]);
+    fs::create_dir(mount.join("dir")).unwrap();
+    for n in 0..50 {
+        fs::write(mount.join(format!("dir/{n}")), "bytes").unwrap();
+    }
+    let file = mount.join("f");
+    fs::write(&file, "").unwrap();
+    rustix::fs::setxattr(&file, "user.a", b"value", rustix::fs::XattrFlags::empty()).unwrap();
+    let (before, _) = requests(&cluster);
+    // By somebody else, so that the kernel has to look for ACLs.
+    let mut shell = Command::new("sh");
+    shell.args(["-euc", "ls -lR . && cat dir/* && stat f dir"]).current_dir(&mount);
+    if rustix::process::geteuid().is_root() {
+        shell.uid(12_001).gid(12_001);
+    }
+    assert!(shell.output().unwrap().status.success());
+    fs::File::options().write(true).open(&file).unwrap().set_len(10).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let (after, _) = requests(&cluster);
+    let asked = |counts: &BTreeMap<String, u64>| counts.get("getxattr").copied().unwrap_or(0);
+    // Of some hundred questions. (One that comes more than a second after the attributes goes to the mgr.)
+    assert!(asked(&after) - asked(&before) < 10, "{}", rise(&before, &after));
+    // And writes of a file that has attributes, whatever refreshed what the kernel knows of it.
+    let child = Child::start("writer_that_stats", &[&file]);
+    child.wait_until_half();
+    let (before, _) = requests(&cluster);
+    child.go_on();
+    child.wait_until_half();
+    let (after, _) = requests(&cluster);
+    child.go_on();
+    child.end();
+    assert_eq!(asked(&after) - asked(&before), 0, "{}", rise(&before, &after));
+}
+
+#[test]
+#[ignore = "what another test starts as a process of its own"]
+fn writer_that_stats() {
+    use std::os::unix::fs::FileExt;
+    let mut half = Half::new();
+    let file = fs::File::options().write(true).open(half.path()).unwrap();
+    half.wait();
+    for at in 0..20 {
+        file.write_all_at(&[1; 4096], at * 4096).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), (at + 1) * 4096);
+    }
+    half.wait();
 }
 
 #[test]

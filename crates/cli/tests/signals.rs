@@ -86,7 +86,7 @@ fn programs_that_wait_for_dead_servers_end_by_a_signal_and_leave_nothing() {
     for signal in [Signal::INT, Signal::KILL] {
         for stop in [true, false] {
             for iod in ["iod0", "iod1"] {
-                if stop { cluster.signal(iod, Signal::STOP) } else { cluster.kill9(iod) }
+                if stop { cluster.stop(iod) } else { cluster.kill9(iod) }
             }
             ends_by(signal, start("dd", &["if=/dev/zero", &output, "bs=1M", "count=4"]));
             ends_by(signal, start("dd", &[&input, "of=/dev/null", "bs=1M", "iflag=direct"]));
@@ -96,7 +96,7 @@ fn programs_that_wait_for_dead_servers_end_by_a_signal_and_leave_nothing() {
             }
             read_back(&there, 4 << 20);
         }
-        cluster.signal("mgr", Signal::STOP);
+        cluster.stop("mgr");
         ends_by(signal, start("mkdir", &[mount.join(format!("{signal:?}")).to_str().unwrap()]));
         ends_by(signal, start("stat", &[mount.join("nowhere").to_str().unwrap()]));
         cluster.signal("mgr", Signal::CONT);

@@ -1,6 +1,6 @@
 //! What can go wrong, and which errno an application sees of it.
 
-use pvfs_types::{Errno, NameError, PatternError, limits};
+use pvfs_types::{Errno, NameError, PatternError, XattrNameError, limits};
 use pvfs_wire::{Op, Status};
 use std::time::Duration;
 
@@ -22,6 +22,10 @@ pub enum ClientError {
     Unreachable { servers: String, after: Duration, text: String },
     #[error(transparent)]
     Name(#[from] NameError),
+    #[error(transparent)]
+    XattrName(#[from] XattrNameError),
+    #[error("an attribute has at most {} bytes, this one has {bytes}", limits::XATTR_VALUE_BYTES_MAX)]
+    XattrTooBig { bytes: usize },
     #[error("a path has at most {} bytes, this one has {bytes}", limits::PATH_BYTES_MAX)]
     PathTooLong { bytes: usize },
     #[error("a path must not be empty")]
@@ -40,6 +44,10 @@ pub enum ClientError {
     TooBig { offset: u64, len: u64 },
     #[error("offset {offset} is past the largest file size")]
     BadOffset { offset: u64 },
+    #[error("no data at offset {offset} or behind it")]
+    NoData { offset: u64 },
+    #[error("a range of no bytes, at offset {offset}")]
+    EmptyRange { offset: u64 },
     #[error("the ranges have {ranges} bytes in all, the data {data}")]
     LengthMismatch { ranges: u64, data: u64 },
     #[error("no memory for {bytes} bytes")]
@@ -80,15 +88,19 @@ impl ClientError {
                 | Status::SlotStale
                 | Status::LeaseExpired
                 | Status::CapabilityForged
+                | Status::CapabilityOld
                 | Status::WrongTarget
                 | Status::NotNow
                 | Status::PayloadDamaged
                 | Status::StoreRaised(_)
                 | Status::BadRequest => Errno::EIO,
             },
+            ClientError::NoData { .. } => Errno::ENXIO,
             ClientError::NotLetIn { .. } => Errno::EACCES,
             ClientError::Unreachable { .. } => Errno::ETIMEDOUT,
             ClientError::Name(error) => error.errno(),
+            ClientError::XattrName(error) => error.errno(),
+            ClientError::XattrTooBig { .. } => Errno::E2BIG,
             ClientError::PathTooLong { .. } => Errno::ENAMETOOLONG,
             ClientError::PathEmpty => Errno::ENOENT,
             ClientError::NotDirectory { .. } => Errno::ENOTDIR,
@@ -98,6 +110,7 @@ impl ClientError {
             ClientError::TooBig { .. } => Errno::EFBIG,
             ClientError::Pattern(_)
             | ClientError::BadOffset { .. }
+            | ClientError::EmptyRange { .. }
             | ClientError::LengthMismatch { .. }
             | ClientError::LockRange { .. }
             | ClientError::NoAccess => Errno::EINVAL,

@@ -1,5 +1,7 @@
 //! An open file: reads and writes at offsets, lists and strided patterns, sync, close.
 
+mod holes;
+
 use crate::{
     ClientError,
     calls::pause_after,
@@ -88,6 +90,14 @@ impl File {
 
     pub fn ino(&self) -> Ino {
         self.inode.ino
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    pub(crate) fn inode(&self) -> &Arc<Inode> {
+        &self.inode
     }
 
     /// What the file was opened for.
@@ -266,25 +276,31 @@ impl File {
     pub async fn sync(&self) -> Result<()> {
         self.core
             .call(Op::Sync, Some(self.inode.ino), async {
-                self.need(Access::default(), "syncing")?;
-                let access = if self.access.write { Access::WRITE } else { Access::READ };
-                let known = self.written_slots(0)?;
-                // Others may have written where this client knows of no bytes.
-                let (synced, attr) = futures_util::future::join(
-                    io::sync(&self.core, &self.inode, access, known.clone()),
-                    self.core.refresh_attr(self.inode.ino),
-                )
-                .await;
-                synced?;
-                let mut rest = self.written_slots(attr?.size)?;
-                rest.retain(|slot| !known.contains(slot));
-                if !rest.is_empty() {
-                    io::sync(&self.core, &self.inode, access, rest).await?;
-                }
-                self.core.report(&self.inode, None).await?;
-                self.tell_losses()
+                let synced = self.sync_here().await;
+                // Whichever error it is, its user has been told.
+                let told = self.tell_losses();
+                synced.and(told)
             })
             .await
+    }
+
+    async fn sync_here(&self) -> Result<()> {
+        self.need(Access::default(), "syncing")?;
+        let access = if self.access.write { Access::WRITE } else { Access::READ };
+        let known = self.written_slots(0)?;
+        // Others may have written where this client knows of no bytes.
+        let (synced, attr) = futures_util::future::join(
+            io::sync(&self.core, &self.inode, access, known.clone()),
+            self.core.refresh_attr(self.inode.ino),
+        )
+        .await;
+        synced?;
+        let mut rest = self.written_slots(attr?.size)?;
+        rest.retain(|slot| !known.contains(slot));
+        if !rest.is_empty() {
+            io::sync(&self.core, &self.inode, access, rest).await?;
+        }
+        self.core.report(&self.inode, None).await
     }
 
     /// Tells the mgr what this client wrote, as each `close(2)` of a duplicated descriptor must. If no other handle of

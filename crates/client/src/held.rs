@@ -5,7 +5,7 @@
 //! else of this client reaches the target.
 
 use bytes::Bytes;
-use pvfs_types::{DataGen, Ino, Slot};
+use pvfs_types::{DataGen, Ino, ObjectOffset, Slot};
 use pvfs_wire::msg::data::{Acked, Ranges};
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,15 +18,28 @@ pub(crate) struct HeldWrite {
     pub ino: Ino,
     pub data_gen: DataGen,
     pub slot: Slot,
-    pub ranges: Ranges,
-    pub payload: Vec<Bytes>,
+    pub what: What,
     /// Length of the payload.
     pub bytes: u64,
     /// How far it was acknowledged when it was last sent.
     pub acked: Acked,
 }
 
-type Object = (Ino, DataGen, Slot);
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Bytes {
+        ranges: Ranges,
+        payload: Vec<Bytes>,
+    },
+    /// Zeros from `start` to before `end`, with no payload.
+    Zeros {
+        start: ObjectOffset,
+        end: ObjectOffset,
+    },
+}
+
+pub(crate) type Object = (Ino, DataGen, Slot);
 
 impl HeldWrite {
     fn object(&self) -> Object {
@@ -186,7 +199,6 @@ impl Held {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use pvfs_types::ObjectOffset;
     use pvfs_wire::msg::data::Run;
 
     fn write(ino: u64, at: u64, text: &'static str, generation: u64, mark: u64) -> HeldWrite {
@@ -195,8 +207,10 @@ mod tests {
             ino: Ino(ino),
             data_gen: DataGen(0),
             slot: Slot(0),
-            ranges: Ranges::List(vec![Run { offset: ObjectOffset(at), len }]),
-            payload: vec![Bytes::from_static(text.as_bytes())],
+            what: What::Bytes {
+                ranges: Ranges::List(vec![Run { offset: ObjectOffset(at), len }]),
+                payload: vec![Bytes::from_static(text.as_bytes())],
+            },
             bytes: text.len() as u64,
             acked: Acked { generation, mark, below: None },
         }
@@ -209,7 +223,8 @@ mod tests {
     /// What is to be sent again, by object, as `number:text`.
     fn stale(held: &Held, generation: u64) -> Vec<String> {
         let text = |(number, write): &(u64, HeldWrite)| {
-            format!("{number}:{}", String::from_utf8(write.payload.concat()).unwrap())
+            let What::Bytes { payload, .. } = &write.what else { panic!("no bytes") };
+            format!("{number}:{}", String::from_utf8(payload.concat()).unwrap())
         };
         held.stale(generation)
             .iter()

@@ -279,6 +279,7 @@ impl Drop for Room {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::held::What;
     use bytes::Bytes;
     use futures_util::FutureExt;
     use pvfs_types::{DataGen, Ino, Slot};
@@ -289,8 +290,7 @@ mod tests {
             ino: Ino(1),
             data_gen: DataGen(0),
             slot: Slot(0),
-            ranges: Ranges::List(Vec::new()),
-            payload: vec![Bytes::new()],
+            what: What::Bytes { ranges: Ranges::List(Vec::new()), payload: vec![Bytes::new()] },
             bytes,
             acked: Acked { generation: 1, mark, below: None },
         }

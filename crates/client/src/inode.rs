@@ -4,7 +4,7 @@
 //! so that no orphan is given up too early.
 
 use crate::client::Core;
-use pvfs_types::{Attr, Cred, DataGen, Distribution, Ino, LogicalOffset, SessionId, Timestamp};
+use pvfs_types::{Attr, Cred, DataGen, Distribution, Extras, Ino, LogicalOffset, SessionId, Timestamp, mode};
 use pvfs_wire::{Access, Capability, msg::namespace::Entry};
 use std::{
     collections::BTreeMap,
@@ -58,12 +58,19 @@ pub(crate) struct State {
     doubts_settled: u64,
     /// There were writes that the mgr was not told of.
     pub dirty: bool,
+    /// The mgr is being told.
+    pub telling: bool,
     /// When this client wrote last, where the mgr was not told.
     pub mtime: Option<Timestamp>,
     /// Who wrote last. What is not root's takes set-user-id bits away.
     pub written_by: Option<Arc<Cred>>,
     /// The mgr knows this session as a writer of the file.
     pub recorded: Option<SessionId>,
+    /// The newest change of the inode that the two next are of.
+    change: u64,
+    pub extras: Extras,
+    /// By its mode a program in it runs as somebody else.
+    pub privileged: bool,
     attr_at: Option<Instant>,
     holes_checked_at: Option<Instant>,
 }
@@ -268,14 +275,25 @@ impl State {
         } else if attr.size_epoch > self.size_epoch {
             self.size_epoch = attr.size_epoch;
             self.size = attr.size;
-            if self.dirty || self.writes_in_flight > 0 {
+            if self.dirty || self.telling || self.writes_in_flight > 0 {
                 self.doubt();
             }
         } else if attr.size_epoch == self.size_epoch {
             self.size = self.size.max(attr.size);
         }
         self.dist = attr.dist;
+        if attr.change >= self.change {
+            self.change = attr.change;
+            self.extras = attr.extras.unwrap_or_default();
+            let group_runs_it = attr.mode & mode::SGID != 0 && attr.mode & (mode::X << 3) != 0;
+            self.privileged = attr.mode & mode::SUID != 0 || group_runs_it;
+        }
         self.attr_at = Some(Instant::now());
+    }
+
+    /// The mgr has told of it at some time.
+    pub fn attr_is_known(&self) -> bool {
+        self.change > 0
     }
 
     /// Bytes were found that prove the file of `data_gen` to reach to `size` at least; they were asked for under

@@ -9,19 +9,20 @@ use crate::{
     calls::{pause_after, refused},
     client::Core,
     error::Result,
-    held::{self, Held, HeldWrite},
+    held::{self, Held, HeldWrite, Object, What},
+    holds::Room,
     inode::{Inode, WriteInFlight},
     plan::SlotRequest,
     retry::{Action, Tries},
 };
 use bytes::Bytes;
 use futures_util::future::join_all;
-use pvfs_types::{DataGen, Errno, Slot, TargetId};
+use pvfs_types::{DataGen, Errno, ObjectOffset, Slot, TargetId};
 use pvfs_wire::{
     Access, Capability, Op, Refusal, Request,
-    msg::data::{Acked, Durability, Pass, Read, ReadDone, Sync, Write},
+    msg::data::{Acked, Durability, Fill, FillWith, FindData, Pass, Read, ReadDone, Sync, Write, Written},
 };
-use std::{future::Future, sync::Arc};
+use std::{future::Future, ops::Range, sync::Arc};
 
 /// How often a sync that a target's disk failed is tried again, each time after all that is held was sent again.
 const FAILED_SYNCS_MAX: u32 = 2;
@@ -191,23 +192,92 @@ async fn write_slot(
     let (data_gen, (written, _)) =
         call_slot(core, inode, capability, Access::WRITE, request.slot, &payload, make).await?;
     core.counters.bytes_written.add(request.bytes);
+    let what = What::Bytes { ranges: ranges(), payload: held::own(payload, request.bytes) };
+    keep(core, (inode.ino, data_gen, request.slot), target, room, what, request.bytes, &written);
+    Ok((data_gen, ()))
+}
+
+/// Holds what was acknowledged until it is durable.
+fn keep(
+    core: &Arc<Core>,
+    (ino, data_gen, slot): Object,
+    target: TargetId,
+    room: Room,
+    what: What,
+    bytes: u64,
+    written: &Written,
+) {
     // An iod of an earlier version does not tell when to let go of it.
-    let Some(Durability { mark, .. }) = written.durability else { return Ok((data_gen, ())) };
-    let held = HeldWrite {
-        ino: inode.ino,
-        data_gen,
-        slot: request.slot,
-        ranges: ranges(),
-        payload: held::own(payload, request.bytes),
-        bytes: request.bytes,
-        acked: Acked { generation: written.generations.store, mark, below: None },
-    };
+    let Some(Durability { mark, .. }) = written.durability else { return };
+    let acked = Acked { generation: written.generations.store, mark, below: None };
     let hold = core.holds.of(target);
-    if room.keep(held) {
+    if room.keep(HeldWrite { ino, data_gen, slot, what, bytes, acked }) {
         core.look_after(Arc::clone(&hold));
     }
-    hold.told(&written);
+    hold.told(written);
+}
+
+/// Fills the logical bytes `start..end`: with zeros, or with room.
+pub(crate) async fn fill(
+    core: &Arc<Core>,
+    inode: &Arc<Inode>,
+    range: Range<u64>,
+    with: FillWith,
+) -> Result<WriteInFlight> {
+    let (in_flight, mut capability) = begin_write(core, inode).await?;
+    loop {
+        let dist = capability.grant.dist;
+        let filled = dist.slots().filter_map(|slot| {
+            let [start, end] = [range.start, range.end].map(|at| dist.object_len(slot, at));
+            (start < end).then(|| fill_slot(core, inode, capability, slot, start..end, with))
+        });
+        if same_generation(join_all(filled).await)?.is_some() {
+            return Ok(in_flight);
+        }
+        capability = core.fresh_capability(inode, Access::WRITE, None).await?;
+    }
+}
+
+async fn fill_slot(
+    core: &Arc<Core>,
+    inode: &Arc<Inode>,
+    capability: Capability,
+    slot: Slot,
+    range: Range<u64>,
+    with: FillWith,
+) -> Result<(DataGen, ())> {
+    let target = core.targets.locate(&capability.grant.dist, slot).await;
+    let room = core.holds.room(target, 0).await;
+    let (start, end) = (ObjectOffset(range.start), ObjectOffset(range.end));
+    let make = |target, pass| Fill { target, pass, slot, start, end, with, again: None };
+    let (data_gen, (written, _)) = call_slot(core, inode, capability, Access::WRITE, slot, &[], make).await?;
+    if with == FillWith::Zeros {
+        keep(core, (inode.ino, data_gen, slot), target, room, What::Zeros { start, end }, 0, &written);
+    }
     Ok((data_gen, ()))
+}
+
+/// Where in the file data, or a hole, lies at `from` or next behind it; `None`: nowhere.
+pub(crate) async fn find_data(
+    core: &Arc<Core>,
+    inode: &Arc<Inode>,
+    access: Access,
+    from: u64,
+    hole: bool,
+) -> Result<Option<u64>> {
+    let capability = match inode.capability(access) {
+        Some(capability) => capability,
+        None => core.fresh_capability(inode, access, None).await?,
+    };
+    let dist = capability.grant.dist;
+    let asked = dist.slots().map(async |slot| {
+        let from = ObjectOffset(dist.object_len(slot, from));
+        let make = |target, pass| FindData { target, pass, slot, from, hole };
+        let (_, (found, _)) = call_slot(core, inode, capability, access, slot, &[], make).await?;
+        Ok(found.at.and_then(|at| dist.logical(slot, at)).map(|at| at.0))
+    });
+    let found: Result<Vec<Option<u64>>> = join_all(asked).await.into_iter().collect();
+    Ok(found?.into_iter().flatten().min())
 }
 
 /// Asks the iod that holds `slot` until it is done or refused for good. Gives the data generation it was done in.
@@ -258,6 +328,9 @@ pub(crate) async fn mend<R: Request>(
             }
         }
         Action::FreshCapability => {
+            if tries.waits > 1 {
+                tokio::time::sleep(pause_after(tries.waits)).await;
+            }
             *capability = core.fresh_capability(inode, access, Some(pass.capability)).await?;
         }
         Action::RefreshTargets => {

@@ -58,6 +58,7 @@ mod slots;
 mod status;
 mod targets;
 mod waits;
+mod xattr;
 
 pub use client::Client;
 pub use config::ClientConfig;
@@ -73,5 +74,8 @@ pub use waits::{WaitsFor, asked_by};
 // What callers need of the layers below.
 pub use pvfs_wire::{
     Access,
-    msg::namespace::{FsUsage, RenameMode},
+    msg::{
+        namespace::{FsUsage, RenameMode},
+        xattr::XattrMode,
+    },
 };

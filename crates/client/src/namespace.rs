@@ -7,7 +7,7 @@ use crate::{
     error::Result,
     waits::{WaitsFor, waiting_for},
 };
-use pvfs_types::{Attr, Cred, FileKind, Ino, LayoutHint, Name, SetAttr as Changes, limits};
+use pvfs_types::{Attr, Cred, FileKind, Ino, LayoutHint, Name, NewMode, SetAttr as Changes, limits};
 use pvfs_wire::{
     Access, Op,
     msg::namespace::{
@@ -167,14 +167,14 @@ impl Client {
             .await
     }
 
-    /// Makes a directory. The umask is applied already, here and below.
-    pub async fn mkdir(&self, cred: &Cred, dir: Ino, name: &Name, mode: u32) -> Result<Attr> {
+    /// Makes a directory. A mode that is a number has the umask applied already, here and below.
+    pub async fn mkdir(&self, cred: &Cred, dir: Ino, name: &Name, mode: impl Into<NewMode>) -> Result<Attr> {
+        let NewMode { mode, unmasked } = mode.into();
         self.core
             .call(Op::MkDir, Some(dir), async {
                 let name = name.clone();
-                let made =
-                    self.core.mutate(cred, move |by| MkDir { by, dir, name: name.clone(), mode }).await?;
-                Ok(made.attr)
+                let make = move |by| MkDir { by, dir, name: name.clone(), mode, unmasked };
+                Ok(self.core.mutate(cred, make).await?.attr)
             })
             .await
     }
@@ -186,17 +186,15 @@ impl Client {
         dir: Ino,
         name: &Name,
         kind: FileKind,
-        mode: u32,
+        mode: impl Into<NewMode>,
         rdev: (u32, u32),
     ) -> Result<Attr> {
+        let NewMode { mode, unmasked } = mode.into();
         self.core
             .call(Op::MkNod, Some(dir), async {
                 let name = name.clone();
-                let made = self
-                    .core
-                    .mutate(cred, move |by| MkNod { by, dir, name: name.clone(), mode, kind, rdev })
-                    .await?;
-                Ok(made.attr)
+                let make = move |by| MkNod { by, dir, name: name.clone(), mode, kind, rdev, unmasked };
+                Ok(self.core.mutate(cred, make).await?.attr)
             })
             .await
     }
@@ -327,7 +325,10 @@ impl crate::client::Core {
                 }
                 _ => (None, None),
             };
-            let make = |by| SetAttr { by, ino, changes: changes.clone(), by_handle, want };
+            let make = |by| {
+                let changes = changes.clone();
+                SetAttr { by, ino, changes, by_handle, want, drop_privileges: None }
+            };
             let emptying = (changes.size == Some(0)).then(|| core.emptyings.one());
             let set = core.mutate_here(&cred, make).await;
             match set {

@@ -47,6 +47,8 @@ pub struct CreateOptions {
     pub access: Access,
     /// The umask is applied already.
     pub mode: u32,
+    /// The mode before the umask, which a directory's default ACL takes the place of. `None`: there was no umask.
+    pub unmasked: Option<u32>,
     /// `O_EXCL`: a name that is there is an error.
     pub exclusive: bool,
     /// `O_TRUNC`, where the file was there.
@@ -61,6 +63,7 @@ impl Default for CreateOptions {
         CreateOptions {
             access: Access::READ_WRITE,
             mode: 0o644,
+            unmasked: None,
             exclusive: false,
             truncate: true,
             layout: LayoutHint::default(),
@@ -254,7 +257,7 @@ impl Core {
         (dir, name): (Ino, Name),
         options: CreateOptions,
     ) -> Result<Created> {
-        let CreateOptions { access, mode, exclusive, truncate, layout } = options;
+        let CreateOptions { access, mode, unmasked, exclusive, truncate, layout } = options;
         let number = self.session.orphans(crate::orphans::Orphans::create_begins);
         let under_way = CreateUnderWay { core: self, number };
         let closes = self.closes.ended();
@@ -267,6 +270,7 @@ impl Core {
             open: Some(access),
             truncate,
             layout,
+            unmasked,
         };
         let emptying = truncate.then(|| self.emptyings.one());
         let made = self.mutate_in(reserved, cred, make).await.inspect_err(|error| {

@@ -9,9 +9,8 @@ use crate::{
     ClientError,
     calls::{pause_after, shut_down},
     client::Core,
-    error::Result,
     file::store_failed,
-    held::HeldWrite,
+    held::{HeldWrite, What},
     holds::Hold,
     inode::{Inode, OpenCount},
     io::mend,
@@ -22,7 +21,7 @@ use pvfs_env::BoxFuture;
 use pvfs_types::{Errno, TargetId};
 use pvfs_wire::{
     Access, Refusal, Status,
-    msg::data::{Acked, Commit, Pass, Write},
+    msg::data::{Acked, Commit, Fill, FillWith, Pass, Write, Written},
 };
 use std::{sync::Arc, time::Duration};
 use tracing::{error, info, warn};
@@ -51,7 +50,11 @@ enum Unsent {
 impl Core {
     /// The store generation of `target` has risen to `generation`: returns when all that is held was sent again. Brought
     /// to its end also when dropped.
-    pub fn send_again(self: &Arc<Self>, target: TargetId, generation: u64) -> BoxFuture<'_, Result<()>> {
+    pub fn send_again(
+        self: &Arc<Self>,
+        target: TargetId,
+        generation: u64,
+    ) -> BoxFuture<'_, crate::error::Result<()>> {
         let (core, hold) = (Arc::clone(self), self.holds.of(target));
         Box::pin(self.finish(async move {
             core.send_again_here(&hold, generation).await;
@@ -151,15 +154,8 @@ impl Core {
                 return Err(Unsent::Obsolete);
             }
             let pass = Pass { capability, lease: self.session.lease(), store: Some(generation) };
-            let request = Write {
-                target,
-                pass,
-                slot: write.slot,
-                ranges: write.ranges.clone(),
-                again: Some(write.acked),
-            };
-            let refusal = match self.targets.call(target, &request, &write.payload).await {
-                Ok((written, _)) => {
+            let refusal = match self.call_again(target, pass, write).await {
+                Ok(written) => {
                     let (mark, below) = written
                         .durability
                         .map_or((0, None), |durability| (durability.mark, durability.below));
@@ -190,6 +186,22 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Sends a held write once more.
+    async fn call_again(&self, target: TargetId, pass: Pass, write: &HeldWrite) -> Result<Written, Refusal> {
+        let (slot, again) = (write.slot, Some(write.acked));
+        let answer = match &write.what {
+            What::Bytes { ranges, payload } => {
+                let ranges = ranges.clone();
+                self.targets.call(target, &Write { target, pass, slot, ranges, again }, payload).await
+            }
+            &What::Zeros { start, end } => {
+                let request = Fill { target, pass, slot, start, end, with: FillWith::Zeros, again };
+                self.targets.call(target, &request, &[]).await
+            }
+        };
+        answer.map(|(written, _)| written)
     }
 
     /// What nobody holds any more is lost: whoever has the file open for writing hears of it.

@@ -50,6 +50,10 @@ impl Tries {
                     Action::FreshCapability
                 }
             }
+            Status::CapabilityOld => {
+                self.waits += 1;
+                Action::FreshCapability
+            }
             Status::WrongTarget => {
                 self.waits += 1;
                 Action::RefreshTargets
@@ -87,6 +91,7 @@ mod tests {
         check(Status::LeaseExpired, Action::RenewLease);
         check(Status::CapabilityForged, Action::FreshCapability);
         check(Status::CapabilityRights, Action::FreshCapability);
+        check(Status::CapabilityOld, Action::FreshCapability);
         check(Status::WrongTarget, Action::RefreshTargets);
         check(Status::NotNow, Action::Later);
         check(Status::PayloadDamaged, Action::Later);

@@ -151,6 +151,7 @@ impl Core {
             if close {
                 self.closes.end();
             }
+            inode.with(|state| state.telling = false);
             match told {
                 Ok(entry) if entry.attr.size_epoch == size_epoch => {
                     inode.absorb(&entry.attr);
@@ -228,7 +229,7 @@ impl State {
             return None;
         }
         let recorded = if close { self.recorded.take() } else { None };
-        self.dirty = false;
+        (self.dirty, self.telling) = (false, true);
         let cred = self.written_by.clone().unwrap_or_default();
         let (size, epoch, mtime) = (self.size, self.size_epoch, self.mtime.take());
         Some(Report { cred, size, epoch, mtime, close, recorded })
@@ -239,5 +240,57 @@ impl State {
         self.dirty = true;
         self.mtime = self.mtime.or(mtime);
         self.recorded = self.recorded.or(recorded);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pvfs_types::IodtabGen;
+
+    fn told(size: u64, size_epoch: u32) -> Attr {
+        let dist = Distribution { iodtab: IodtabGen(1), base: 0, pcount: 1, ssize: 4096 };
+        let at = Timestamp::default();
+        Attr {
+            ino: Ino(7),
+            kind: FileKind::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            nlink: 1,
+            size,
+            size_epoch,
+            atime: at,
+            mtime: at,
+            ctime: at,
+            btime: at,
+            rdev: (0, 0),
+            change: 1,
+            dist: Some(dist),
+            data_gen: DataGen(1),
+            layout: None,
+            extras: None,
+        }
+    }
+
+    #[test]
+    fn a_truncation_that_becomes_known_during_a_report_leaves_a_doubt() {
+        let mut state = State::default();
+        state.dirty = true;
+        state.absorb(&told(10, 2));
+        let report = state.take_report(None, false).unwrap();
+        state.absorb(&told(5, 3));
+        assert!(state.doubts().is_some(), "what was written may lie past the cut");
+        state.telling = false;
+        state.untold(report.mtime, report.recorded);
+        assert!(state.doubts().is_some());
+    }
+
+    #[test]
+    fn a_truncation_of_a_file_that_this_client_did_not_write_is_believed() {
+        let mut state = State::default();
+        state.absorb(&told(10, 2));
+        state.absorb(&told(5, 3));
+        assert_eq!((state.doubts(), state.size), (None, 5));
     }
 }

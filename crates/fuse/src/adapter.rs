@@ -13,7 +13,7 @@ use crate::{
 use pvfs_env::{Counter, Metrics};
 use pvfs_kfuse::{
     Notifier, Op, Reply, Request, Serve, Wanted,
-    abi::{RELEASE_FLOCK_UNLOCK, init},
+    abi::{self, RELEASE_FLOCK_UNLOCK, init},
 };
 use pvfs_types::{Errno, FileKind};
 use std::{collections::HashMap, future::Future, sync::Arc};
@@ -39,7 +39,11 @@ const WANTED: Wanted = Wanted {
         | init::AUTO_INVAL_DATA
         | init::ASYNC_DIO
         | init::EXPORT_SUPPORT
-        | init::DIRECT_IO_ALLOW_MMAP,
+        | init::DIRECT_IO_ALLOW_MMAP
+        // The mgr decides whether the umask or a default ACL counts.
+        | init::DONT_MASK
+        | init::POSIX_ACL
+        | init::HANDLE_KILLPRIV_V2,
     request_bytes_max: REQUEST_BYTES_MAX,
     read_ahead_bytes_max: REQUEST_BYTES_MAX,
     background_max: 64,
@@ -208,12 +212,12 @@ impl<F: Filesystem> Answering<'_, F> {
                     FileKind::CharDev | FileKind::BlockDev => convert::split_rdev(rdev),
                     _ => (0, 0),
                 };
-                let mode = convert::masked(mode, umask);
+                let mode = convert::new_mode(mode, umask);
                 answer::entry(reply, fs.mknod(ctx, dir, &name, kind, mode, rdev).await);
             }
             Op::MkDir { name, mode, umask } => {
                 self.count("mkdir");
-                answer::entry(reply, fs.mkdir(ctx, dir, &name, convert::masked(mode, umask)).await);
+                answer::entry(reply, fs.mkdir(ctx, dir, &name, convert::new_mode(mode, umask)).await);
             }
             Op::Unlink { name } => {
                 self.count("unlink");
@@ -259,7 +263,8 @@ impl<F: Filesystem> Answering<'_, F> {
             }
             Op::Create { name, mode, umask, flags } => {
                 self.count("create");
-                let (mode, flags) = (convert::masked(mode, umask), OpenFlags::from_bits(flags.cast_signed()));
+                let mode = convert::new_mode(mode, umask);
+                let flags = OpenFlags::from_bits(flags.cast_signed());
                 match self.fs.create(ctx, node, &name, mode, flags).await {
                     Ok((entry, opened)) => {
                         self.outdate(entry.node, opened);
@@ -301,10 +306,10 @@ impl<F: Filesystem> Answering<'_, F> {
                 self.count("read");
                 answer::data(reply, fs.read(ctx, Handle(handle), offset, len).await.as_deref());
             }
-            Op::Write { handle, offset, data, .. } => {
+            Op::Write { handle, offset, data, flags } => {
                 self.count("write");
-                let len = data.len();
-                answer::written(reply, len, fs.write(ctx, Handle(handle), offset, data).await);
+                let (len, drops) = (data.len(), flags & abi::WRITE_KILL_SUIDGID != 0);
+                answer::written(reply, len, fs.write(ctx, Handle(handle), offset, data, drops).await);
             }
             Op::Flush { handle, lock_owner } => {
                 self.count("flush");
@@ -369,7 +374,7 @@ impl<F: Filesystem> Answering<'_, F> {
             }
             Op::GetXattr { name, room } => {
                 self.count("getxattr");
-                answer::xattr(reply, room, self.fs.getxattr(ctx, node, &name).await);
+                answer::xattr(reply, room, self.fs.getxattr(ctx, node, &name, room).await);
             }
             Op::ListXattr { room } => {
                 self.count("listxattr");

@@ -5,7 +5,7 @@
 //! of its own.
 
 use bytes::Bytes;
-use pvfs_types::{Errno, FileKind, LockKind, LockMode, SetAttr, Timestamp};
+use pvfs_types::{Errno, FileKind, LockKind, LockMode, NewMode, SetAttr, Timestamp};
 use std::{future::Future, sync::Arc, time::Duration};
 
 /// What an operation answers.
@@ -239,14 +239,13 @@ pub trait Filesystem: Send + Sync + 'static {
 
     fn readlink(&self, ctx: &Context, node: NodeId) -> impl Future<Output = Reply<Vec<u8>>> + Send;
 
-    /// The umask is applied already, here and below.
     fn mknod(
         &self,
         ctx: &Context,
         dir: NodeId,
         name: &[u8],
         kind: FileKind,
-        mode: u32,
+        mode: NewMode,
         rdev: (u32, u32),
     ) -> impl Future<Output = Reply<Entry>> + Send;
 
@@ -255,7 +254,7 @@ pub trait Filesystem: Send + Sync + 'static {
         ctx: &Context,
         dir: NodeId,
         name: &[u8],
-        mode: u32,
+        mode: NewMode,
     ) -> impl Future<Output = Reply<Entry>> + Send;
 
     fn symlink(
@@ -292,7 +291,7 @@ pub trait Filesystem: Send + Sync + 'static {
         ctx: &Context,
         dir: NodeId,
         name: &[u8],
-        mode: u32,
+        mode: NewMode,
         flags: OpenFlags,
     ) -> impl Future<Output = Reply<(Entry, Opened)>> + Send;
 
@@ -312,13 +311,15 @@ pub trait Filesystem: Send + Sync + 'static {
         len: u32,
     ) -> impl Future<Output = Reply<Bytes>> + Send;
 
-    /// All of `data` or an error.
+    /// All of `data` or an error. `drops_privileges`: the writer may not keep what a program in the file may do (set-user-id
+    /// and set-group-id bits, file capabilities).
     fn write(
         &self,
         ctx: &Context,
         handle: Handle,
         offset: u64,
         data: Bytes,
+        drops_privileges: bool,
     ) -> impl Future<Output = Reply<()>> + Send;
 
     /// One descriptor of the open file is closed; there may be others. `owner` gives up its locks by `fcntl` of the file.
@@ -395,11 +396,13 @@ pub trait Filesystem: Send + Sync + 'static {
         async { Err(Errno::ENOSYS) }
     }
 
+    /// `room` for the answer, in bytes; 0: only its length is asked for.
     fn getxattr(
         &self,
         _ctx: &Context,
         _node: NodeId,
         _name: &[u8],
+        _room: u32,
     ) -> impl Future<Output = Reply<Bytes>> + Send {
         async { Err(Errno::ENOSYS) }
     }

@@ -6,6 +6,7 @@
 mod attr;
 mod dir;
 mod locks;
+mod xattr;
 
 use crate::{
     book::{Book, OpenRecord},
@@ -23,7 +24,7 @@ use bytes::Bytes;
 use dir::OpenDir;
 use futures_util::future::{join, join3};
 use pvfs_client::{Access, Client, ClientError, CreateOptions, File, OpenOptions};
-use pvfs_types::{Attr, Cred, Errno, FileKind, Ino, LayoutHint, LockKind, Name, SetAttr};
+use pvfs_types::{Attr, Cred, Errno, FileKind, Ino, LayoutHint, LockKind, Name, NewMode, SetAttr};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -246,7 +247,7 @@ impl Filesystem for PvfsFs {
         dir: NodeId,
         bytes: &[u8],
         kind: FileKind,
-        mode: u32,
+        mode: NewMode,
         rdev: (u32, u32),
     ) -> Reply<Entry> {
         let (dir, name) = (self.ino(dir), name(bytes)?);
@@ -254,7 +255,7 @@ impl Filesystem for PvfsFs {
         made.map(|attr| self.entry(&attr)).map_err(|e| errno(&e))
     }
 
-    async fn mkdir(&self, ctx: &Context, dir: NodeId, bytes: &[u8], mode: u32) -> Reply<Entry> {
+    async fn mkdir(&self, ctx: &Context, dir: NodeId, bytes: &[u8], mode: NewMode) -> Reply<Entry> {
         let (dir, name) = (self.ino(dir), name(bytes)?);
         let made = self.client.mkdir(&creds::whole(ctx), dir, &name, mode).await;
         made.map(|attr| self.entry(&attr)).map_err(|e| errno(&e))
@@ -304,13 +305,14 @@ impl Filesystem for PvfsFs {
         ctx: &Context,
         dir: NodeId,
         bytes: &[u8],
-        mode: u32,
+        NewMode { mode, unmasked }: NewMode,
         flags: OpenFlags,
     ) -> Reply<(Entry, Opened)> {
         let (dir, name) = (self.ino(dir), name(bytes)?);
         let options = CreateOptions {
             access: access(flags),
             mode,
+            unmasked,
             exclusive: flags.exclusive,
             truncate: flags.truncate,
             layout: LayoutHint::default(),
@@ -335,9 +337,19 @@ impl Filesystem for PvfsFs {
         file.read_at(offset, u64::from(len)).await.map_err(|e| errno(&e))
     }
 
-    async fn write(&self, ctx: &Context, handle: Handle, offset: u64, data: Bytes) -> Reply<()> {
+    async fn write(
+        &self,
+        ctx: &Context,
+        handle: Handle,
+        offset: u64,
+        data: Bytes,
+        drops_privileges: bool,
+    ) -> Reply<()> {
         let open = self.usable(handle)?;
         let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
+        if drops_privileges && file.is_privileged() {
+            file.drop_privileges(&creds::whole(ctx)).await.map_err(|e| errno(&e))?;
+        }
         file.write_at(offset, data).await.map_err(|e| errno(&e))
     }
 
@@ -380,6 +392,34 @@ impl Filesystem for PvfsFs {
         file.sync().await.map_err(|e| errno(&e))
     }
 
+    async fn fallocate(&self, ctx: &Context, handle: Handle, offset: u64, len: u64, mode: i32) -> Reply<()> {
+        const KEEP: i32 = libc::FALLOC_FL_KEEP_SIZE;
+        const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | KEEP;
+        const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE;
+        const ZERO_KEEP: i32 = ZERO | KEEP;
+        let open = self.usable(handle)?;
+        let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
+        let done = match mode {
+            0 => file.allocate(offset, len, true).await,
+            KEEP => file.allocate(offset, len, false).await,
+            PUNCH | ZERO_KEEP => file.punch(offset, len).await,
+            ZERO => file.zero(offset, len).await,
+            _ => return Err(Errno::EOPNOTSUPP),
+        };
+        done.map_err(|e| errno(&e))
+    }
+
+    async fn lseek(&self, ctx: &Context, handle: Handle, offset: u64, whence: i32) -> Reply<u64> {
+        let open = self.usable(handle)?;
+        let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
+        let found = match whence {
+            libc::SEEK_DATA => file.seek_data(offset).await,
+            libc::SEEK_HOLE => file.seek_hole(offset).await,
+            _ => return Err(Errno::EINVAL),
+        };
+        found.map_err(|e| errno(&e))
+    }
+
     async fn opendir(&self, _ctx: &Context, _node: NodeId) -> Reply<Opened> {
         // The kernel has checked the right to read; the mgr does with each page.
         let opening = Opening { read: true, write: false, dir: true };
@@ -416,5 +456,28 @@ impl Filesystem for PvfsFs {
 
     async fn statfs(&self, _ctx: &Context, _node: NodeId) -> Reply<StatFs> {
         self.client.statfs().await.map(statfs).map_err(|e| errno(&e))
+    }
+
+    async fn getxattr(&self, ctx: &Context, node: NodeId, name: &[u8], room: u32) -> Reply<Bytes> {
+        self.read_xattr(ctx, node, name, room).await
+    }
+
+    async fn setxattr(
+        &self,
+        ctx: &Context,
+        node: NodeId,
+        name: &[u8],
+        value: Bytes,
+        flags: i32,
+    ) -> Reply<()> {
+        self.write_xattr(ctx, node, name, &value, flags).await
+    }
+
+    async fn listxattr(&self, ctx: &Context, node: NodeId) -> Reply<Bytes> {
+        self.list_xattrs(ctx, node).await
+    }
+
+    async fn removexattr(&self, ctx: &Context, node: NodeId, name: &[u8]) -> Reply<()> {
+        self.remove_xattr(ctx, node, name).await
     }
 }

@@ -5,7 +5,7 @@
 //! forget the old ones.
 
 use crate::ops::NodeId;
-use pvfs_types::Attr;
+use pvfs_types::{Attr, Extras};
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
@@ -32,6 +32,9 @@ struct Nodes {
 struct Told1 {
     size: u64,
     change: u64,
+    extras: Extras,
+    /// The change that `extras` are of: this mount may have made it since.
+    extras_change: u64,
     until: Instant,
 }
 
@@ -52,12 +55,32 @@ impl Told {
     /// The kernel is told `attr` now.
     pub fn tell(&self, node: NodeId, attr: &Attr) {
         let now = Instant::now();
-        let told = Told1 { size: attr.size, change: attr.change, until: now + self.valid };
+        let (size, change, until) = (attr.size, attr.change, now + self.valid);
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        // An answer may be overtaken by that to a change of the attributes.
+        let newer = nodes.told.get(&node.0).filter(|told| told.extras_change > change);
+        let (extras, extras_change) =
+            newer.map_or((attr.extras.unwrap_or_default(), change), |told| (told.extras, told.extras_change));
+        let told = Told1 { size, change, extras, extras_change, until };
         nodes.told.insert(node.0, told);
         if nodes.told.len() >= nodes.sweep_at {
             nodes.told.retain(|_, told| told.until > now);
             nodes.sweep_at = (nodes.told.len() * 2).max(SWEEP_MIN);
+        }
+    }
+
+    /// Which extended attributes the inode had when the kernel was told of it, as long as it goes by that.
+    pub fn extras(&self, node: NodeId) -> Option<Extras> {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.told.get(&node.0).filter(|told| told.until > Instant::now()).map(|told| told.extras)
+    }
+
+    /// This mount has changed the inode's extended attributes: these are they, as of `attr`.
+    pub fn changed_extras(&self, node: NodeId, attr: &Attr) {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(told) = nodes.told.get_mut(&node.0) {
+            told.extras = attr.extras.unwrap_or_default();
+            told.extras_change = attr.change;
         }
     }
 
@@ -99,6 +122,7 @@ mod tests {
             dist: None,
             data_gen: DataGen(0),
             layout: None,
+            extras: None,
         }
     }
 
@@ -113,6 +137,26 @@ mod tests {
         assert!(told.is_old(NodeId(5), &attr(1, 2), false));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(!told.is_old(NodeId(5), &attr(2, 2), false), "timed out there too");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn extras_are_known_as_long_as_the_kernel_goes_by_what_it_was_told() {
+        let told = Told::new(Duration::from_secs(1));
+        let acl = Extras { acl: true, ..Extras::default() };
+        assert_eq!(told.extras(NodeId(5)), None);
+        told.changed_extras(NodeId(5), &Attr { extras: Some(acl), ..attr(1, 1) });
+        assert_eq!(told.extras(NodeId(5)), None, "the kernel does not know the inode");
+        told.tell(NodeId(5), &attr(1, 1));
+        assert_eq!(told.extras(NodeId(5)), Some(Extras::default()));
+        told.changed_extras(NodeId(5), &Attr { extras: Some(acl), ..attr(1, 2) });
+        assert_eq!(told.extras(NodeId(5)), Some(acl));
+        assert!(told.is_old(NodeId(5), &attr(1, 2), false), "else it holds what it held");
+        told.tell(NodeId(5), &attr(1, 1));
+        assert_eq!(told.extras(NodeId(5)), Some(acl), "an answer that was overtaken");
+        told.tell(NodeId(5), &attr(1, 3));
+        assert_eq!(told.extras(NodeId(5)), Some(Extras::default()));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(told.extras(NodeId(5)), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use pvfs_fuse::{
     },
     umount,
 };
-use pvfs_types::{Errno, FileKind, SetAttr, Timestamp};
+use pvfs_types::{Errno, FileKind, NewMode, SetAttr, Timestamp};
 use std::{
     fs, io,
     os::unix::{fs::FileExt, fs::OpenOptionsExt, thread::JoinHandleExt},
@@ -107,12 +107,12 @@ impl Filesystem for Toy {
         _: NodeId,
         _: &[u8],
         _: FileKind,
-        _: u32,
+        _: NewMode,
         _: (u32, u32),
     ) -> Reply<Entry> {
         Err(Errno::EROFS)
     }
-    async fn mkdir(&self, _: &Context, _: NodeId, _: &[u8], _: u32) -> Reply<Entry> {
+    async fn mkdir(&self, _: &Context, _: NodeId, _: &[u8], _: NewMode) -> Reply<Entry> {
         Err(Errno::EROFS)
     }
     async fn symlink(&self, _: &Context, _: NodeId, _: &[u8], _: &[u8]) -> Reply<Entry> {
@@ -130,7 +130,14 @@ impl Filesystem for Toy {
     async fn rename(&self, _: &Context, _: (NodeId, &[u8]), _: (NodeId, &[u8]), _: RenameMode) -> Reply<()> {
         Err(Errno::EROFS)
     }
-    async fn create(&self, _: &Context, _: NodeId, _: &[u8], _: u32, _: OpenFlags) -> Reply<(Entry, Opened)> {
+    async fn create(
+        &self,
+        _: &Context,
+        _: NodeId,
+        _: &[u8],
+        _: NewMode,
+        _: OpenFlags,
+    ) -> Reply<(Entry, Opened)> {
         Err(Errno::EROFS)
     }
     async fn open(&self, _: &Context, node: NodeId, flags: OpenFlags) -> Reply<Opened> {
@@ -145,7 +152,7 @@ impl Filesystem for Toy {
         let text = Bytes::from_static(name.as_bytes());
         Ok(text.slice(usize::try_from(offset).expect("small").min(text.len())..))
     }
-    async fn write(&self, _: &Context, _: Handle, _: u64, _: Bytes) -> Reply<()> {
+    async fn write(&self, _: &Context, _: Handle, _: u64, _: Bytes, _: bool) -> Reply<()> {
         Err(Errno::EROFS)
     }
     async fn flush(&self, _: &Context, _: Handle, _: u64) -> Reply<()> {

@@ -19,6 +19,8 @@ impl Counters {
         let ops = [
             Op::Read,
             Op::Write,
+            Op::Fill,
+            Op::FindData,
             Op::Sync,
             Op::Commit,
             Op::StatObjects,
@@ -78,5 +80,6 @@ fn status_name(status: Status) -> &'static str {
         Status::WrongFs => "wrong_fs",
         Status::Unauthorized => "unauthorized",
         Status::StoreRaised(_) => "store_raised",
+        Status::CapabilityOld => "capability_old",
     }
 }

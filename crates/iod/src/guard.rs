@@ -1,7 +1,7 @@
 //! May this request do this? Decides by the capability and lease it shows and by the mgr's time alone. Pure.
 
 use pvfs_types::Slot;
-use pvfs_wire::{Access, MacKey, Refusal, Status, msg::data::Pass};
+use pvfs_wire::{Access, MacKey, Refusal, Status, cap::Grant, msg::data::Pass};
 
 /// Whether `pass` allows `wanted` on these slots of its file at mgr time `now_ms`.
 ///
@@ -58,6 +58,25 @@ pub fn check(
     }
 }
 
+/// Whether a write under `grant` may make an object. What objects were removed is known to the process that removed them:
+/// where the file may have lost this data generation before this process was told the mgr's time first, at
+/// `first_told_ms`, it may not.
+///
+/// # Errors
+/// `NotNow` no mgr was heard yet; `CapabilityOld` the grant is not younger than that.
+pub fn may_make(grant: &Grant, first_told_ms: Option<u64>) -> Result<(), Refusal> {
+    let Some(granted_ms) = grant.granted_ms else { return Ok(()) };
+    let Some(first_told_ms) = first_told_ms else {
+        let text = "the iod waits for a mgr, to make no object that was removed before it started";
+        return Err(Refusal::new(Status::NotNow, text));
+    };
+    if granted_ms <= first_told_ms {
+        let text = "the object is not there, and may have been removed before this iod started";
+        return Err(Refusal::new(Status::CapabilityOld, text));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +96,7 @@ mod tests {
             data_gen: DataGen(1),
             dist: Distribution { iodtab: IodtabGen(1), base: 0, pcount: 4, ssize: 65536 },
             access,
+            granted_ms: Some(NOW),
         }
     }
 
@@ -138,6 +158,17 @@ mod tests {
     fn a_read_only_capability_does_not_write() {
         check_status(&pass(Access::READ), Access::WRITE, 0, Some(Status::CapabilityRights));
         check_status(&pass(Access::WRITE), Access::READ, 0, Some(Status::CapabilityRights));
+    }
+
+    #[test]
+    fn only_what_was_granted_since_the_iod_heard_a_mgr_makes_objects() {
+        let may_make = |granted_ms, told_ms| {
+            may_make(&Grant { granted_ms, ..grant(Access::WRITE) }, told_ms).map_err(|refusal| refusal.status)
+        };
+        assert_eq!(may_make(Some(NOW), Some(NOW - 1)), Ok(()));
+        assert_eq!(may_make(Some(NOW), Some(NOW)), Err(Status::CapabilityOld), "maybe before it");
+        assert_eq!(may_make(Some(NOW), None), Err(Status::NotNow));
+        assert_eq!(may_make(None, Some(NOW)), Ok(()), "a mgr that does not say");
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub struct MgrTime {
 struct State {
     /// In milliseconds; `None`: unknown since the machine died.
     now_ms: Option<u64>,
+    /// What a mgr told this process first, in milliseconds.
+    first_told_ms: Option<u64>,
     confirmed_ms: u64,
     /// Shared by the requests admitted since it was made, and what tells that they have ended.
     admission: (Arc<Admission>, Ended),
@@ -38,12 +40,25 @@ impl MgrTime {
     /// `now_ms`: the time that an earlier process followed last.
     pub fn new(now_ms: Option<u64>) -> MgrTime {
         let confirmed_ms = now_ms.unwrap_or(0);
-        let state = State { now_ms, confirmed_ms, admission: Admission::new(), pending: None };
+        let state =
+            State { now_ms, first_told_ms: None, confirmed_ms, admission: Admission::new(), pending: None };
         MgrTime { state: Mutex::new(state) }
     }
 
     pub fn now_ms(&self) -> Option<u64> {
         self.with(|state| state.now_ms)
+    }
+
+    /// A mgr told its time to this process.
+    pub fn told(&self, told_ms: u64) {
+        self.with(|state| {
+            state.first_told_ms.get_or_insert(told_ms);
+        });
+    }
+
+    /// The mgr's time when, or after, this process started; `None`: no mgr was heard since.
+    pub fn first_told_ms(&self) -> Option<u64> {
+        self.with(|state| state.first_told_ms)
     }
 
     /// Lets a request in.
@@ -122,6 +137,15 @@ mod tests {
         time.follow(7);
         assert_eq!(time.now_ms(), Some(9));
         assert_eq!(time.confirmed_ms(), 9);
+    }
+
+    #[test]
+    fn what_was_told_first_stays() {
+        let time = MgrTime::new(Some(5));
+        assert_eq!(time.first_told_ms(), None, "an earlier process knew it, this one does not");
+        time.told(5);
+        time.told(9);
+        assert_eq!(time.first_told_ms(), Some(5));
     }
 
     #[test]

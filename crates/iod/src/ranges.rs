@@ -12,6 +12,7 @@ use pvfs_wire::{
     Refusal, Status,
     msg::data::{Ranges, Run},
 };
+use std::ops::Range;
 
 const PAYLOAD_MAX: usize = PAYLOAD_BYTES_MAX as usize;
 
@@ -77,6 +78,22 @@ pub fn expand_payload(
         return Err(RangesError::PayloadLength { ranges: runs.bytes, payload });
     }
     Ok(runs)
+}
+
+/// `start..end` of the object in `slot`: not empty, and within the largest file.
+pub fn one(
+    start: ObjectOffset,
+    end: ObjectOffset,
+    dist: &Distribution,
+    slot: Slot,
+) -> Result<Range<u64>, RangesError> {
+    if start >= end {
+        return Err(RangesError::Empty { offset: start.0 });
+    }
+    match dist.logical(slot, ObjectOffset(end.0 - 1)) {
+        Some(last) if last.0 < FILE_BYTES_MAX => Ok(start.0..end.0),
+        _ => Err(RangesError::TooFar),
+    }
 }
 
 fn expand_list(list: &[Run], dist: &Distribution, slot: Slot) -> Result<ObjectRuns, RangesError> {

@@ -99,6 +99,12 @@ impl Service for Iod {
                 }
                 Err(refusal) => self.answer::<ops::Never>(op, reply, Err(refusal)).await,
             },
+            Op::Fill => spawn(self, op, reply, admitted, move |iod, admitted| {
+                ops::fill::serve(iod, &request, admitted)
+            }),
+            Op::FindData => spawn(self, op, reply, admitted, move |iod, admitted| {
+                ops::find_data::serve(iod, &request, admitted)
+            }),
             Op::Sync => spawn(self, op, reply, admitted, move |iod, admitted| {
                 ops::sync::serve(iod, &request, admitted)
             }),
@@ -124,7 +130,7 @@ impl Service for Iod {
 
     /// What would harm if an old copy of it landed on newer bytes.
     fn fences(&self, op: Op) -> bool {
-        matches!(op, Op::Write | Op::RemoveObjects | Op::TruncateObjects)
+        matches!(op, Op::Write | Op::Fill | Op::RemoveObjects | Op::TruncateObjects)
     }
 }
 

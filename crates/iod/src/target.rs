@@ -83,7 +83,7 @@ impl Target {
 pub fn refusal(error: &StoreError) -> Refusal {
     let errno = error.errno();
     match errno {
-        Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG | Errno::ESTALE => {}
+        Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG | Errno::ESTALE | Errno::EOPNOTSUPP => {}
         // They come back as soon as somebody closes some: no application's business.
         Errno::EMFILE => {
             warn!(%error, "out of descriptors");

@@ -11,7 +11,8 @@ use pvfs_types::{
     limits::{PAYLOAD_BYTES_MAX, PIECES_MAX},
 };
 use pvfs_wire::{
-    Access, Lease, Status,
+    Access, Capability, Lease, Status,
+    cap::Grant,
     msg::{
         admin::GetStatus,
         data::{Acked, Commit, Pass, Ranges, Read, RemoveObjects, StatObjects, Sync, TruncateObjects},
@@ -19,7 +20,7 @@ use pvfs_wire::{
     },
 };
 use std::time::Duration;
-use support::{FS, FakeMgr, Joined, TARGET, TestIod, config, key, list, object, pass, refused};
+use support::{FS, FakeMgr, Joined, TARGET, TestIod, config, grant, key, list, object, pass, refused};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_written_are_read_back_run_by_run() {
@@ -93,6 +94,21 @@ async fn bad_passes_get_typed_refusals_and_keep_their_connection() {
     it.client.write(0, b"x").await.unwrap();
     assert_eq!(it.iod.count("pvfs_iod_refusals_total{op=\"write\",status=\"lease_expired\"}"), 1);
     assert_eq!(it.iod.count("pvfs_takeovers_total"), 0, "nobody had to connect again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_granted_before_the_iod_started_makes_no_object_but_writes_to_those_that_are_there() {
+    let it = Joined::start().await;
+    let write = async |granted_ms| {
+        let grant = Grant { granted_ms: Some(granted_ms), ..grant(Access::WRITE) };
+        let pass = Pass { capability: Capability::sign(grant, &key()), ..pass(Access::WRITE) };
+        it.client.write_with(pass, 1, list(&[(0, 1)]), b"x").await
+    };
+    assert_eq!(refused(write(1000).await), Status::CapabilityOld, "it may have been removed before 1000");
+    let stat = StatObjects { target: TARGET, objects: vec![object(1)], store: None };
+    assert_eq!(it.client.peer.call(&stat).await.unwrap().objects, [None]);
+    write(1001).await.unwrap();
+    write(1000).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -168,6 +168,8 @@ pub const LK_FLOCK: u32 = 1 << 0;
 pub const FSYNC_FDATASYNC: u32 = 1 << 0;
 /// [`WriteIn::write_flags`]: from the page cache, on behalf of nobody in particular.
 pub const WRITE_CACHE: u32 = 1 << 0;
+/// [`WriteIn::write_flags`]: set-user-id and set-group-id bits are to fall.
+pub const WRITE_KILL_SUIDGID: u32 = 1 << 2;
 /// [`ReleaseIn::release_flags`]: an flock of this open file ends with it.
 pub const RELEASE_FLOCK_UNLOCK: u32 = 1 << 1;
 /// [`InvalEntryOut::flags`]: the name is to be looked up again, and stays until then.

@@ -4,15 +4,19 @@
 //! `CAP_CHOWN` and `CAP_FSETID` pass.
 
 use crate::{Inode, MetaError, Result};
-use pvfs_types::{Cred, FileKind, Name, SetAttr, SetTime, limits, mode};
+use pvfs_types::{Acl, Cred, FileKind, Name, NewMode, SetAttr, SetTime, XattrName, XattrSpace, limits, mode};
 use pvfs_wire::Access;
 
-/// Whether the mode bits give `cred` all of `mask` (of [`mode::R`], [`mode::W`], [`mode::X`]). Exactly one class
-/// counts: an owner whom the owner's bits refuse is refused, whatever the others' say.
+/// Whether the mode bits, or the ACL, give `cred` all of `mask` (of [`mode::R`], [`mode::W`], [`mode::X`]). Exactly one
+/// class of the mode's counts: an owner whom the owner's bits refuse is refused, whatever the others' say.
 pub fn allows(inode: &Inode, cred: &Cred, mask: u32) -> bool {
     if cred.is_root() {
         // Even root runs nothing that nobody may run; directories root may always search.
         return inode.is_dir() || mask & mode::X == 0 || inode.mode & 0o111 != 0;
+    }
+    // As Linux does it: where the group class has nothing, the ACL is not looked at.
+    if let Some(acl) = inode.acl.as_ref().filter(|_| inode.mode & 0o070 != 0) {
+        return acl.permits((inode.uid, inode.gid), cred, mask);
     }
     let class = if cred.uid == inode.uid {
         inode.mode >> 6
@@ -147,8 +151,65 @@ pub fn chmod(inode: &Inode, mode: u32, cred: &Cred) -> u32 {
     if cred.is_root() || cred.in_group(inode.gid) { mode } else { mode & !mode::SGID }
 }
 
-/// Mode and group of a new inode in `dir`. A set-gid directory hands on its group, and to directories the bit.
-pub fn inherit(dir: &Inode, kind: FileKind, mode: u32, cred: &Cred) -> (u32, u32) {
+/// To read the value of an attribute.
+pub fn may_read_xattr(inode: &Inode, cred: &Cred, space: XattrSpace, name: &XattrName) -> Result<()> {
+    let hidden = || MetaError::NoXattr { ino: inode.ino, name: name.clone() };
+    match space {
+        XattrSpace::User if !has_user_xattrs(inode) => Err(hidden()),
+        XattrSpace::User => may_read(inode, cred),
+        XattrSpace::Trusted if !cred.is_root() => Err(hidden()),
+        XattrSpace::Acl(_) if inode.kind == FileKind::Symlink => {
+            Err(MetaError::AclOfSymlink { ino: inode.ino })
+        }
+        XattrSpace::Trusted | XattrSpace::Security | XattrSpace::Acl(_) => Ok(()),
+    }
+}
+
+/// To set an attribute or take it away.
+pub fn may_write_xattr(inode: &Inode, cred: &Cred, space: XattrSpace) -> Result<()> {
+    let not = |why| Err(MetaError::NotPermitted { ino: inode.ino, why });
+    match space {
+        XattrSpace::User if !has_user_xattrs(inode) => {
+            not("only files and directories have `user.` attributes")
+        }
+        XattrSpace::User if inode.is_dir() && inode.mode & mode::STICKY != 0 && !is_owner(inode, cred) => {
+            not("the attributes of a sticky directory are its owner's")
+        }
+        XattrSpace::User => may_write(inode, cred),
+        XattrSpace::Trusted | XattrSpace::Security if !cred.is_root() => {
+            not("that attribute is root's to change")
+        }
+        XattrSpace::Trusted | XattrSpace::Security => Ok(()),
+        XattrSpace::Acl(_) if inode.kind == FileKind::Symlink => {
+            Err(MetaError::AclOfSymlink { ino: inode.ino })
+        }
+        XattrSpace::Acl(_) => need_owner(inode, cred, "only its owner may change its ACL"),
+    }
+}
+
+/// To see the name of an attribute in a list.
+pub fn may_list_xattr(cred: &Cred, space: XattrSpace) -> bool {
+    space != XattrSpace::Trusted || cred.is_root()
+}
+
+fn has_user_xattrs(inode: &Inode) -> bool {
+    matches!(inode.kind, FileKind::File | FileKind::Dir)
+}
+
+/// What a new inode gets from the directory it is made in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inherited {
+    pub mode: u32,
+    pub gid: u32,
+    pub acl: Option<Acl>,
+    pub default_acl: Option<Acl>,
+}
+
+/// Mode, group and ACLs of a new inode in `dir`. A set-gid directory hands on its group, and to directories the bit. A
+/// default ACL takes the umask's place.
+pub fn inherit(dir: &Inode, kind: FileKind, asked: NewMode, cred: &Cred) -> Inherited {
+    let default = dir.default_acl.as_ref().filter(|_| kind != FileKind::Symlink);
+    let mode = if default.is_some() { asked.unmasked.unwrap_or(asked.mode) } else { asked.mode };
     let hands_on = dir.mode & mode::SGID != 0;
     let gid = if hands_on { dir.gid } else { cred.gid };
     let mode = match kind {
@@ -163,7 +224,14 @@ pub fn inherit(dir: &Inode, kind: FileKind, mode: u32, cred: &Cred) -> (u32, u32
             }
         }
     };
-    (mode, gid)
+    match default {
+        Some(default) => {
+            let (bits, acl) = default.inherited(mode);
+            let default_acl = (kind == FileKind::Dir).then(|| default.clone());
+            Inherited { mode: mode & !0o777 | bits, gid, acl, default_acl }
+        }
+        None => Inherited { mode, gid, acl: None, default_acl: None },
+    }
 }
 
 #[cfg(test)]
@@ -259,6 +327,10 @@ mod tests {
     fn a_set_gid_directory_hands_on_its_group() {
         let dir = inode(FileKind::Dir, 0o2775);
         let stranger = cred(5, 6, &[]);
+        let inherit = |dir: &Inode, kind, mode: u32, cred: &Cred| {
+            let Inherited { mode, gid, .. } = super::inherit(dir, kind, mode.into(), cred);
+            (mode, gid)
+        };
         assert_eq!(inherit(&dir, FileKind::Dir, 0o4755, &stranger), (0o2755, GROUP));
         assert_eq!(inherit(&dir, FileKind::File, 0o2755, &stranger), (0o755, GROUP));
         assert_eq!(inherit(&dir, FileKind::File, 0o2745, &stranger), (0o2745, GROUP));

@@ -1,7 +1,9 @@
 //! Why a metadata operation was not done.
 
 use pvfs_kv::KvError;
-use pvfs_types::{Errno, Ino, LayoutError, Name, SessionId, TargetUuid, limits};
+use pvfs_types::{
+    AclError, Errno, Ino, LayoutError, Name, SessionId, TargetUuid, XattrName, XattrNameError, limits,
+};
 use pvfs_wire::{Refusal, Status};
 
 pub type Result<T> = std::result::Result<T, MetaError>;
@@ -67,6 +69,25 @@ pub enum MetaError {
     Deadlock { ino: Ino },
     #[error("inode {ino} has as many {what} as it can have")]
     LocksMax { ino: Ino, what: &'static str },
+    #[error(transparent)]
+    XattrName(#[from] XattrNameError),
+    #[error("inode {ino} has no attribute {name}")]
+    NoXattr { ino: Ino, name: XattrName },
+    #[error("inode {ino} has an attribute {name} already")]
+    XattrExists { ino: Ino, name: XattrName },
+    #[error("an attribute has at most {} bytes, this one has {bytes}", limits::XATTR_VALUE_BYTES_MAX)]
+    XattrTooBig { bytes: usize },
+    #[error(
+        "the names of inode {ino}'s attributes would take more than {} bytes",
+        limits::XATTR_LIST_BYTES_MAX
+    )]
+    XattrsFull { ino: Ino },
+    #[error(transparent)]
+    Acl(#[from] AclError),
+    #[error("inode {ino} is a symbolic link, which has no ACL")]
+    AclOfSymlink { ino: Ino },
+    #[error("inode {ino} is not a directory: only those have default ACLs")]
+    DefaultAclOfNoDir { ino: Ino },
     #[error("an open asks for reading, writing or both")]
     NoAccessAsked,
     #[error(transparent)]
@@ -99,10 +120,10 @@ impl MetaError {
     /// What the peer is answered.
     pub fn status(&self) -> Status {
         Status::Errno(match self {
-            MetaError::Denied { .. } => Errno::EACCES,
+            MetaError::Denied { .. } | MetaError::DefaultAclOfNoDir { .. } => Errno::EACCES,
             MetaError::NotPermitted { .. } | MetaError::Sticky { .. } | MetaError::DeviceNode => Errno::EPERM,
             MetaError::NoEntry { .. } | MetaError::LinkTargetEmpty => Errno::ENOENT,
-            MetaError::Exists { .. } => Errno::EEXIST,
+            MetaError::Exists { .. } | MetaError::XattrExists { .. } => Errno::EEXIST,
             MetaError::Gone { .. } | MetaError::Unlinked { .. } => Errno::ESTALE,
             MetaError::NotDir { .. } => Errno::ENOTDIR,
             MetaError::IsDir { .. } => Errno::EISDIR,
@@ -119,12 +140,18 @@ impl MetaError {
             MetaError::Deadlock { .. } => Errno::EDEADLK,
             MetaError::LocksMax { .. } => Errno::ENOLCK,
             MetaError::Layout(e) => e.errno(),
+            MetaError::XattrName(e) => e.errno(),
+            MetaError::NoXattr { .. } => Errno::ENODATA,
+            MetaError::XattrTooBig { .. } => Errno::E2BIG,
+            MetaError::Acl(e) => e.errno(),
+            MetaError::AclOfSymlink { .. } => Errno::EOPNOTSUPP,
             MetaError::Special { .. } => Errno::ENXIO,
             MetaError::IsSymlink { .. } => Errno::ELOOP,
             MetaError::LinkTargetTooLong { .. } => Errno::ENAMETOOLONG,
             MetaError::SizeTooBig { .. } => Errno::EFBIG,
             MetaError::NoTargets
             | MetaError::StoreShort
+            | MetaError::XattrsFull { .. }
             | MetaError::TargetsMax { .. }
             | MetaError::NumbersUsedUp { .. }
             | MetaError::Kv(KvError::Full { .. }) => Errno::ENOSPC,
@@ -161,7 +188,8 @@ impl MetaError {
             | Status::Version
             | Status::WrongFs
             | Status::Unauthorized
-            | Status::StoreRaised(_) => Errno::EIO,
+            | Status::StoreRaised(_)
+            | Status::CapabilityOld => Errno::EIO,
         }
     }
 

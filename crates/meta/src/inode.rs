@@ -3,9 +3,11 @@
 pub use crate::record::Inode;
 
 use crate::record::{self, By};
-use crate::{MetaError, Result, access, keys, lock, superblock, writer};
+use crate::{MetaError, Result, access, keys, lock, superblock, writer, xattr};
 use pvfs_kv::{Read, WriteTxn};
-use pvfs_types::{Attr, Cred, DataGen, Distribution, FileKind, Ino, SessionId, Timestamp, limits, mode};
+use pvfs_types::{
+    Attr, Cred, DataGen, Distribution, Extras, FileKind, Ino, NewMode, SessionId, Timestamp, limits, mode,
+};
 use pvfs_wire::msg::{namespace::Entry, session::Mutator};
 
 /// What `stat` needs.
@@ -60,14 +62,14 @@ pub(crate) fn put(txn: &mut impl WriteTxn, inode: &Inode) {
 /// What is particular to a new inode.
 pub(crate) struct New {
     pub kind: FileKind,
-    pub mode: u32,
+    pub mode: NewMode,
     pub rdev: (u32, u32),
     pub dist: Option<Distribution>,
     pub target: Option<Vec<u8>>,
 }
 
 impl New {
-    pub fn of(kind: FileKind, mode: u32) -> New {
+    pub fn of(kind: FileKind, mode: NewMode) -> New {
         New { kind, mode, rdev: (0, 0), dist: None, target: None }
     }
 }
@@ -82,7 +84,7 @@ pub(crate) fn make(
     now: Timestamp,
 ) -> Result<Inode> {
     let ino = superblock::next_ino(txn)?;
-    let (mode, gid) = access::inherit(dir, new.kind, new.mode, cred);
+    let access::Inherited { mode, gid, acl, default_acl } = access::inherit(dir, new.kind, new.mode, cred);
     let is_dir = new.kind == FileKind::Dir;
     let inode = Inode {
         kind: new.kind,
@@ -95,6 +97,8 @@ pub(crate) fn make(
         layout: if is_dir { dir.layout } else { None },
         parent: is_dir.then_some(dir.ino),
         target: new.target,
+        acl,
+        default_acl,
         ..blank(ino, cred, now)
     };
     put(txn, &inode);
@@ -130,13 +134,19 @@ fn blank(ino: Ino, cred: &Cred, now: Timestamp) -> Inode {
         target: None,
         orphan_seq: None,
         truncated_by: None,
+        acl: None,
+        default_acl: None,
+        xattrs: None,
     }
 }
 
-/// Removes the inode's record and its locks. Its names, objects and list entries are the caller's.
-pub(crate) fn remove(txn: &mut impl WriteTxn, ino: Ino) -> Result<()> {
-    lock::remove_all(txn, ino)?;
-    txn.delete(&keys::inode(ino));
+/// Removes the inode's record, its locks and its attributes. Its names, objects and list entries are the caller's.
+pub(crate) fn remove(txn: &mut impl WriteTxn, inode: &Inode) -> Result<()> {
+    lock::remove_all(txn, inode.ino)?;
+    if inode.xattrs.is_some() {
+        xattr::remove_all(txn, inode.ino)?;
+    }
+    txn.delete(&keys::inode(inode.ino));
     superblock::inode_removed(txn)
 }
 
@@ -169,7 +179,19 @@ impl Inode {
             dist: self.dist,
             data_gen: self.data_gen,
             layout: self.layout,
+            extras: self.extras(),
         }
+    }
+
+    fn extras(&self) -> Option<Extras> {
+        let totals = self.xattrs.unwrap_or_default();
+        let extras = Extras {
+            acl: self.acl.is_some(),
+            default_acl: self.default_acl.is_some(),
+            file_caps: totals.file_caps,
+            others: totals.count > u32::from(totals.file_caps),
+        };
+        (extras != Extras::default()).then_some(extras)
     }
 
     /// The distribution of a regular file.

@@ -2,6 +2,7 @@
 
 use pvfs_types::{
     DataGen, Ino, IodtabGen, LockKind, LockOwner, Name, ObjectId, SessionId, Slot, TargetId, TargetUuid,
+    XattrName,
 };
 
 /// The first byte of every key: what kind of record it leads to. A value never changes its meaning.
@@ -27,8 +28,9 @@ pub mod space {
     pub const LOCK: u8 = b'l';
     pub const SESSION_LOCK: u8 = b'L';
     pub const LOCK_WAIT: u8 = b'q';
+    pub const XATTR: u8 = b'x';
 
-    pub const ALL: [u8; 21] = [
+    pub const ALL: [u8; 22] = [
         SUPERBLOCK,
         MGR_TIME,
         COUNTER,
@@ -50,6 +52,7 @@ pub mod space {
         LOCK,
         SESSION_LOCK,
         LOCK_WAIT,
+        XATTR,
     ];
 }
 
@@ -233,6 +236,14 @@ pub fn lock_waits(ino: Ino) -> Vec<u8> {
     key!(LOCK_WAIT, ino.0.to_be_bytes())
 }
 
+pub fn xattr(ino: Ino, name: &XattrName) -> Vec<u8> {
+    key!(XATTR, ino.0.to_be_bytes(), *name.as_bytes())
+}
+
+pub fn xattrs(ino: Ino) -> Vec<u8> {
+    key!(XATTR, ino.0.to_be_bytes())
+}
+
 /// All keys of one space.
 pub fn all(space: u8) -> Vec<u8> {
     vec![space]
@@ -302,6 +313,10 @@ impl<'a> Parts<'a> {
         Name::new(std::mem::take(&mut self.0)).ok()
     }
 
+    pub fn xattr_name(&mut self) -> Option<XattrName> {
+        XattrName::new(std::mem::take(&mut self.0)).ok()
+    }
+
     /// `value`, if it is there and nothing follows it.
     pub fn whole<T>(self, value: Option<T>) -> Option<T> {
         if self.0.is_empty() { value } else { None }
@@ -331,6 +346,8 @@ mod tests {
     fn the_longest_key_fits_every_engine() {
         let name = Name::new(vec![b'n'; 255]).expect("255 bytes are a name");
         assert!(dentry(Ino(u64::MAX), u64::MAX, &name).len() <= pvfs_kv::KEY_BYTES_MAX);
+        let name = XattrName::new(vec![b'n'; 255]).expect("255 bytes are a name");
+        assert!(xattr(Ino(u64::MAX), &name).len() <= pvfs_kv::KEY_BYTES_MAX);
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod slot;
 pub mod superblock;
 pub mod target;
 pub mod writer;
+pub mod xattr;
 
 mod error;
 mod op_env;

@@ -81,14 +81,14 @@ pub fn reap(txn: &mut impl WriteTxn, seq: u64, ino: Ino) -> Result<bool> {
     writer::remove_all(txn, ino)?;
     intent::remove(txn, ino);
     txn.delete(&keys::orphan(seq));
-    inode::remove(txn, ino)?;
+    inode::remove(txn, &orphan)?;
     Ok(true)
 }
 
 /// The last name of `inode` went: a file becomes an orphan, anything else has no objects and goes at once.
 pub(crate) fn last_name_gone(txn: &mut impl WriteTxn, inode: &mut Inode) -> Result<Option<Orphan>> {
     if inode.kind != FileKind::File {
-        inode::remove(txn, inode.ino)?;
+        inode::remove(txn, inode)?;
         return Ok(None);
     }
     let seq = head(txn)?.checked_add(1).ok_or(MetaError::NumbersUsedUp { what: "orphan numbers" })?;

@@ -7,7 +7,7 @@ use crate::{MetaError, Result};
 use minicbor::{Decode, Encode};
 use pvfs_kv::{Read, WriteTxn};
 use pvfs_types::{
-    DataGen, Distribution, FileKind, FsId, Ino, LayoutHint, LockOwner, LockRange, Locked, SessionId,
+    Acl, DataGen, Distribution, FileKind, FsId, Ino, LayoutHint, LockOwner, LockRange, Locked, SessionId,
     TargetId, TargetUuid, Timestamp,
 };
 
@@ -78,6 +78,7 @@ records! {
     IodtabEntry "iodtab";
     LockHeld "lock";
     LockWait "lock that is waited for";
+    Xattr "extended attribute";
 }
 
 /// Of the file system as a whole.
@@ -179,6 +180,36 @@ pub struct Inode {
     /// The request whose truncation was finished last: run again, it finds nothing left to do.
     #[n(20)]
     pub truncated_by: Option<By>,
+    /// The access ACL, where there is one that says more than the mode. What it says of owner, group class and others the
+    /// mode says too.
+    #[n(21)]
+    pub acl: Option<Acl>,
+    /// Directories: the ACL that new entries get.
+    #[n(22)]
+    pub default_acl: Option<Acl>,
+    /// What its attributes come to, where it has any that have records of their own.
+    #[n(23)]
+    pub xattrs: Option<XattrTotals>,
+}
+
+/// What the attributes of an inode come to (its ACLs not counted).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct XattrTotals {
+    #[n(0)]
+    pub count: u32,
+    /// Of all names, each with a closing NUL, in bytes.
+    #[n(1)]
+    pub list_bytes: u32,
+    /// `security.capability` is one of them.
+    #[n(2)]
+    pub file_caps: bool,
+}
+
+/// An extended attribute. Its key names it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Xattr {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub value: Vec<u8>,
 }
 
 /// Which request: sent again, it is the same one.

@@ -1,6 +1,6 @@
 //! What giving a file another size takes. The one place that decides between the three ways.
 
-use crate::{Inode, Intent, OpEnv, Result, garbage, intent, writer};
+use crate::{Inode, Intent, OpEnv, Result, garbage, intent, writer, xattr};
 use pvfs_kv::WriteTxn;
 use pvfs_types::DataGen;
 use pvfs_wire::msg::session::Mutator;
@@ -22,6 +22,7 @@ pub(crate) fn truncate(
     if let Some(standing) = intent::find(txn, inode.ino)? {
         return Ok(Some(standing));
     }
+    xattr::drop_file_caps(txn, inode)?;
     if !by.cred.is_root() {
         inode.drop_privileges();
     }

@@ -4,9 +4,10 @@ use proptest::prelude::*;
 use pvfs_meta::record::{
     By, Client, Counter, Dentry, Grant, Inode, InodeNumbers, Intent, IodtabEntry, LockHeld, LockWait, Mark,
     MgrTime, OrphanEntry, Record, Reply, RolledBack, Session, Superblock, Target, TargetNumber, Writer,
+    Xattr, XattrTotals,
 };
 use pvfs_types::{
-    DataGen, Distribution, FileKind, FsId, Ino, IodtabGen, LayoutHint, LockKind, LockMode, LockOwner,
+    Acl, DataGen, Distribution, FileKind, FsId, Ino, IodtabGen, LayoutHint, LockKind, LockMode, LockOwner,
     LockRange, Locked, SessionId, TargetId, TargetUuid, Timestamp,
 };
 use std::fmt::Debug;
@@ -54,6 +55,9 @@ fn inode() -> Inode {
         target: None,
         orphan_seq: None,
         truncated_by: None,
+        acl: None,
+        default_acl: None,
+        xattrs: None,
     }
 }
 
@@ -77,6 +81,29 @@ fn files_directories_symlinks_and_orphans_are_written_like_this() {
         &Inode { nlink: 0, orphan_seq: Some(7), truncated_by: Some(BY), ..inode() },
         "01951904d2001901a41903e81864001b000000020000000002821a3b9aca0005821a3b9aca0005821a3b9aca0005821a3b9aca000582000009840102041a0010000002f6f6f6078303183f19012c",
     );
+}
+
+#[test]
+fn acls_and_what_attributes_come_to_are_written_at_an_inodes_end() {
+    let acl = |hex: &str| {
+        let bytes: Vec<u8> = (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex"))
+            .collect();
+        Acl::from_xattr(&bytes).expect("an ACL")
+    };
+    let acl = acl("0200000001000600ffffffff02000400e803000004000400ffffffff10000400ffffffff20000400ffffffff");
+    let xattrs = Some(XattrTotals { count: 2, list_bytes: 300, file_caps: true });
+    check(
+        &Inode { acl: acl.clone(), xattrs, ..inode() },
+        "0198181904d2001901a41903e81864011b000000020000000002821a3b9aca0005821a3b9aca0005821a3b9aca0005821a3b9aca000582000009840102041a0010000002f6f6f6f6f6582c0200000001000600ffffffff02000400e803000004000400ffffffff10000400ffffffff20000400fffffffff6830219012cf5",
+    );
+    let dir = Inode { kind: FileKind::Dir, dist: None, parent: Some(Ino::ROOT), ..inode() };
+    check(
+        &Inode { default_acl: acl, ..dir },
+        "01971904d2011901a41903e81864011b000000020000000002821a3b9aca0005821a3b9aca0005821a3b9aca0005821a3b9aca000582000009f602f601f6f6f6f6582c0200000001000600ffffffff02000400e803000004000400ffffffff10000400ffffffff20000400ffffffff",
+    );
+    check(&Xattr { value: b"text/plain".to_vec() }, "01814a746578742f706c61696e");
 }
 
 #[test]
@@ -177,6 +204,7 @@ fn decode_as_all(bytes: &[u8]) {
     one::<IodtabEntry>(bytes);
     one::<LockHeld>(bytes);
     one::<LockWait>(bytes);
+    one::<Xattr>(bytes);
 }
 
 proptest! {

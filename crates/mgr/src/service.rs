@@ -23,6 +23,7 @@ use pvfs_wire::{
             ReadDir, ReadLink, Rename, RmDir, SetAttr, SetLayout, SymLink, Unlink, Unlinked,
         },
         session::{Caller, Done, Mutator},
+        xattr::{GetXattr, ListXattr, RemoveXattr, SetXattr, XattrNames, XattrValue},
     },
 };
 use std::sync::Arc;
@@ -61,7 +62,10 @@ async fn send(reply: Replier, answer: Reply) {
 
 /// Answered in microseconds, without waiting: not worth a task.
 fn is_quick(op: Op) -> bool {
-    matches!(op, Op::Lookup | Op::GetAttr | Op::Access | Op::ReadLink | Op::StatFs | Op::GetTargets)
+    matches!(
+        op,
+        Op::Lookup | Op::GetAttr | Op::GetXattr | Op::Access | Op::ReadLink | Op::StatFs | Op::GetTargets
+    )
 }
 
 async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
@@ -154,6 +158,7 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
         Op::TestLock | Op::SetLock | Op::AwaitLocks | Op::CancelLock | Op::ReleaseLocks => {
             lock_ops::handle(mgr, request).await
         }
+        Op::GetXattr | Op::ListXattr | Op::SetXattr | Op::RemoveXattr => xattr(mgr, request).await,
 
         Op::CheckStore | Op::ListFiles | Op::JudgeObjects | Op::Repair => fsck::handle(mgr, request).await,
 
@@ -162,12 +167,37 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
         | Op::Ping
         | Op::Read
         | Op::Write
+        | Op::Fill
+        | Op::FindData
         | Op::Sync
         | Op::Commit
         | Op::StatObjects
         | Op::ListObjects
         | Op::RemoveObjects
         | Op::TruncateObjects => Err(not_here(request.op)),
+    }
+}
+
+/// Extended attributes and ACLs.
+async fn xattr(mgr: &Mgr, request: &Incoming) -> Reply {
+    match request.op {
+        Op::GetXattr => {
+            let req: GetXattr = request.decode()?;
+            read(mgr, &req.caller, |txn| Ok(XattrValue { value: ops::getxattr(txn, &req)? }))
+        }
+        Op::ListXattr => {
+            let req: ListXattr = request.decode()?;
+            read(mgr, &req.caller, |txn| Ok(XattrNames { names: ops::listxattr(txn, &req)? }))
+        }
+        Op::SetXattr => {
+            let req: SetXattr = request.decode()?;
+            change(mgr, req.by.clone(), move |txn, env| Ok(entry(ops::setxattr(txn, &req, env)?))).await
+        }
+        Op::RemoveXattr => {
+            let req: RemoveXattr = request.decode()?;
+            change(mgr, req.by.clone(), move |txn, env| Ok(entry(ops::removexattr(txn, &req, env)?))).await
+        }
+        op => Err(not_here(op)),
     }
 }
 
@@ -254,19 +284,42 @@ fn wake_garbage(mgr: &Mgr, reply: Reply) -> Reply {
     reply
 }
 
-/// Signs what `session` may do with the regular file of `stat`.
-fn grant(key: &MacKey, session: SessionId, stat: &Stat, access: Access) -> Option<Capability> {
-    let attr = &stat.attr;
-    let grant = Grant { session, ino: attr.ino, data_gen: attr.data_gen, dist: attr.dist?, access };
-    Some(Capability::sign(grant, key))
+/// Signs what a session may do.
+struct Signer {
+    key: MacKey,
+    session: SessionId,
+    /// When it was made, in the mgr's time.
+    since_ms: u64,
+}
+
+impl Signer {
+    /// To be made before the name space is looked at: see [`Grant::granted_ms`].
+    fn new(mgr: &Mgr, session: SessionId) -> Signer {
+        Signer { key: mgr.key.clone(), session, since_ms: mgr.time.now_ms() }
+    }
+
+    /// What the session may do with the regular file of `stat`.
+    fn grant(&self, stat: &Stat, access: Access) -> Option<Capability> {
+        let attr = &stat.attr;
+        let grant = Grant {
+            session: self.session,
+            ino: attr.ino,
+            data_gen: attr.data_gen,
+            dist: attr.dist?,
+            access,
+            granted_ms: Some(self.since_ms),
+        };
+        Some(Capability::sign(grant, &self.key))
+    }
 }
 
 async fn set_attr(mgr: &Mgr, req: SetAttr) -> Reply {
-    let (by, key, truncates) = (req.by.clone(), mgr.key.clone(), req.changes.size.is_some());
+    let (by, truncates) = (req.by.clone(), req.changes.size.is_some());
+    let signer = Signer::new(mgr, by.session);
     let work = move |txn: &mut Txn<'_>, env: &OpEnv<'_>| {
         Ok(match ops::setattr(txn, &req, env)? {
             Step::Done(stat) => {
-                let capability = req.want.and_then(|access| grant(&key, req.by.session, &stat, access));
+                let capability = req.want.and_then(|access| signer.grant(&stat, access));
                 Step::Done(AttrSet { capability, entry: entry(stat) })
             }
             Step::Pending(intent) => Step::Pending(intent),
@@ -277,11 +330,12 @@ async fn set_attr(mgr: &Mgr, req: SetAttr) -> Reply {
 }
 
 async fn create(mgr: &Mgr, req: Create) -> Reply {
-    let (by, key, truncates) = (req.by.clone(), mgr.key.clone(), req.truncate);
+    let (by, truncates) = (req.by.clone(), req.truncate);
+    let signer = Signer::new(mgr, by.session);
     let work = move |txn: &mut Txn<'_>, env: &OpEnv<'_>| {
         Ok(match ops::create(txn, &req, env)? {
             Step::Done(made) => {
-                let capability = req.open.and_then(|access| grant(&key, req.by.session, &made.stat, access));
+                let capability = req.open.and_then(|access| signer.grant(&made.stat, access));
                 Step::Done(Created { capability, entry: entry(made.stat), created: made.created })
             }
             Step::Pending(intent) => Step::Pending(intent),
@@ -293,9 +347,11 @@ async fn create(mgr: &Mgr, req: Create) -> Reply {
 
 /// A reader's open changes nothing, and takes no slot.
 async fn open(mgr: &Mgr, req: Open) -> Reply {
-    let (by, key, truncates) = (req.by.clone(), mgr.key.clone(), req.truncate);
+    let (by, truncates) = (req.by.clone(), req.truncate);
+    let signer = Signer::new(mgr, by.session);
     let opened = move |req: &Open, stat: Stat| {
-        let capability = grant(&key, req.by.session, &stat, req.access)
+        let capability = signer
+            .grant(&stat, req.access)
             .ok_or(MetaError::WrongKind { ino: req.ino, wanted: "a regular file" })?;
         Ok::<_, MetaError>(Opened { capability, entry: entry(stat) })
     };

@@ -67,6 +67,11 @@ impl Cache {
         self.counters.evictions.add(gone.len() as u64);
     }
 
+    pub(crate) fn all(&self) -> Vec<Arc<Handle>> {
+        let clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        clock.entries.iter().map(|entry| Arc::clone(&entry.handle)).collect()
+    }
+
     /// Closes every descriptor that nobody uses right now.
     pub(crate) fn evict_idle(&self) {
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);

@@ -58,6 +58,9 @@ pub enum StoreError {
     /// A late write to an object that the mgr had removed.
     #[error("object {id} was removed")]
     Removed { id: ObjectId },
+    /// Nor was it to be made.
+    #[error("object {id} is not there")]
+    Absent { id: ObjectId },
 }
 
 impl StoreError {
@@ -67,7 +70,7 @@ impl StoreError {
             StoreError::Io { source, .. }
             | StoreError::Object { source, .. }
             | StoreError::NotWritable { source, .. } => Errno::from(source),
-            StoreError::Removed { .. } => Errno::ESTALE,
+            StoreError::Removed { .. } | StoreError::Absent { .. } => Errno::ESTALE,
             StoreError::InUse { .. } => Errno::EBUSY,
             StoreError::MissingDir { .. } | StoreError::NoIdentity { .. } => Errno::ENOENT,
             StoreError::NotADir { .. } => Errno::ENOTDIR,

@@ -3,12 +3,12 @@
 //! Reads and writes share an object; a removal and a cut have it alone for a moment. So each read or write request is
 //! wholly before or wholly after a removal or cut, and never lands in a file that lost its name in between.
 
-use crate::objects;
+use crate::{objects, unsynced::Unsynced};
 use pvfs_env::disk::{Disk, DiskFile, blocking};
 use pvfs_types::ObjectId;
 use std::{
     io,
-    ops::Deref,
+    ops::{Deref, Range},
     sync::{
         Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -34,6 +34,7 @@ pub(crate) struct Handle {
     /// Under which mark it was last put on the list of what the next commit syncs.
     pub(crate) dirty_in: AtomicU64,
     writer: AtomicU64,
+    unsynced: Mutex<Unsynced>,
 }
 
 /// An object's file, shared: it stays the object's file until this is dropped.
@@ -49,7 +50,33 @@ impl Handle {
             syncing: Mutex::new(()),
             dirty_in: AtomicU64::new(0),
             writer: AtomicU64::new(SEVERAL),
+            unsynced: Mutex::default(),
         }
+    }
+
+    /// These bytes are about to be written.
+    pub(crate) fn is_unsynced(&self, range: Range<u64>) {
+        self.lock_unsynced().add(range);
+    }
+
+    /// Where it was written since a sync last succeeded.
+    pub(crate) fn unsynced(&self) -> Vec<Range<u64>> {
+        self.lock_unsynced().ranges().to_vec()
+    }
+
+    /// A sync begins: gives what it is to make durable.
+    pub(crate) fn take_unsynced(&self) -> Unsynced {
+        std::mem::take(&mut self.lock_unsynced())
+    }
+
+    /// The sync failed.
+    pub(crate) fn give_back_unsynced(&self, unsynced: &Unsynced) {
+        let mut now = self.lock_unsynced();
+        unsynced.ranges().iter().for_each(|range| now.add(range.clone()));
+    }
+
+    fn lock_unsynced(&self) -> MutexGuard<'_, Unsynced> {
+        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The object is empty and has lost nothing: there is no writer to know of.

@@ -3,6 +3,7 @@
 use crate::Acked;
 use bytes::Bytes;
 use pvfs_types::{ObjectId, ObjectOffset, Timestamp};
+use std::ops::Range;
 
 /// The directory of the objects, within the target directory.
 pub(crate) const OBJECTS_DIR: &str = "objects";
@@ -26,6 +27,29 @@ pub struct Write<'a> {
     pub writer: u64,
     /// It was acknowledged so before, and is sent again because it may have been lost.
     pub again: Option<Acked>,
+    /// Makes the object where it is missing.
+    pub makes: bool,
+}
+
+/// What a range gets for which there are no bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FillWith {
+    /// Zeros, as far as the object reaches, without space for them where the disk can.
+    Zeros,
+    /// Space; changes no byte and no length.
+    Room,
+}
+
+/// What [`crate::Store::fill`] is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// In bytes, not empty. Its end is at most `i64::MAX`.
+    pub range: Range<u64>,
+    pub with: FillWith,
+    /// As in [`Write`].
+    pub writer: u64,
+    pub again: Option<Acked>,
+    pub makes: bool,
 }
 
 /// What a read found. All of it holds at one moment: of each run `bytes` has exactly what lies below `object_len`.

@@ -13,7 +13,7 @@ use pvfs_types::ObjectId;
 use std::{
     collections::BTreeSet,
     io,
-    sync::{PoisonError, atomic::Ordering},
+    sync::{Arc, PoisonError, atomic::Ordering},
 };
 use tracing::warn;
 
@@ -42,15 +42,14 @@ impl Store {
         read().map_err(|source| self.failed("read", id, source))
     }
 
-    /// Writes `bytes`, which are as long as `write.runs` together, run by run; makes the object where it is missing.
-    /// After an error a part of the runs may be written. Tells what the acknowledgement is worth.
+    /// Writes `bytes`, which are as long as `write.runs` together, run by run. After an error a part of the runs may be written. Tells what the acknowledgement is worth.
     pub fn write(&self, id: ObjectId, write: &Write<'_>, bytes: &[u8]) -> Result<Acked, StoreError> {
         let generation = self.generation();
         if write.runs.is_empty() {
             return Ok(Acked::whole(generation, Acked::DURABLE));
         }
         let handle = self.cache.get(id);
-        let file = self.opened(&handle)?;
+        let file = self.opened(&handle, write.makes)?;
         let failed = |source| self.failed("write to", id, source);
         let mut limit = u64::MAX;
         if let Some(acked) = write.again {
@@ -64,6 +63,7 @@ impl Store {
             let (part, after) = rest.split_at(run.len);
             let part = &part[..below(run, limit)];
             if !part.is_empty() {
+                handle.is_unsynced(run.offset.0..run.offset.0 + part.len() as u64);
                 file.write_at(part, run.offset.0).map_err(failed)?;
             }
             rest = after;
@@ -81,7 +81,9 @@ impl Store {
     /// After an error bytes may be lost, and the store generation is raised.
     pub fn sync(&self, id: ObjectId, by: u64) -> Result<u64, StoreError> {
         blocking(|| {
-            self.sync_handle(&self.cache.get(id), Some(by))?;
+            let handle = self.cache.get(id);
+            self.mend(&handle)?;
+            self.sync_handle(&handle, Some(by))?;
             self.ledger.save()
         })
     }
@@ -157,7 +159,7 @@ impl Store {
     /// Makes durable what was written to the object. Where several wrote, or another one than the writer `by` that asks for
     /// it, leaves a fence: neither what one of them synced nor what it writes from now on is written over by what another
     /// one wrote before and sends again.
-    pub(crate) fn sync_handle(&self, handle: &Handle, by: Option<u64>) -> Result<(), StoreError> {
+    pub(crate) fn sync_handle(&self, handle: &Arc<Handle>, by: Option<u64>) -> Result<(), StoreError> {
         let failed = |source| self.failed("sync", handle.id, source);
         let _turn = handle.sync_turn();
         let Some(file) = self.existing(handle).map_err(|source| self.failed("open", handle.id, source))?
@@ -182,8 +184,9 @@ impl Store {
     }
 
     /// Syncs the file, and the names that lead to it where that is not done yet.
-    fn sync_file(&self, handle: &Handle, file: &dyn DiskFile) -> Result<(), StoreError> {
+    fn sync_file(&self, handle: &Arc<Handle>, file: &dyn DiskFile) -> Result<(), StoreError> {
         let shard = objects::shard(handle.id);
+        let unsynced = handle.take_unsynced();
         let sync = || {
             file.sync()?;
             if !handle.is_name_durable() {
@@ -197,6 +200,10 @@ impl Store {
             io::Result::Ok(())
         };
         sync().map_err(|source| {
+            if !unsynced.ranges().is_empty() {
+                handle.give_back_unsynced(&unsynced);
+                self.mending.add(handle);
+            }
             self.ledger.raise(&source);
             self.failed("sync", handle.id, source)
         })
@@ -230,7 +237,7 @@ impl Store {
         if found.is_some() || !self.may_have_lost() {
             return Ok(found);
         }
-        match self.opened(handle) {
+        match self.opened(handle, true) {
             Err(StoreError::Removed { .. }) => Ok(None),
             opened => opened.map(Some),
         }
@@ -241,18 +248,18 @@ impl Store {
         self.generation() != FIRST_GENERATION || self.ledger.is_raised()
     }
 
-    fn existing<'h>(&self, handle: &'h Handle) -> io::Result<Option<SharedFile<'h>>> {
+    pub(crate) fn existing<'h>(&self, handle: &'h Handle) -> io::Result<Option<SharedFile<'h>>> {
         self.with_descriptors(|| handle.existing(&*self.disk))
     }
 
-    /// The object's file, made where it is missing, but not where it was removed.
-    fn opened<'h>(&self, handle: &'h Handle) -> Result<SharedFile<'h>, StoreError> {
+    /// The object's file. Where it is missing it is made with `makes`, but not where it was removed.
+    pub(crate) fn opened<'h>(&self, handle: &'h Handle, makes: bool) -> Result<SharedFile<'h>, StoreError> {
         let id = handle.id;
         let mut removed = false;
         let opened = self.with_descriptors(|| {
             handle.opened(|| {
                 removed = self.tombstones.lock().unwrap_or_else(PoisonError::into_inner).contains(id);
-                if removed {
+                if removed || !makes {
                     return self.disk.open(&handle.name);
                 }
                 let file = create(&*self.disk, handle)?;
@@ -264,6 +271,7 @@ impl Store {
         });
         opened.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound if removed => StoreError::Removed { id },
+            io::ErrorKind::NotFound if !makes => StoreError::Absent { id },
             _ => self.failed("open", id, source),
         })
     }
@@ -280,7 +288,7 @@ impl Store {
         }
     }
 
-    fn failed(&self, what: &'static str, id: ObjectId, source: io::Error) -> StoreError {
+    pub(crate) fn failed(&self, what: &'static str, id: ObjectId, source: io::Error) -> StoreError {
         StoreError::Object { dir: self.dir().to_owned(), what, id, source }
     }
 }
@@ -302,7 +310,7 @@ fn cut(file: &dyn DiskFile, len: u64) -> io::Result<()> {
 }
 
 /// The object's fences. A note that does not read is none of ours.
-fn fences(file: &dyn DiskFile) -> io::Result<Fences> {
+pub(crate) fn fences(file: &dyn DiskFile) -> io::Result<Fences> {
     Ok(file.note()?.and_then(|note| Fences::decode(&note)).unwrap_or(Fences::NONE))
 }
 

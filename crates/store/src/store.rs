@@ -5,6 +5,7 @@ use crate::{
     cache::{Cache, CacheCounters},
     commits::{Commits, Dirty},
     ledger::Ledger,
+    mend::Mending,
     objects::SHARDS,
     small_files::{self, load_identity, open_dir, take_lock},
     tombstones::Tombstones,
@@ -67,6 +68,7 @@ pub struct Store {
     pub(crate) ledger: Ledger,
     pub(crate) cache: Cache,
     pub(crate) commits: Commits,
+    pub(crate) mending: Mending,
     pub(crate) tombstones: Mutex<Tombstones>,
     /// Shards whose own names this process has made durable.
     pub(crate) durable_shards: Box<[AtomicBool]>,
@@ -112,6 +114,7 @@ impl Store {
         let counters = CacheCounters { hits: event("hit"), misses: event("miss"), evictions: event("evict") };
         Ok(Store {
             commits: Commits::new(ledger.run(), before.clean),
+            mending: Mending::default(),
             noteless: AtomicBool::new(false),
             ledger,
             cache: Cache::new(options.open_objects_max, counters),
@@ -133,11 +136,22 @@ impl Store {
     /// After an error the target counts as not closed: if the machine stops, its generation will be raised.
     pub fn close(&self) -> Result<(), StoreError> {
         let _turn = self.commits.turn();
-        if let Err(source) = self.disk.sync_all() {
-            self.ledger.raise(&source);
-            return Err(self.io("sync the target", source));
-        }
+        self.mend_all()?;
+        self.sync_all()?;
         self.ledger.close()
+    }
+
+    fn sync_all(&self) -> Result<(), StoreError> {
+        self.disk.sync_all().map_err(|source| {
+            // Nobody says which objects it was.
+            self.cache
+                .all()
+                .iter()
+                .filter(|handle| !handle.unsynced().is_empty())
+                .for_each(|h| self.mending.add(h));
+            self.ledger.raise(&source);
+            self.io("sync the target", source)
+        })
     }
 
     /// Makes durable what was written to all objects before the call. Gives the mark up to which all is durable now.
@@ -153,6 +167,7 @@ impl Store {
                 // Another caller's commit began after this call and has covered it.
                 return Ok(committed);
             }
+            self.mend_all()?;
             let (mark, dirty) = self.commits.begin();
             let synced = match dirty {
                 Dirty::Few(handles) => {
@@ -161,10 +176,7 @@ impl Store {
                     self.cache.trim();
                     synced
                 }
-                Dirty::Many => self.disk.sync_all().map_err(|source| {
-                    self.ledger.raise(&source);
-                    self.io("sync the target", source)
-                }),
+                Dirty::Many => self.sync_all(),
             };
             synced.and_then(|()| self.ledger.save()).inspect_err(|_| self.commits.failed())?;
             self.commits.end(mark);

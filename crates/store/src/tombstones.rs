@@ -3,8 +3,8 @@
 use pvfs_types::ObjectId;
 use std::collections::{HashSet, VecDeque};
 
-/// The last removed objects, a bounded number of them. Lost with the process: a write that comes later than that, and
-/// still bears a good lease, makes an object that nobody will read.
+/// The last removed objects, a bounded number of them. Lost with the process: what was allowed before the next one started
+/// makes no object there ([`crate::Write::makes`]).
 pub(crate) struct Tombstones {
     members: HashSet<ObjectId>,
     by_age: VecDeque<ObjectId>,

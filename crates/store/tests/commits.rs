@@ -19,7 +19,7 @@ fn content(store: &Store, ino: u64) -> Vec<u8> {
 /// Sends a write again, as `writer`, that was acknowledged as `acked`.
 fn again(store: &Store, offset: u64, bytes: &[u8], writer: u64, acked: Acked) -> Acked {
     let runs = [run(offset, bytes.len())];
-    store.write(id(1), &Write { runs: &runs, writer, again: Some(acked) }, bytes).unwrap()
+    store.write(id(1), &Write { runs: &runs, writer, again: Some(acked), makes: true }, bytes).unwrap()
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn what_one_client_synced_is_not_written_over_by_what_another_wrote_before() {
     let target = TempTarget::new();
     let (store, faults) = target.open_faulty();
     let runs = [run(0, 3)];
-    let by = |writer| Write { runs: &runs, writer, again: None };
+    let by = |writer| Write { runs: &runs, writer, again: None, makes: true };
     let old = store.write(id(1), &by(1), b"old").unwrap();
     store.write(id(1), &by(2), b"new").unwrap();
     store.sync(id(1), 2).unwrap();
@@ -201,7 +201,7 @@ fn what_one_client_writes_after_its_sync_is_not_written_over_by_what_another_wro
     let target = TempTarget::new();
     let (store, faults) = target.open_faulty();
     let runs = [run(0, 3)];
-    let by = |writer| Write { runs: &runs, writer, again: None };
+    let by = |writer| Write { runs: &runs, writer, again: None, makes: true };
     let old = store.write(id(1), &by(1), b"old").unwrap();
     store.sync(id(1), 2).unwrap();
     let new = store.write(id(1), &by(2), b"new").unwrap();
@@ -220,7 +220,7 @@ fn syncs_of_a_lone_writer_leave_no_fence() {
     store.write(id(1), &writes(&[run(0, 3)]), b"abc").unwrap();
     store.sync(id(1), 1).unwrap();
     assert!(!faults.take_synced().iter().any(|name| name.ends_with("note")));
-    let other = Write { runs: &[run(0, 3)], writer: 2, again: None };
+    let other = Write { runs: &[run(0, 3)], writer: 2, again: None, makes: true };
     store.write(id(1), &other, b"abc").unwrap();
     store.sync(id(1), 1).unwrap();
     assert!(faults.take_synced().iter().any(|name| name.ends_with("note")));
@@ -248,4 +248,27 @@ fn a_cut_whose_sync_failed_is_made_again() {
     let cuts = faults.cuts.load(Ordering::SeqCst);
     store.truncate(id(1), 3).unwrap();
     assert_eq!(faults.cuts.load(Ordering::SeqCst), cuts + 1);
+}
+
+/// The kernel takes for written what a failed sync could not write: a later one succeeds without it.
+#[test]
+fn a_sync_after_one_that_failed_writes_once_more_what_that_left() {
+    for syncs in [|store: &Store| store.sync(id(1), 1).map(drop), |store: &Store| store.commit().map(drop)] {
+        let target = TempTarget::new();
+        let (store, faults) = target.open_faulty();
+        store.write(id(1), &writes(&[run(0, 3), run(10, 2)]), b"abcde").unwrap();
+        store.write(id(2), &writes(&[run(0, 1)]), b"x").unwrap();
+        faults.fail_next_sync_of("0001.00000000.0000");
+        store.sync(id(1), 1).unwrap_err();
+        faults.written.lock().unwrap().clear();
+        store.sync(id(2), 1).unwrap();
+        assert_eq!(*faults.written.lock().unwrap(), [], "another object");
+        faults.take_synced();
+        syncs(&store).unwrap();
+        let again = faults.written.lock().unwrap().clone();
+        assert_eq!(again, [(0, b"abc".to_vec()), (10, b"de".to_vec())]);
+        assert!(faults.take_synced().iter().any(|name| name.ends_with("0001.00000000.0000")));
+        syncs(&store).unwrap();
+        assert_eq!(faults.written.lock().unwrap().len(), 2, "once");
+    }
 }

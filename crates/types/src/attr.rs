@@ -79,6 +79,48 @@ pub struct Attr {
     /// Directories only: what files made in it shall inherit, where it was set.
     #[n(16)]
     pub layout: Option<LayoutHint>,
+    /// Which extended attributes there are, if there are any.
+    #[n(17)]
+    pub extras: Option<Extras>,
+}
+
+/// Which extended attributes an inode has: what is not there need not be asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an attribute that is there or not")]
+pub struct Extras {
+    #[n(0)]
+    pub acl: bool,
+    #[n(1)]
+    pub default_acl: bool,
+    /// `security.capability`.
+    #[n(2)]
+    pub file_caps: bool,
+    /// Any others.
+    #[n(3)]
+    pub others: bool,
+}
+
+/// The permission bits for something new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewMode {
+    /// With the umask applied.
+    pub mode: u32,
+    /// As it was asked for: what counts in a directory with a default ACL, which takes the umask's place. `None`: there is no
+    /// umask.
+    pub unmasked: Option<u32>,
+}
+
+impl NewMode {
+    /// `mode`, asked for by a caller with that umask.
+    pub fn masked(mode: u32, umask: u32) -> NewMode {
+        NewMode { mode: mode & !(umask & 0o777), unmasked: Some(mode) }
+    }
+}
+
+impl From<u32> for NewMode {
+    fn from(mode: u32) -> NewMode {
+        NewMode { mode, unmasked: None }
+    }
 }
 
 /// Who asks: the caller's file system ids, as the client's machine knows them.

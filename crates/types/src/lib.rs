@@ -2,6 +2,7 @@
 //!
 //! Owns what these things *mean*. Knows no I/O, no clock and no async code; every function here is pure.
 
+pub mod acl;
 pub mod attr;
 pub mod errno;
 pub mod ids;
@@ -11,8 +12,10 @@ pub mod name;
 pub mod pattern;
 pub mod striping;
 pub mod time;
+pub mod xattr;
 
-pub use attr::{Attr, Cred, FileKind, SetAttr, SetTime, mode};
+pub use acl::{Acl, AclError};
+pub use attr::{Attr, Cred, Extras, FileKind, NewMode, SetAttr, SetTime, mode};
 pub use errno::Errno;
 pub use ids::{DataGen, FsId, Ino, IodtabGen, ObjectId, SessionId, Slot, TargetId, TargetUuid};
 pub use lock::{LockKind, LockMode, LockOwner, LockRange, Locked};
@@ -20,3 +23,4 @@ pub use name::{Name, NameError};
 pub use pattern::{Level, Pattern, PatternError};
 pub use striping::{Distribution, LayoutError, LayoutHint, LogicalOffset, ObjectOffset, Piece};
 pub use time::Timestamp;
+pub use xattr::{AclKind, XattrName, XattrNameError, XattrSpace};

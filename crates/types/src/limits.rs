@@ -9,6 +9,15 @@ pub const FILE_BYTES_MAX: u64 = i64::MAX.cast_unsigned();
 /// Most names one inode can have.
 pub const LINK_MAX: u32 = 1_000_000;
 
+/// The longest name of an extended attribute, its name space included, in bytes.
+pub const XATTR_NAME_BYTES_MAX: usize = 255;
+/// The longest value of an extended attribute, in bytes.
+pub const XATTR_VALUE_BYTES_MAX: usize = 65_536;
+/// The longest list of one inode's attribute names, each with a closing NUL, in bytes.
+pub const XATTR_LIST_BYTES_MAX: usize = 65_536;
+/// Most entries of one ACL: as many as a page of the kernel's holds.
+pub const ACL_ENTRIES_MAX: usize = 511;
+
 /// Strip sizes are multiples of this (4 KiB) …
 pub const STRIP_BYTES_MIN: u32 = 4096;
 /// … and at most this (1 GiB).

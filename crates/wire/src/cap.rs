@@ -70,6 +70,10 @@ pub struct Grant {
     pub dist: Distribution,
     #[n(4)]
     pub access: Access,
+    /// The mgr's time just before it looked whether `data_gen` is the file's: that was so at this time or later. `None`:
+    /// of an older mgr.
+    #[n(5)]
+    pub granted_ms: Option<u64>,
 }
 
 /// A signed [`Grant`].
@@ -125,6 +129,7 @@ mod tests {
             data_gen: DataGen(1),
             dist: Distribution { iodtab: IodtabGen(1), base: 0, pcount: 4, ssize: 65536 },
             access: Access::READ,
+            granted_ms: Some(9),
         }
     }
 
@@ -140,6 +145,9 @@ mod tests {
         let mut more_rights = cap;
         more_rights.grant.access.write = true;
         assert!(!more_rights.is_genuine(&key));
+        let mut fresher = cap;
+        fresher.grant.granted_ms = Some(10);
+        assert!(!fresher.is_genuine(&key));
     }
 
     #[test]

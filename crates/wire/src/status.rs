@@ -52,6 +52,10 @@ pub enum Status {
     /// again what is held for the target, then this request.
     #[n(14)]
     StoreRaised(#[n(0)] u64),
+    /// The write would make an object, and the capability was signed before this iod started, which therefore does not
+    /// know whether the object was removed since. Open the file again for a fresh capability, send again.
+    #[n(15)]
+    CapabilityOld,
 }
 
 /// The body of a refusal frame.

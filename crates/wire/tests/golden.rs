@@ -38,6 +38,7 @@ fn refusals() -> Vec<Refusal> {
         Status::WrongFs,
         Status::Unauthorized,
         Status::StoreRaised(7),
+        Status::CapabilityOld,
     ]
     .map(|status| Refusal::new(status, "why"))
     .to_vec()

@@ -40,7 +40,7 @@ impl Actor {
             ssize: Some(4096),
             ..LayoutHint::default()
         };
-        let options = CreateOptions { access: Access::READ_WRITE, mode: 0o644, exclusive, truncate, layout };
+        let options = CreateOptions { exclusive, truncate, layout, ..CreateOptions::default() };
         let wanted = match there {
             Some(_) if exclusive => Err(Errno::EEXIST),
             Some(id) if self.model.content(id).is_none() => Err(Errno::EISDIR),

@@ -41,7 +41,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
 
 async fn one(remote: &Remote, path: &[u8]) -> Result<(), ClientError> {
     let (dir, name) = remote.parent(path).await?;
-    remote.client.mkdir(&remote.cred, dir, &name, remote.masked(0o777)).await?;
+    remote.client.mkdir(&remote.cred, dir, &name, remote.new_mode(0o777)).await?;
     Ok(())
 }
 

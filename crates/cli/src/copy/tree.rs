@@ -3,7 +3,7 @@
 use crate::{error::CliError, remote::Remote, spec::os};
 use bytes::Bytes;
 use pvfs_client::{File as PvfsFile, OpenOptions};
-use pvfs_types::{FileKind, LayoutHint, SetAttr, SetTime, Timestamp};
+use pvfs_types::{FileKind, LayoutHint, NewMode, SetAttr, SetTime, Timestamp};
 use rustix::fs::{SeekFrom, Timespec, Timestamps};
 use std::{
     fs::{self, File, Metadata},
@@ -112,7 +112,9 @@ impl Tree {
             Tree::Pvfs(remote) => {
                 let made = async {
                     let (dir, name) = remote.parent(path).await?;
-                    remote.client.mkdir(&remote.cred, dir, &name, remote.masked(0o777) | 0o700).await
+                    let NewMode { mode, unmasked } = remote.new_mode(0o777);
+                    let mode = NewMode { mode: mode | 0o700, unmasked };
+                    remote.client.mkdir(&remote.cred, dir, &name, mode).await
                 };
                 match made.await {
                     // The root has no parent to be made in: whatever the error, it counts only if nothing is there.

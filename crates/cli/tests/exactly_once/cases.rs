@@ -1,6 +1,6 @@
 //! Which operation is tried how.
 
-use crate::{data, locks, names, sessions, world::Cell};
+use crate::{data, locks, names, sessions, world::Cell, xattrs};
 use pvfs_wire::Op;
 use std::pin::Pin;
 
@@ -45,8 +45,11 @@ pub fn of(op: Op) -> &'static [Case] {
         | Op::ReadDir
         | Op::StatFs
         | Op::Access
+        | Op::GetXattr
+        | Op::ListXattr
         | Op::Commit
         | Op::StatObjects
+        | Op::FindData
         | Op::ListObjects
         | Op::CheckStore
         | Op::ListFiles
@@ -69,6 +72,8 @@ pub fn of(op: Op) -> &'static [Case] {
         Op::RmDir => names::RM_DIR,
         Op::Rename => names::RENAME,
         Op::SetLayout => names::SET_LAYOUT,
+        Op::SetXattr => xattrs::SET_XATTR,
+        Op::RemoveXattr => xattrs::REMOVE_XATTR,
         Op::Open => names::OPEN,
         Op::ReportSize => names::REPORT_SIZE,
         Op::EndWrites => names::END_WRITES,
@@ -78,6 +83,7 @@ pub fn of(op: Op) -> &'static [Case] {
 
         Op::Read => data::READ,
         Op::Write => data::WRITE,
+        Op::Fill => data::FILL,
         Op::Sync => data::SYNC,
         Op::RemoveObjects => data::REMOVE_OBJECTS,
         Op::TruncateObjects => data::TRUNCATE_OBJECTS,

@@ -57,6 +57,16 @@ pub const WRITE: &[Case] = &[
     ),
 ];
 
+pub const FILL: &[Case] = &[at_iod(
+    "fill",
+    step!(|cell| said(
+        cell.hold(make(&cell.actor, cell.dir, "f", "bytes, and some more").await).attr().await
+    )),
+    step!(|cell| said(cell.last().punch(2, 8).await)),
+    // A late copy must not empty these.
+    step!(|cell| said(cell.last().write_at(0, "the newer ones".into()).await)),
+)];
+
 pub const SYNC: &[Case] = &[at_iod(
     "sync",
     step!(|cell| said(cell.hold(make(&cell.actor, cell.dir, "f", "bytes").await).attr().await)),

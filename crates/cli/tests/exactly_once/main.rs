@@ -14,6 +14,7 @@ mod names;
 mod sessions;
 mod tree;
 mod world;
+mod xattrs;
 
 use cases::{Asked, Case, of};
 use fault::Fault;
@@ -74,6 +75,8 @@ fn every_operation_that_changes_something_has_a_case() {
         "access",
         "test_lock",
         "await_locks",
+        "getxattr",
+        "listxattr",
         "stat_objects",
         "commit",
         "list_objects",

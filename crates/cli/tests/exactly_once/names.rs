@@ -15,7 +15,7 @@ pub fn said<T, E: std::fmt::Debug>(result: Result<T, E>) -> String {
     }
 }
 
-const fn at_mgr(name: &'static str, prepare: Step, act: Step, undo: Step) -> Case {
+pub const fn at_mgr(name: &'static str, prepare: Step, act: Step, undo: Step) -> Case {
     Case { name, asked: Asked::Mgr, in_slot: true, prepare, act, undo }
 }
 

@@ -21,6 +21,10 @@ async fn walk(client: &Client, dir: Ino, path: &str, out: &mut String, known: &m
         let number = *known.entry(item.ino).or_insert(next);
         let (kind, mode, nlink, size) = (attr.kind, attr.mode, attr.nlink, attr.size);
         write!(out, "  {path} #{number} {kind:?} {mode:o} nlink={nlink} size={size}").unwrap();
+        for name in client.listxattr(&ROOT, item.ino).await.unwrap() {
+            let value = client.getxattr(&ROOT, item.ino, name.as_bytes()).await.unwrap();
+            write!(out, " {name}={}", value.escape_ascii()).unwrap();
+        }
         match kind {
             FileKind::File => {
                 let file = client.open(&ROOT, item.ino, OpenOptions::READ).await.unwrap();

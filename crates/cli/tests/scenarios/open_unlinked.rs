@@ -209,7 +209,7 @@ fn opens_and_creates_that_a_signal_ends_leave_no_descriptor_no_writer_and_no_obj
     let before = count();
     let (read, new) = (there.display().to_string(), mount.join("new").display().to_string());
     for round in 0..10 {
-        cluster.signal("mgr", Signal::STOP);
+        cluster.stop("mgr");
         let opens = [
             format!("cat {read}"),
             format!("dd of={read} oflag=append conv=notrunc"),

@@ -154,6 +154,18 @@ impl DiskFile for FaultyFile {
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.real.truncate(len)
     }
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.real.punch(offset, len)
+    }
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.real.allocate(offset, len)
+    }
+    fn next_data(&self, from: u64) -> io::Result<Option<u64>> {
+        self.real.next_data(from)
+    }
+    fn next_hole(&self, from: u64) -> io::Result<u64> {
+        self.real.next_hole(from)
+    }
     fn sync(&self) -> io::Result<()> {
         if self.is_object {
             check(&self.faults.syncs, 5)?;

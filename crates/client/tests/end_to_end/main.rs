@@ -7,6 +7,7 @@ mod cluster;
 mod data;
 mod faults;
 mod faulty_disk;
+mod holes;
 mod locks;
 mod losses;
 mod messages;

@@ -65,6 +65,34 @@ pub trait DiskFile: Send + Sync {
     /// Sets the length.
     fn truncate(&self, len: u64) -> io::Result<()>;
 
+    /// Makes the bytes from `offset` on zeros without space for them; never changes the length. `len` is not 0.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] where the disk cannot: nothing has changed.
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        let _ = (offset, len);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Has space taken for the bytes from `offset` on; changes none, nor the length. `len` is not 0.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] where the disk cannot.
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        let _ = (offset, len);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Where data lies at `from` or next behind it; `None`: nowhere. A disk that cannot tell takes all for data.
+    fn next_data(&self, from: u64) -> io::Result<Option<u64>> {
+        Ok((from < self.stat()?.len).then_some(from))
+    }
+
+    /// Where no data lies at `from` or next behind it: at the latest at the end.
+    fn next_hole(&self, from: u64) -> io::Result<u64> {
+        Ok(self.stat()?.len.max(from))
+    }
+
     /// Makes the file's bytes and length durable. An error may be told once only: bytes may be lost for good.
     fn sync(&self) -> io::Result<()>;
 

@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use pvfs_types::Timestamp;
 use rustix::{
     fd::{AsRawFd, OwnedFd},
-    fs::{self, AtFlags, CWD, FlockOperation, Mode, OFlags},
+    fs::{self, AtFlags, CWD, FallocateFlags, FlockOperation, Mode, OFlags, SeekFrom},
     io::Errno,
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
@@ -203,6 +203,32 @@ impl DiskFile for RealFile {
         Ok(blocking(|| fs::ftruncate(&self.fd, len))?)
     }
 
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.fallocate(FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)
+    }
+
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.fallocate(FallocateFlags::KEEP_SIZE, offset, len)
+    }
+
+    fn next_data(&self, from: u64) -> io::Result<Option<u64>> {
+        match fs::seek(&self.fd, SeekFrom::Data(from)) {
+            Ok(at) => Ok(Some(at)),
+            Err(Errno::NXIO) => Ok(None),
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok((from < self.stat()?.len).then_some(from)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn next_hole(&self, from: u64) -> io::Result<u64> {
+        match fs::seek(&self.fd, SeekFrom::Hole(from)) {
+            Ok(at) => Ok(at),
+            Err(Errno::NXIO) => Ok(from),
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(self.stat()?.len.max(from)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn sync(&self) -> io::Result<()> {
         Ok(blocking(|| fs::fdatasync(&self.fd))?)
     }
@@ -260,6 +286,13 @@ impl RealFile {
         // SAFETY: the kernel has initialised the first `n` bytes of the spare capacity, and `n <= iov_len`.
         unsafe { buf.set_len(buf.len() + n) };
         Ok(n)
+    }
+
+    fn fallocate(&self, flags: FallocateFlags, offset: u64, len: u64) -> io::Result<()> {
+        blocking(|| fs::fallocate(&self.fd, flags, offset, len)).map_err(|error| match error {
+            Errno::OPNOTSUPP | Errno::NOSYS => io::ErrorKind::Unsupported.into(),
+            error => error.into(),
+        })
     }
 
     fn write_all(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {

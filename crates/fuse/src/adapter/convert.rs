@@ -2,7 +2,7 @@
 
 use crate::ops::{DirEntry, Entry, Handle, Lock, NodeAttr, Opened};
 use pvfs_kfuse::abi::{self, fattr, fopen};
-use pvfs_types::{Errno, FileKind, LockKind, LockMode, SetAttr, SetTime, Timestamp, mode};
+use pvfs_types::{Errno, FileKind, LockKind, LockMode, NewMode, SetAttr, SetTime, Timestamp, mode};
 use std::time::Duration;
 
 pub fn entry_out(Entry { node, attr, valid }: &Entry) -> abi::EntryOut {
@@ -83,9 +83,9 @@ pub fn kind_of_mode(mode: u32) -> Option<FileKind> {
     }
 }
 
-/// The permission bits of `mode` without those of `umask`.
-pub fn masked(mode: u32, umask: u32) -> u32 {
-    mode & mode::ALL & !(umask & 0o777)
+/// The permission bits of `mode`, asked for under that umask.
+pub fn new_mode(mode: u32, umask: u32) -> NewMode {
+    NewMode::masked(mode & mode::ALL, umask)
 }
 
 /// The kernel's 32-bit device number, as `new_encode_dev` makes it: 12 bits of major among 20 of minor.
@@ -212,8 +212,11 @@ mod tests {
 
     #[test]
     fn the_umask_takes_permission_bits_only() {
-        assert_eq!(masked(libc::S_IFREG | 0o7777, 0o022), 0o7755);
-        assert_eq!(masked(0o666, 0o7077), 0o600);
+        let check = |mode, umask, masked, unmasked| {
+            assert_eq!(new_mode(mode, umask), NewMode { mode: masked, unmasked: Some(unmasked) });
+        };
+        check(libc::S_IFREG | 0o7777, 0o022, 0o7755, 0o7777);
+        check(0o666, 0o7077, 0o600, 0o666);
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod world;
 use pvfs_client::OpenOptions;
 use pvfs_fuse::{Umounted, umount};
 use pvfs_types::Cred;
+use rustix::fs::{FallocateFlags, SeekFrom};
 use std::{
     collections::BTreeSet,
     fs::{self, File},
@@ -53,6 +54,47 @@ async fn programs_find_files_as_they_left_them() {
     })
     .await;
     again.stop().await.expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn programs_make_and_find_holes_and_take_room_beforehand() {
+    let Some(world) = World::start().await else { return };
+    let mount = world.mount("m", "/", "").await;
+    let dir = mount.dir.clone();
+    blocking(move || {
+        let strip: u64 = 1 << 20;
+        let mut model = pattern(4 << 20, 1);
+        let path = dir.join("holes");
+        fs::write(&path, &model).expect("writes");
+        let file = File::options().read(true).write(true).open(&path).expect("opens");
+        // In the page cache too.
+        assert!(fs::read(&path).expect("reads") == model);
+        let fill = |flags, offset, len| rustix::fs::fallocate(&file, flags, offset, len);
+        fill(FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, strip, 2 * strip).expect("punches");
+        model[1 << 20..3 << 20].fill(0);
+        assert!(fs::read(&path).expect("reads") == model, "what was punched is zeros");
+        let seek = |from| rustix::fs::seek(&file, from);
+        assert_eq!(seek(SeekFrom::Hole(0)), Ok(strip));
+        assert_eq!(seek(SeekFrom::Data(strip)), Ok(3 * strip));
+        assert_eq!(seek(SeekFrom::Hole(3 * strip)), Ok(4 * strip));
+        assert_eq!(seek(SeekFrom::Data(4 * strip)), Err(rustix::io::Errno::NXIO));
+        fill(FallocateFlags::ZERO_RANGE, 4 * strip - 10, 30).expect("zeroes");
+        model.resize((4 << 20) + 20, 0);
+        model[(4 << 20) - 10..].fill(0);
+        assert!(fs::read(&path).expect("reads") == model, "it grew");
+        fill(FallocateFlags::empty(), 0, 5 * strip).expect("takes room");
+        fill(FallocateFlags::KEEP_SIZE, 0, 6 * strip).expect("takes room");
+        model.resize(5 << 20, 0);
+        assert!(fs::read(&path).expect("reads") == model, "room changes no byte");
+        let refused = fill(FallocateFlags::COLLAPSE_RANGE, 0, strip);
+        assert_eq!(refused, Err(rustix::io::Errno::OPNOTSUPP));
+        // cp looks for the holes.
+        let copied = Command::new("cp").arg("--sparse=auto").arg(&path).arg(dir.join("copy")).status();
+        assert!(copied.expect("cp runs").success());
+        assert!(fs::read(dir.join("copy")).expect("reads") == model);
+    })
+    .await;
+    mount.stop().await.expect("stops");
 }
 
 fn names(root: &Path) {

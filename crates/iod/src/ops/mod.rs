@@ -1,6 +1,8 @@
 //! The operations, one file each: check the request, do it on the store, say how it went.
 
 pub mod commit;
+pub mod fill;
+pub mod find_data;
 pub mod list_objects;
 pub mod read;
 pub mod remove_objects;
@@ -15,7 +17,7 @@ use pvfs_wire::{
     Refusal, Status,
     msg::{
         admin::DaemonStatus,
-        data::{ObjectStats, Written},
+        data::{Acked, DataFound, ObjectStats, Written},
         fsck::Objects,
         session::Done,
     },
@@ -36,7 +38,7 @@ macro_rules! plain_answers {
     };
 }
 
-plain_answers!(Written, ObjectStats, Objects, Done, DaemonStatus);
+plain_answers!(Written, DataFound, ObjectStats, Objects, Done, DaemonStatus);
 
 /// The answer of what is always refused.
 pub enum Never {}
@@ -45,6 +47,12 @@ impl Answer for Never {
     async fn send(self, _: Replier) {
         match self {}
     }
+}
+
+/// How far a write was acknowledged, for the store.
+fn acked(acked: Acked) -> pvfs_store::Acked {
+    let Acked { generation, mark, below } = acked;
+    pvfs_store::Acked { generation, mark, below: below.unwrap_or(u64::MAX) }
 }
 
 /// Requests about many objects name at most `PIECES_MAX` of them.

@@ -2,7 +2,7 @@
 
 use crate::{guard, mgr_time::Admitted, ranges, service::Iod, target};
 use pvfs_net::Incoming;
-use pvfs_store::Acked;
+use pvfs_store::{Acked, StoreError};
 use pvfs_types::ObjectId;
 use pvfs_wire::{
     Access, Refusal,
@@ -17,16 +17,16 @@ pub fn serve(iod: &Iod, request: &Incoming, admitted: &Admitted) -> Result<Writt
     let asked = ranges::expand_payload(&req.ranges, &grant.dist, req.slot, request.payload.len())?;
     target.check_store(req.pass.store)?;
     let id = ObjectId { ino: grant.ino, data_gen: grant.data_gen, slot: req.slot };
-    let again = req.again.map(|acked| Acked {
-        generation: acked.generation,
-        mark: acked.mark,
-        below: acked.below.unwrap_or(u64::MAX),
-    });
-    let write = pvfs_store::Write { runs: &asked.runs, writer: grant.session.0, again };
+    let again = req.again.map(super::acked);
+    let makes = guard::may_make(grant, iod.time.first_told_ms());
+    let write = pvfs_store::Write { runs: &asked.runs, writer: grant.session.0, again, makes: makes.is_ok() };
     // Before it is written: what is lost meanwhile must not pass for committed.
     let committed = target.store.committed();
     let written = target.store.write(id, &write, &request.payload);
-    let Acked { generation, mark, below } = written.map_err(|error| target::refusal(&error))?;
+    let Acked { generation, mark, below } = match (written, makes) {
+        (Err(StoreError::Absent { .. }), Err(refusal)) => return Err(refusal),
+        (written, _) => written.map_err(|error| target::refusal(&error))?,
+    };
     iod.counters.bytes_written.add(asked.bytes as u64);
     if target.store.uncommitted_bytes() >= iod.commit_bytes {
         target.commit_soon.notify_one();

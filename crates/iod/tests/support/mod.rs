@@ -241,7 +241,7 @@ impl Joined {
 
 pub fn grant(access: Access) -> Grant {
     let dist = Distribution { iodtab: IodtabGen(1), base: 0, pcount: 4, ssize: 4096 };
-    Grant { session: SessionId(5), ino: Ino(9), data_gen: DataGen(0), dist, access }
+    Grant { session: SessionId(5), ino: Ino(9), data_gen: DataGen(0), dist, access, granted_ms: None }
 }
 
 /// Good until 2,000.

@@ -10,6 +10,7 @@ use super::{
     tree::Durability,
 };
 use crate::{KvError, WriteSet};
+use memchr::memmem;
 use rustix::{
     fs::{FallocateFlags, fallocate, seek},
     io::Errno,
@@ -64,8 +65,6 @@ struct Row {
     /// Number of the first.
     first: u64,
     end: u64,
-    /// The highest number of a record that is whole but comes after the row's end.
-    beyond: u64,
 }
 
 impl Row {
@@ -114,8 +113,9 @@ impl Journal {
                 recovered.frozen = Some(Frozen { pairs, through: last });
             }
         }
-        let beyond = rows[0].beyond.max(rows[1].beyond);
-        if beyond > last {
+        let newest = |segment: &Segment, row: &Row| segment.newest_beyond(row.end, last);
+        let (first, second) = (newest(&segments[0], &rows[0])?, newest(&segments[1], &rows[1])?);
+        if let Some(beyond) = first.max(second) {
             let detail = format!(
                 "{} is damaged: commits {} to {beyond} were answered and cannot be read as a whole. Restore data.mdb and the \
                  journal from a backup, both from the same one",
@@ -239,32 +239,38 @@ impl Segment {
             row.sets.push(set);
             row.end += len;
         }
-        row.beyond = self.beyond(row.end).map_err(error)?;
         Ok(row)
     }
 
-    /// The highest number of a whole record that begins at `at` or later.
-    fn beyond(&self, mut at: u64) -> io::Result<u64> {
-        let (len, mut highest) = (self.file.metadata()?.len(), 0);
-        let mut chunk = vec![0; SCAN_BYTES];
-        // What was never written is a hole and costs nothing.
-        while let Some(from) = self.data_from(at)?.filter(|&from| from < len) {
-            let bytes = usize::try_from(len - from).unwrap_or(usize::MAX).min(SCAN_BYTES);
-            let chunk = &mut chunk[..bytes];
-            self.file.read_exact_at(chunk, from)?;
-            let heads = (0..bytes).filter(|&place| chunk[place..].starts_with(&MAGIC));
-            for place in heads {
-                let begin = from + place as u64;
-                let mut record = &self.file;
-                record.seek(SeekFrom::Start(begin))?;
-                if let Some((number, ..)) = read_record(&mut record, len - begin)? {
-                    highest = highest.max(number);
+    /// The highest number above `last` of a whole record that begins at `at` or later. What earlier rounds left there is told
+    /// by its head alone.
+    fn newest_beyond(&self, mut at: u64, last: u64) -> Result<Option<u64>, KvError> {
+        let mut look = || {
+            let (len, mut newest) = (self.file.metadata()?.len(), None);
+            let mut chunk = vec![0; SCAN_BYTES];
+            // What was never written is a hole and costs nothing.
+            while let Some(from) = self.data_from(at)?.filter(|&from| from + HEAD_BYTES as u64 <= len) {
+                let bytes = usize::try_from(len - from).unwrap_or(usize::MAX).min(SCAN_BYTES);
+                let chunk = &mut chunk[..bytes];
+                self.file.read_exact_at(chunk, from)?;
+                // A head that lies across the end of what was read is seen in the next round.
+                let whole = bytes - HEAD_BYTES + 1;
+                for place in memmem::find_iter(&chunk[..whole + MAGIC.len() - 1], &MAGIC) {
+                    if number_of(&chunk[place..]) <= last.max(newest.unwrap_or(0)) {
+                        continue;
+                    }
+                    let begin = from + place as u64;
+                    let mut record = &self.file;
+                    record.seek(SeekFrom::Start(begin))?;
+                    if let Some((number, ..)) = read_record(&mut record, len - begin)? {
+                        newest = Some(number);
+                    }
                 }
+                at = from + whole as u64;
             }
-            // A head may lie across the end of what was read.
-            at = from + bytes.saturating_sub(MAGIC.len() - 1).max(1) as u64;
-        }
-        Ok(highest)
+            io::Result::Ok(newest)
+        };
+        look().map_err(|source| KvError::Io { what: format!("cannot read {}", self.path.display()), source })
     }
 
     /// Where there is data at `at` or later.
@@ -308,6 +314,11 @@ fn seal(record: &mut [u8], number: u64) {
     record[16..20].copy_from_slice(&crc.to_be_bytes());
 }
 
+/// The number in a record's head.
+fn number_of(head: &[u8]) -> u64 {
+    head[8..16].iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
+}
+
 fn checksum(head: &[u8], payload: &[u8]) -> u32 {
     let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
     digest.update(head);
@@ -323,7 +334,7 @@ fn read_record(from: &mut impl Read, left: u64) -> io::Result<Option<(u64, Write
     let mut head = [0; HEAD_BYTES];
     from.read_exact(&mut head)?;
     let u32_at = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-    let (len, number, crc) = (u32_at(4), u64::from(u32_at(8)) << 32 | u64::from(u32_at(12)), u32_at(16));
+    let (len, number, crc) = (u32_at(4), number_of(&head), u32_at(16));
     if head[..4] != MAGIC || u64::from(len) > left - HEAD_BYTES as u64 {
         return Ok(None);
     }

@@ -4,7 +4,8 @@ use super::Findings;
 use crate::keys::{self, Parts, space};
 use crate::record::{
     Client, Counter, Dentry, Inode, InodeNumbers, Intent, IodtabEntry, LockHeld, LockWait, Mark, MgrTime,
-    OrphanEntry, Record, Reply, RolledBack, Session, Superblock, Target, TargetNumber, Writer,
+    OrphanEntry, Record, Reply, RolledBack, Session, Superblock, Target, TargetNumber, Writer, Xattr,
+    XattrTotals,
 };
 use crate::{MetaError, Result, dentry, garbage};
 use pvfs_kv::Read;
@@ -37,6 +38,8 @@ pub(super) struct Content {
     pub session_locks: BTreeSet<LockPlace>,
     pub lock_waits: Vec<(Ino, u64, LockWait)>,
     pub last_lock_wait: u64,
+    /// What the attributes of each inode come to.
+    pub xattrs: BTreeMap<Ino, XattrTotals>,
 }
 
 /// Whose locks of which file.
@@ -147,6 +150,14 @@ impl Content {
                 self.iodtabs.insert(generation, IodtabEntry::from_bytes(value)?.targets);
             }
             space::LOCK | space::SESSION_LOCK | space::LOCK_WAIT => self.take_lock(key, value)?,
+            space::XATTR => {
+                let ino = parts.ino().ok_or_else(bad_key)?;
+                let name = parts.xattr_name().ok_or_else(bad_key)?;
+                let value = Xattr::from_bytes(value)?.value;
+                let fits = value.len() <= limits::XATTR_VALUE_BYTES_MAX;
+                findings.expect(fits, key.escape_ascii(), "an attribute that is too long");
+                self.xattrs.entry(ino).or_default().add(&name);
+            }
             _ => return Err(MetaError::Corrupt { what: "key", detail: "of no known kind".to_owned() }),
         }
         Ok(())

@@ -3,6 +3,7 @@
 mod content;
 mod lists;
 mod names;
+mod xattrs;
 
 use crate::record::{self, InodeNumbers};
 use crate::{Result, inode, keys};
@@ -50,6 +51,7 @@ pub fn check_and_count(txn: &(impl Read + ?Sized)) -> Result<(Vec<Finding>, Coun
     let content = Content::load(txn, &mut findings)?;
     names::check(&content, &mut findings);
     lists::check(&content, &mut findings);
+    xattrs::check(&content, &mut findings);
     let counts = Counts {
         inodes: content.inodes.len() as u64,
         sessions: content.sessions.len() as u64,
@@ -61,7 +63,8 @@ pub fn check_and_count(txn: &(impl Read + ?Sized)) -> Result<(Vec<Finding>, Coun
     Ok((findings.0, counts))
 }
 
-/// Makes link counts, and the count of inodes, what the names say. An inode that no name leads to is left alone: which
+/// Makes link counts, and the count of inodes, what the names say; and what is counted of attributes what there are, those of
+/// no inode taken away. An inode that no name leads to is left alone: which
 /// one it had nobody knows. Gives how many records changed. Holds every key in memory.
 pub fn mend_counts(txn: &mut impl WriteTxn, now: Timestamp) -> Result<u64> {
     let mut changed = 0;
@@ -78,6 +81,7 @@ pub fn mend_counts(txn: &mut impl WriteTxn, now: Timestamp) -> Result<u64> {
             changed += 1;
         }
     }
+    changed += xattrs::mend(txn, &content, now)?;
     let in_use = content.inodes.len() as u64;
     if let Some(numbers) = content.inode_numbers.filter(|numbers| numbers.in_use != in_use) {
         record::put(txn, &keys::inode_numbers(), &InodeNumbers { in_use, ..numbers });

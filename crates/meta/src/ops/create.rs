@@ -38,7 +38,7 @@ pub fn create(txn: &mut impl WriteTxn, req: &Create, env: &OpEnv) -> Result<Outc
     }
     access::may_change_entries(&dir, cred)?;
     let dist = env.placement.choose(req.layout.or(dir.layout.unwrap_or_default()))?;
-    let new = New { dist: Some(dist), ..New::of(FileKind::File, req.mode) };
+    let new = New { dist: Some(dist), ..New::of(FileKind::File, super::mode_asked(req.mode, req.unmasked)) };
     let file = inode::make(txn, &dir, new, cred, env.now)?;
     add_entry(txn, dir, &req.name, &file, env)?;
     if req.open.is_some_and(|access| access.covers(Access::WRITE)) {

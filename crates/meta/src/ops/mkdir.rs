@@ -11,7 +11,13 @@ use pvfs_wire::msg::namespace::MkDir;
 pub fn mkdir(txn: &mut impl WriteTxn, req: &MkDir, env: &OpEnv) -> Result<Stat> {
     let cred = &req.by.cred;
     let parent = load_dir_for_new(txn, req.dir, &req.name, cred)?;
-    let new = inode::make(txn, &parent, New::of(FileKind::Dir, req.mode), cred, env.now)?;
+    let new = inode::make(
+        txn,
+        &parent,
+        New::of(FileKind::Dir, super::mode_asked(req.mode, req.unmasked)),
+        cred,
+        env.now,
+    )?;
     add_entry(txn, parent, &req.name, &new, env)?;
     inode::stat(txn, &new, req.by.session)
 }

@@ -12,7 +12,7 @@ use pvfs_wire::msg::namespace::MkNod;
 pub fn mknod(txn: &mut impl WriteTxn, req: &MkNod, env: &OpEnv) -> Result<Stat> {
     let cred = &req.by.cred;
     let dir = load_dir_for_new(txn, req.dir, &req.name, cred)?;
-    let mut new = New::of(req.kind, req.mode);
+    let mut new = New::of(req.kind, super::mode_asked(req.mode, req.unmasked));
     match req.kind {
         FileKind::File => {
             new.dist = Some(env.placement.choose(LayoutHint::default().or(dir.layout.unwrap_or_default()))?);

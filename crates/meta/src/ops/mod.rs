@@ -6,9 +6,11 @@ mod check_store;
 mod create;
 mod end_writes;
 mod getattr;
+mod getxattr;
 mod judge_objects;
 mod link;
 mod list_files;
+mod listxattr;
 mod lookup;
 mod mkdir;
 mod mknod;
@@ -16,6 +18,7 @@ mod open;
 mod readdir;
 mod readlink;
 mod release_locks;
+mod removexattr;
 mod rename;
 mod repair;
 mod report_size;
@@ -23,6 +26,7 @@ mod rmdir;
 mod set_layout;
 mod set_lock;
 mod setattr;
+mod setxattr;
 mod symlink;
 mod test_lock;
 mod unlink;
@@ -33,9 +37,11 @@ pub use check_store::check_store;
 pub use create::{Created, create};
 pub use end_writes::end_writes;
 pub use getattr::getattr;
+pub use getxattr::getxattr;
 pub use judge_objects::judge_objects;
 pub use link::link;
 pub use list_files::list_files;
+pub use listxattr::listxattr;
 pub use lookup::lookup;
 pub use mkdir::mkdir;
 pub use mknod::mknod;
@@ -43,6 +49,7 @@ pub use open::open;
 pub use readdir::readdir;
 pub use readlink::readlink;
 pub use release_locks::release_locks;
+pub use removexattr::removexattr;
 pub use rename::rename;
 pub use repair::repair;
 pub use report_size::report_size;
@@ -50,17 +57,23 @@ pub use rmdir::rmdir;
 pub use set_layout::set_layout;
 pub use set_lock::set_lock;
 pub use setattr::setattr;
+pub use setxattr::setxattr;
 pub use symlink::symlink;
 pub use test_lock::test_lock;
 pub use unlink::unlink;
 
 use crate::{Inode, MetaError, OpEnv, Result, access, dentry, inode};
 use pvfs_kv::{Read, WriteTxn};
-use pvfs_types::{Cred, Ino, Name};
+use pvfs_types::{Cred, Ino, Name, NewMode};
 
 /// Whether `cred` may check and mend the whole file system: root, and who owns the root directory.
 fn may_check(txn: &(impl Read + ?Sized), cred: &Cred) -> Result<()> {
     access::may_administer(&inode::load(txn, Ino::ROOT)?, cred)
+}
+
+/// What a request says of the permission bits of something new.
+fn mode_asked(mode: u32, unmasked: Option<u32>) -> NewMode {
+    NewMode { mode, unmasked }
 }
 
 /// The directory `ino`, if `name` is free in it and `cred` may make it there.

@@ -1,6 +1,6 @@
 //! `open`: a permission check, and for writers a record. Readers leave no trace.
 
-use crate::{Inode, MetaError, OpEnv, Outcome, Result, Stat, access, inode, truncate, writer};
+use crate::{Inode, MetaError, OpEnv, Outcome, Result, Stat, access, inode, orphan, truncate, writer};
 use pvfs_kv::WriteTxn;
 use pvfs_types::FileKind;
 use pvfs_wire::Access;
@@ -54,6 +54,10 @@ pub(super) fn open_inode(
     }
     if access.write {
         writer::add(txn, ino, by.session, env.now)?;
+        if inode.orphan_seq.is_some() {
+            // The session may have checked in already, when it did not have the orphan open.
+            orphan::claim(txn, by.session, ino)?;
+        }
     }
     Ok(Outcome::Done(inode::stat(txn, &inode, by.session)?))
 }

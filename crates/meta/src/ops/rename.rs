@@ -138,7 +138,7 @@ fn replace(
             if !dentry::is_empty(txn, there.ino)? {
                 return Err(MetaError::NotEmpty { dir: there.ino });
             }
-            inode::remove(txn, there.ino)?;
+            inode::remove(txn, &there)?;
             dir_of(from, to, req.new_dir).drop_link()?;
         } else {
             orphan = drop_name(txn, there, now)?;

@@ -1,6 +1,6 @@
 //! `report_size`: a writer tells how far it wrote, at fsync and close.
 
-use crate::{MetaError, OpEnv, Outcome, Result, Stat, inode, intent, writer};
+use crate::{MetaError, OpEnv, Outcome, Result, Stat, inode, intent, writer, xattr};
 use pvfs_kv::WriteTxn;
 use pvfs_types::{FileKind, limits};
 use pvfs_wire::msg::file::ReportSize;
@@ -34,6 +34,7 @@ pub fn report_size(txn: &mut impl WriteTxn, req: &ReportSize, env: &OpEnv) -> Re
             inode.touch(env.now);
             if let Some(mtime) = req.mtime {
                 inode.mtime = mtime;
+                xattr::drop_file_caps(txn, &mut inode)?;
                 if !req.by.cred.is_root() {
                     inode.drop_privileges();
                 }

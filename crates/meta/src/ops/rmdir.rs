@@ -18,7 +18,7 @@ pub fn rmdir(txn: &mut impl WriteTxn, req: &RmDir, env: &OpEnv) -> Result<()> {
         return Err(MetaError::NotEmpty { dir: victim.ino });
     }
     dentry::delete(txn, req.dir, &req.name);
-    inode::remove(txn, victim.ino)?;
+    inode::remove(txn, &victim)?;
     dir.drop_link()?;
     dir.touch_content(env.now);
     inode::put(txn, &dir);

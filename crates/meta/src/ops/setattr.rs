@@ -1,6 +1,6 @@
 //! `setattr`: chmod, chown, truncate, utimens, all at once or one of them.
 
-use crate::{Inode, OpEnv, Outcome, Result, Stat, access, inode, truncate};
+use crate::{Inode, OpEnv, Outcome, Result, Stat, access, inode, truncate, xattr};
 use pvfs_kv::WriteTxn;
 use pvfs_types::{SetTime, Timestamp};
 use pvfs_wire::msg::namespace::SetAttr;
@@ -18,7 +18,14 @@ pub fn setattr(txn: &mut impl WriteTxn, req: &SetAttr, env: &OpEnv) -> Result<Ou
     {
         return Ok(Outcome::Pending(intent));
     }
-    if req.changes != pvfs_types::SetAttr::default() {
+    let drops = req.by_handle && req.drop_privileges == Some(true);
+    if drops || req.changes.uid.is_some() || req.changes.gid.is_some() {
+        xattr::drop_file_caps(txn, &mut inode)?;
+    }
+    if drops {
+        inode.drop_privileges();
+    }
+    if drops || req.changes != pvfs_types::SetAttr::default() {
         apply(&mut inode, req, env.now);
         inode::put(txn, &inode);
     }
@@ -37,6 +44,9 @@ fn apply(inode: &mut Inode, req: &SetAttr, now: Timestamp) {
     }
     if let Some(mode) = changes.mode {
         inode.mode = access::chmod(inode, mode, &req.by.cred);
+        if let Some(acl) = &mut inode.acl {
+            acl.chmod(inode.mode);
+        }
     }
     let at = |time| match time {
         SetTime::Now => now,

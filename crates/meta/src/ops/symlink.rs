@@ -13,7 +13,7 @@ pub fn symlink(txn: &mut impl WriteTxn, req: &SymLink, env: &OpEnv) -> Result<St
     check_target(&req.target)?;
     let cred = &req.by.cred;
     let dir = load_dir_for_new(txn, req.dir, &req.name, cred)?;
-    let new = New { target: Some(req.target.clone()), ..New::of(FileKind::Symlink, 0o777) };
+    let new = New { target: Some(req.target.clone()), ..New::of(FileKind::Symlink, 0o777.into()) };
     let link = inode::make(txn, &dir, new, cred, env.now)?;
     add_entry(txn, dir, &req.name, &link, env)?;
     inode::stat(txn, &link, req.by.session)

@@ -2,6 +2,7 @@
 
 mod world;
 
+mod acls;
 mod create;
 mod damage;
 mod link;
@@ -16,3 +17,4 @@ mod repair;
 mod sessions;
 mod sizes;
 mod targets;
+mod xattrs;

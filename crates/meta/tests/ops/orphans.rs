@@ -3,7 +3,7 @@
 use crate::world::{ROOT, TARGETS, World, done, errno};
 use pvfs_meta::{garbage, orphan, session, target, writer};
 use pvfs_types::{DataGen, Errno, Ino};
-use pvfs_wire::Access;
+use pvfs_wire::{Access, msg::file::Open};
 
 fn unlinked(w: &World, text: &str) -> pvfs_wire::msg::session::Orphan {
     w.file(ROOT, text);
@@ -51,6 +51,21 @@ fn a_claimed_orphan_stays_until_the_last_claim_is_gone() {
     .expect("releases");
     assert!(!w.reap(orphan));
     w.run(|txn, _| session::expel(txn, other)).expect("expels");
+    assert!(w.reap(orphan));
+}
+
+#[test]
+fn an_orphan_that_is_opened_again_for_writing_stays_without_waiting_for_a_claim() {
+    let w = World::new();
+    let orphan = unlinked(&w, "a");
+    let req = Open { again: true, ..w.open_req(orphan.ino, Access::WRITE) };
+    done(w.try_open(&req).expect("opens"));
+    assert!(!w.reap(orphan), "bytes are sent again to it");
+    w.run(|txn, _| {
+        orphan::release(txn, w.session, orphan.ino);
+        Ok(())
+    })
+    .expect("releases");
     assert!(w.reap(orphan));
 }
 

@@ -6,12 +6,13 @@ use pvfs_meta::{
 };
 use pvfs_types::{
     Cred, Distribution, Errno, FileKind, FsId, Ino, LayoutHint, Name, SessionId, SetAttr, TargetUuid,
-    Timestamp, limits,
+    Timestamp, XattrName, limits,
 };
 use pvfs_wire::Access;
 use pvfs_wire::msg::file::{Open, ReportSize};
 use pvfs_wire::msg::namespace as msg;
 use pvfs_wire::msg::session::{Caller, Mutator, OpenSession, Orphan};
+use pvfs_wire::msg::xattr::{GetXattr, ListXattr, RemoveXattr, SetXattr, XattrMode};
 use std::cell::Cell;
 
 pub const TARGETS: u16 = 4;
@@ -54,6 +55,10 @@ pub fn name(text: &str) -> Name {
 
 pub fn user(uid: u32) -> Cred {
     Cred { uid, gid: uid, groups: vec![] }
+}
+
+pub fn xattr_name(text: &str) -> XattrName {
+    XattrName::new(text).expect("an attribute's name")
 }
 
 /// The errno of a failure; panics at success.
@@ -172,6 +177,7 @@ impl World {
             open: None,
             truncate: false,
             layout: LayoutHint::default(),
+            unmasked: None,
         }
     }
 
@@ -190,7 +196,7 @@ impl World {
     }
 
     pub fn mkdir(&self, dir: Ino, text: &str, mode: u32) -> Result<Ino> {
-        let req = msg::MkDir { by: self.by(), dir, name: name(text), mode };
+        let req = msg::MkDir { by: self.by(), dir, name: name(text), mode, unmasked: None };
         self.run(|txn, env| ops::mkdir(txn, &req, env)).map(|stat| stat.attr.ino)
     }
 
@@ -199,7 +205,8 @@ impl World {
     }
 
     pub fn mknod(&self, dir: Ino, text: &str, kind: FileKind) -> Result<Stat> {
-        let req = msg::MkNod { by: self.by(), dir, name: name(text), mode: 0o644, kind, rdev: (1, 3) };
+        let (by, rdev) = (self.by(), (1, 3));
+        let req = msg::MkNod { by, dir, name: name(text), mode: 0o644, kind, rdev, unmasked: None };
         self.run(|txn, env| ops::mknod(txn, &req, env))
     }
 
@@ -281,8 +288,34 @@ impl World {
         names
     }
 
+    pub fn set_xattr_as(&self, ino: Ino, name: &str, value: &[u8], mode: XattrMode) -> Result<Stat> {
+        let req = SetXattr { by: self.by(), ino, name: xattr_name(name), value: value.to_vec(), mode };
+        self.run(|txn, env| ops::setxattr(txn, &req, env))
+    }
+
+    pub fn set_xattr(&self, ino: Ino, name: &str, value: &[u8]) -> Result<Stat> {
+        self.set_xattr_as(ino, name, value, XattrMode::Set)
+    }
+
+    pub fn xattr(&self, ino: Ino, name: &str) -> Result<Vec<u8>> {
+        let req = GetXattr { caller: self.caller(), ino, name: xattr_name(name) };
+        self.read(|txn| ops::getxattr(txn, &req))
+    }
+
+    pub fn remove_xattr(&self, ino: Ino, name: &str) -> Result<Stat> {
+        let req = RemoveXattr { by: self.by(), ino, name: xattr_name(name) };
+        self.run(|txn, env| ops::removexattr(txn, &req, env))
+    }
+
+    /// The names of the attributes, in the order of the answer.
+    pub fn xattrs(&self, ino: Ino) -> Vec<String> {
+        let req = ListXattr { caller: self.caller(), ino };
+        let names = self.read(|txn| ops::listxattr(txn, &req)).expect("lists");
+        names.iter().map(ToString::to_string).collect()
+    }
+
     pub fn setattr_req(&self, ino: Ino, changes: SetAttr) -> msg::SetAttr {
-        msg::SetAttr { by: self.by(), ino, changes, by_handle: false, want: None }
+        msg::SetAttr { by: self.by(), ino, changes, by_handle: false, want: None, drop_privileges: None }
     }
 
     pub fn setattr(&self, req: &msg::SetAttr) -> Result<Outcome<Stat>> {

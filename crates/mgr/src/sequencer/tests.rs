@@ -101,7 +101,8 @@ fn by(session: SessionId, slot: u16, seq: u64) -> Mutator {
 }
 
 fn mkdir(by: &Mutator, name: &str) -> Work<Answer> {
-    let req = MkDir { by: by.clone(), dir: Ino::ROOT, name: Name::new(name).unwrap(), mode: 0o755 };
+    let name = Name::new(name).unwrap();
+    let req = MkDir { by: by.clone(), dir: Ino::ROOT, name, mode: 0o755, unmasked: None };
     Box::new(move |txn, env| {
         let entry: pvfs_wire::msg::namespace::Entry = ops::mkdir(txn, &req, env)?.into();
         Ok(Answer::Reply(pvfs_wire::encode(&entry)))

@@ -11,7 +11,8 @@ use tokio::sync::Semaphore;
 
 fn to_size(client: &TestClient, attr: &Attr, size: u64) -> SetAttr {
     let changes = Changes { size: Some(size), ..Changes::default() };
-    SetAttr { by: client.by(), ino: attr.ino, changes, by_handle: true, want: Some(Access::READ_WRITE) }
+    let (by, want) = (client.by(), Some(Access::READ_WRITE));
+    SetAttr { by, ino: attr.ino, changes, by_handle: true, want, drop_privileges: None }
 }
 
 fn object(attr: &Attr, data_gen: u32) -> ObjectId {

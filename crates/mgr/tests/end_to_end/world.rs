@@ -221,6 +221,7 @@ impl TestClient {
             open: Some(Access::READ_WRITE),
             truncate: false,
             layout: LayoutHint::default(),
+            unmasked: None,
         }
     }
 

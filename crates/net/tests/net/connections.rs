@@ -23,8 +23,14 @@ use tokio::sync::Semaphore;
 fn write() -> Write {
     let key = MacKey::from_daemon_secret(&[0; 32]);
     let dist = Distribution { iodtab: IodtabGen(1), base: 0, pcount: 1, ssize: 4096 };
-    let grant =
-        Grant { session: SessionId(1), ino: Ino(2), data_gen: DataGen(0), dist, access: Access::READ_WRITE };
+    let grant = Grant {
+        session: SessionId(1),
+        ino: Ino(2),
+        data_gen: DataGen(0),
+        dist,
+        access: Access::READ_WRITE,
+        granted_ms: None,
+    };
     let pass = Pass {
         capability: Capability::sign(grant, &key),
         lease: Lease::sign(SessionId(1), 0, &key),

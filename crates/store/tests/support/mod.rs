@@ -26,7 +26,7 @@ pub fn run(offset: u64, len: usize) -> ObjectRun {
 
 /// A write to `runs` by the one writer of most tests.
 pub fn writes(runs: &[ObjectRun]) -> Write<'_> {
-    Write { runs, writer: 1, again: None }
+    Write { runs, writer: 1, again: None, makes: true }
 }
 
 /// A formatted target.
@@ -68,6 +68,8 @@ pub struct Faults {
     pub sync_fails: Mutex<Vec<&'static str>>,
     /// Every sync, by name.
     pub synced: Mutex<Vec<String>>,
+    /// Every write to a file, as offset and bytes.
+    pub written: Mutex<Vec<(u64, Vec<u8>)>>,
     /// How often files were cut.
     pub cuts: AtomicU64,
 }
@@ -156,6 +158,7 @@ impl DiskFile for FaultyFile {
         self.real.read_at(buf, len, offset)
     }
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.faults.written.lock().unwrap().push((offset, bytes.to_vec()));
         self.real.write_at(bytes, offset)
     }
     fn stat(&self) -> io::Result<FileStat> {

@@ -133,6 +133,63 @@ pub struct Written {
     pub durability: Option<Durability>,
 }
 
+/// What a range gets for which no bytes are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum FillWith {
+    /// Zeros, as far as the object reaches; its blocks are given back where the disk can.
+    #[n(0)]
+    Zeros,
+    /// Blocks, so that later writes find room. Changes no byte, and no length.
+    #[n(1)]
+    Room,
+}
+
+/// Fills a range of one object. Sent again, it has the same effect.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Fill {
+    #[n(0)]
+    pub target: TargetId,
+    #[n(1)]
+    pub pass: Pass,
+    #[n(2)]
+    pub slot: Slot,
+    #[n(3)]
+    pub start: ObjectOffset,
+    /// Behind the last byte; above `start`.
+    #[n(4)]
+    pub end: ObjectOffset,
+    #[n(5)]
+    pub with: FillWith,
+    /// As [`Write::again`].
+    #[n(6)]
+    pub again: Option<Acked>,
+}
+
+/// Asks where an object has data, or none, next.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct FindData {
+    #[n(0)]
+    pub target: TargetId,
+    #[n(1)]
+    pub pass: Pass,
+    #[n(2)]
+    pub slot: Slot,
+    #[n(3)]
+    pub from: ObjectOffset,
+    /// Looks for a hole instead; behind an object's end all is one.
+    #[n(4)]
+    pub hole: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct DataFound {
+    #[n(0)]
+    pub generations: Generations,
+    /// At `from` or behind it; `None`: no data follows.
+    #[n(1)]
+    pub at: Option<ObjectOffset>,
+}
+
 /// Makes what was written to these slots of the capability's file durable, whoever wrote it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Sync {
@@ -211,6 +268,8 @@ pub struct TruncateObjects {
 request! {
     Read => Read, ReadDone;
     Write => Write, Written;
+    Fill => Fill, Written;
+    FindData => FindData, DataFound;
     Sync => Sync, Written;
     Commit => Commit, Written;
     StatObjects => StatObjects, ObjectStats;

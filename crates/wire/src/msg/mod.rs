@@ -8,6 +8,7 @@ pub mod hello;
 pub mod lock;
 pub mod namespace;
 pub mod session;
+pub mod xattr;
 
 use minicbor::{Decode, Encode};
 
@@ -71,6 +72,8 @@ ops! {
     ReadDir = 0x204, "readdir";
     StatFs = 0x205, "statfs";
     Access = 0x206, "access";
+    GetXattr = 0x207, "getxattr";
+    ListXattr = 0x208, "listxattr";
 
     // Client to mgr: changing the name space.
     SetAttr = 0x301, "setattr";
@@ -83,6 +86,8 @@ ops! {
     RmDir = 0x308, "rmdir";
     Rename = 0x309, "rename";
     SetLayout = 0x30a, "set_layout";
+    SetXattr = 0x30b, "setxattr";
+    RemoveXattr = 0x30c, "removexattr";
 
     // Client to mgr: open files.
     Open = 0x401, "open";
@@ -102,6 +107,8 @@ ops! {
     Sync = 0x503, "sync";
     StatObjects = 0x504, "stat_objects";
     Commit = 0x505, "commit";
+    Fill = 0x507, "fill";
+    FindData = 0x508, "find_data";
 
     // The check of a whole file system: client to iod, then client to mgr.
     ListObjects = 0x506, "list_objects";

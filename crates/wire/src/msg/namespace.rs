@@ -136,6 +136,10 @@ pub struct SetAttr {
     /// A capability to give back with the answer (a truncation may void the old one).
     #[n(4)]
     pub want: Option<Access>,
+    /// `Some(true)`: the caller, who has the file open for writing, is about to write it without the right to keep what a
+    /// program in it may do: set-user-id, set-group-id and file capabilities fall.
+    #[n(5)]
+    pub drop_privileges: Option<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -170,6 +174,9 @@ pub struct Create {
     /// Where it shall lie; what this leaves open comes from `dir`, then from the system.
     #[n(7)]
     pub layout: LayoutHint,
+    /// The mode before the umask: counts instead of `mode` where `dir` has a default ACL. `None`: as `mode`.
+    #[n(8)]
+    pub unmasked: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -194,6 +201,9 @@ pub struct MkDir {
     pub name: Name,
     #[n(3)]
     pub mode: u32,
+    /// As in [`Create`].
+    #[n(4)]
+    pub unmasked: Option<u32>,
 }
 
 /// Creates a FIFO, socket, device node or an (unopened) regular file.
@@ -212,6 +222,9 @@ pub struct MkNod {
     pub kind: FileKind,
     #[n(5)]
     pub rdev: (u32, u32),
+    /// As in [`Create`].
+    #[n(6)]
+    pub unmasked: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

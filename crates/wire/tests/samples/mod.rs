@@ -3,9 +3,9 @@
 //! Owns the examples behind `golden.txt`. A new message gets its example here; an old example never changes.
 
 use pvfs_types::{
-    Attr, Cred, DataGen, Distribution, FileKind, FsId, Ino, IodtabGen, LayoutHint, Level, LockKind, LockMode,
-    LockOwner, LockRange, LogicalOffset, Name, ObjectId, ObjectOffset, Pattern, SessionId,
-    SetAttr as Changes, SetTime, Slot, TargetId, TargetUuid, Timestamp,
+    Attr, Cred, DataGen, Distribution, Extras, FileKind, FsId, Ino, IodtabGen, LayoutHint, Level, LockKind,
+    LockMode, LockOwner, LockRange, LogicalOffset, Name, ObjectId, ObjectOffset, Pattern, SessionId,
+    SetAttr as Changes, SetTime, Slot, TargetId, TargetUuid, Timestamp, XattrName,
 };
 use pvfs_wire::cap::Grant;
 use pvfs_wire::msg::admin::*;
@@ -16,6 +16,7 @@ use pvfs_wire::msg::hello::*;
 use pvfs_wire::msg::lock::*;
 use pvfs_wire::msg::namespace::*;
 use pvfs_wire::msg::session::*;
+use pvfs_wire::msg::xattr::*;
 use pvfs_wire::{Access, Capability, FrameError, Lease, MacKey, Op, Request};
 
 /// One encoded message.
@@ -67,6 +68,8 @@ pub fn all() -> Vec<Sample> {
     locks(&mut samples);
     bytes(&mut samples);
     fsck(&mut samples);
+    xattrs(&mut samples);
+    acls(&mut samples);
     samples.0
 }
 
@@ -253,11 +256,19 @@ fn changing(s: &mut Samples) {
             },
             by_handle: true,
             want: Some(Access::READ_WRITE),
+            drop_privileges: None,
         },
         &AttrSet { entry: file_entry(), capability: Some(capability()) },
     );
     s.both(
-        &SetAttr { by: mutator(), ino: Ino(1), changes: Changes::default(), by_handle: false, want: None },
+        &SetAttr {
+            by: mutator(),
+            ino: Ino(1),
+            changes: Changes::default(),
+            by_handle: false,
+            want: None,
+            drop_privileges: None,
+        },
         &AttrSet { entry: dir_entry(), capability: None },
     );
     s.both(
@@ -270,10 +281,14 @@ fn changing(s: &mut Samples) {
             open: Some(Access::WRITE),
             truncate: true,
             layout: layout(),
+            unmasked: None,
         },
         &Created { entry: file_entry(), capability: Some(capability()), created: true },
     );
-    s.both(&MkDir { by: mutator(), dir: Ino(1), name: name("dir"), mode: 0o755 }, &dir_entry());
+    s.both(
+        &MkDir { by: mutator(), dir: Ino(1), name: name("dir"), mode: 0o755, unmasked: None },
+        &dir_entry(),
+    );
     s.both(
         &MkNod {
             by: mutator(),
@@ -282,6 +297,7 @@ fn changing(s: &mut Samples) {
             mode: 0o666,
             kind: FileKind::CharDev,
             rdev: (1, 3),
+            unmasked: None,
         },
         &Entry {
             attr: Attr { kind: FileKind::CharDev, rdev: (1, 3), ..dir_entry().attr },
@@ -409,6 +425,21 @@ fn bytes(s: &mut Samples) {
     s.reply::<data::Write>(&written(durability));
     s.reply::<data::Write>(&written(Durability { below: Some(4096), ..durability }));
     s.request(&StatObjects { target: TargetId(1), objects: vec![object()], store: Some(7) });
+    let (start, end) = (ObjectOffset(4096), ObjectOffset(1 << 40));
+    let zeros = Fill {
+        target: TargetId(1),
+        pass: known,
+        slot: Slot(2),
+        start,
+        end,
+        with: FillWith::Zeros,
+        again: None,
+    };
+    s.both(&zeros, &written(durability));
+    s.request(&Fill { with: FillWith::Room, again: Some(acked), ..zeros });
+    let find = FindData { target: TargetId(1), pass: known, slot: Slot(2), from: start, hole: false };
+    s.both(&find, &DataFound { generations: generations(), at: Some(end) });
+    s.both(&FindData { hole: true, ..find }, &DataFound { generations: generations(), at: None });
     s.both(&data::Commit { target: TargetId(1), store: Some(7), now: true }, &written(durability));
 }
 
@@ -455,6 +486,7 @@ fn capability() -> Capability {
         data_gen: DataGen(2),
         dist: dist(),
         access: Access::READ_WRITE,
+        granted_ms: None,
     };
     Capability::sign(grant, &key())
 }
@@ -490,6 +522,7 @@ fn file_entry() -> Entry {
         dist: Some(dist()),
         data_gen: DataGen(2),
         layout: None,
+        extras: None,
     };
     Entry { attr, has_writers: true }
 }
@@ -568,4 +601,60 @@ fn fsck(s: &mut Samples) {
         },
         &Repaired { changed: vec![1, 0, 2] },
     );
+}
+
+fn xattr_name(text: &str) -> XattrName {
+    XattrName::new(text).expect("a name")
+}
+
+fn xattrs(s: &mut Samples) {
+    let user = || xattr_name("user.mime_type");
+    s.both(
+        &GetXattr { caller: caller(), ino: Ino(7), name: user() },
+        &XattrValue { value: b"text/\xffplain".to_vec() },
+    );
+    s.both(
+        &ListXattr { caller: caller(), ino: Ino(7) },
+        &XattrNames { names: vec![xattr_name("security.capability"), user()] },
+    );
+    let set = |mode| SetXattr { by: mutator(), ino: Ino(7), name: user(), value: vec![1, 0, 2], mode };
+    s.both(&set(XattrMode::Set), &file_entry());
+    s.request(&set(XattrMode::Create));
+    s.request(&set(XattrMode::Replace));
+    let extras = Extras { acl: true, default_acl: false, file_caps: true, others: false };
+    let attr = Attr { extras: Some(extras), ..file_entry().attr };
+    s.both(&RemoveXattr { by: mutator(), ino: Ino(7), name: user() }, &Entry { attr, has_writers: false });
+}
+
+/// What ACLs and file capabilities added to messages that were there.
+fn acls(s: &mut Samples) {
+    s.request(&SetAttr {
+        by: mutator(),
+        ino: Ino(7),
+        changes: Changes::default(),
+        by_handle: true,
+        want: None,
+        drop_privileges: Some(true),
+    });
+    s.request(&Create {
+        by: mutator(),
+        dir: Ino(1),
+        name: name("new"),
+        mode: 0o640,
+        exclusive: false,
+        open: None,
+        truncate: false,
+        layout: layout(),
+        unmasked: Some(0o666),
+    });
+    s.request(&MkDir { by: mutator(), dir: Ino(1), name: name("dir"), mode: 0o755, unmasked: Some(0o777) });
+    s.request(&MkNod {
+        by: mutator(),
+        dir: Ino(1),
+        name: name("pipe"),
+        mode: 0o644,
+        kind: FileKind::Fifo,
+        rdev: (0, 0),
+        unmasked: Some(0o666),
+    });
 }

@@ -1,0 +1,84 @@
+//! Holes: made, filled, looked for; and room taken beforehand.
+
+use super::{File, check_end};
+use crate::{ClientError, error::Result, io};
+use pvfs_types::LogicalOffset;
+use pvfs_wire::{Access, Op, msg::data::FillWith};
+
+impl File {
+    /// Makes `len` bytes from `offset` on zeros and gives their space back, as far as the file reaches; its size stays.
+    ///
+    /// # Errors
+    /// `EINVAL` for no bytes; `EFBIG` it would end past the largest file size; `EBADF` not open for writing.
+    pub async fn punch(&self, offset: u64, len: u64) -> Result<()> {
+        self.fill(offset, len, FillWith::Zeros, false).await
+    }
+
+    /// As [`File::punch`], but the file grows where it ends before.
+    pub async fn zero(&self, offset: u64, len: u64) -> Result<()> {
+        self.fill(offset, len, FillWith::Zeros, true).await
+    }
+
+    /// Takes space for `len` bytes from `offset` on, so that writing them does not meet a full target. With `grows` the file
+    /// grows where it ends before. No byte changes.
+    ///
+    /// # Errors
+    /// `ENOSPC` a target has not so much space; `EOPNOTSUPP` a target's disk takes none beforehand; else as [`File::punch`].
+    pub async fn allocate(&self, offset: u64, len: u64, grows: bool) -> Result<()> {
+        self.fill(offset, len, FillWith::Room, grows).await
+    }
+
+    async fn fill(&self, offset: u64, len: u64, with: FillWith, grows: bool) -> Result<()> {
+        self.core
+            .call(Op::Fill, Some(self.inode.ino), async {
+                self.need(Access::WRITE, "writing")?;
+                if len == 0 {
+                    return Err(ClientError::EmptyRange { offset });
+                }
+                check_end(offset, len)?;
+                let in_flight = io::fill(&self.core, &self.inode, offset..offset + len, with).await?;
+                let end = LogicalOffset(if grows { offset + len } else { 0 });
+                in_flight.done(end, self.core.session.now(), &self.cred);
+                if grows {
+                    // No target knows of a size that only zeros reach.
+                    self.core.report(&self.inode, None).await?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Where data lies at `offset` or next behind it, as `SEEK_DATA`. What targets' disks take for data counts: never less than
+    /// was written.
+    ///
+    /// # Errors
+    /// `ENXIO` no data follows, or the file ends before.
+    pub async fn seek_data(&self, offset: u64) -> Result<u64> {
+        let (size, found) = self.seek(offset, false).await?;
+        found.filter(|&at| at < size).ok_or(ClientError::NoData { offset })
+    }
+
+    /// Where a hole lies at `offset` or next behind it, as `SEEK_HOLE`: at the latest at the file's end.
+    ///
+    /// # Errors
+    /// `ENXIO` the file ends before.
+    pub async fn seek_hole(&self, offset: u64) -> Result<u64> {
+        let (size, found) = self.seek(offset, true).await?;
+        Ok(found.unwrap_or(size).min(size))
+    }
+
+    /// The file's size, and what was found.
+    async fn seek(&self, offset: u64, hole: bool) -> Result<(u64, Option<u64>)> {
+        self.core
+            .call(Op::FindData, Some(self.inode.ino), async {
+                self.need(Access::default(), "looking for data")?;
+                let size = self.core.refresh_attr(self.inode.ino).await?.size;
+                if offset >= size {
+                    return Err(ClientError::NoData { offset });
+                }
+                let access = if self.access.write { Access::WRITE } else { Access::READ };
+                Ok((size, io::find_data(&self.core, &self.inode, access, offset, hole).await?))
+            })
+            .await
+    }
+}

@@ -1,0 +1,39 @@
+//! Fills a range of one object with zeros, or gives it room.
+
+use crate::{guard, mgr_time::Admitted, ranges, service::Iod, target};
+use pvfs_net::Incoming;
+use pvfs_store::{Acked, StoreError};
+use pvfs_types::ObjectId;
+use pvfs_wire::{
+    Access, Refusal,
+    msg::data::{Durability, Fill, FillWith, Written},
+};
+
+pub fn serve(iod: &Iod, request: &Incoming, admitted: &Admitted) -> Result<Written, Refusal> {
+    let req: Fill = request.decode()?;
+    let target = iod.target(req.target)?;
+    guard::check(&req.pass, &iod.key, admitted.now_ms, Access::WRITE, &[req.slot])?;
+    let grant = &req.pass.capability.grant;
+    let range = ranges::one(req.start, req.end, &grant.dist, req.slot)?;
+    target.check_store(req.pass.store)?;
+    let id = ObjectId { ino: grant.ino, data_gen: grant.data_gen, slot: req.slot };
+    let makes = guard::may_make(grant, iod.time.first_told_ms());
+    let fill = pvfs_store::Fill {
+        range,
+        with: match req.with {
+            FillWith::Zeros => pvfs_store::FillWith::Zeros,
+            FillWith::Room => pvfs_store::FillWith::Room,
+        },
+        writer: grant.session.0,
+        again: req.again.map(super::acked),
+        makes: makes.is_ok(),
+    };
+    // Before it is filled: what is lost meanwhile must not pass for committed.
+    let committed = target.store.committed();
+    let Acked { generation, mark, below } = match (target.store.fill(id, &fill), makes) {
+        (Err(StoreError::Absent { .. }), Err(refusal)) => return Err(refusal),
+        (filled, _) => filled.map_err(|error| target::refusal(&error))?,
+    };
+    let durability = Some(Durability { mark, committed, below: (below < u64::MAX).then_some(below) });
+    Ok(Written { generations: target.generations(generation), durability })
+}
