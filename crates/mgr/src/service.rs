@@ -138,17 +138,7 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
             let req: SetLayout = request.decode()?;
             change(mgr, req.by.clone(), move |txn, env| Ok(entry(ops::set_layout(txn, &req, env)?))).await
         }
-        Op::ReportSize => {
-            let req: ReportSize = request.decode()?;
-            let by = req.by.clone();
-            let work = move |txn: &mut Txn<'_>, env: &OpEnv<'_>| {
-                Ok(match ops::report_size(txn, &req, env)? {
-                    Step::Done(stat) => Step::Done(entry(stat)),
-                    Step::Pending(intent) => Step::Pending(intent),
-                })
-            };
-            change_in_steps(mgr, by, Arc::new(work)).await
-        }
+        Op::ReportSize => report_size(mgr, request.decode()?).await,
 
         Op::EndWrites => {
             let req: EndWrites = request.decode()?;
@@ -343,6 +333,17 @@ async fn create(mgr: &Mgr, req: Create) -> Reply {
     };
     let reply = change_in_steps(mgr, by, Arc::new(work)).await;
     if truncates { wake_garbage(mgr, reply) } else { reply }
+}
+
+async fn report_size(mgr: &Mgr, req: ReportSize) -> Reply {
+    let by = req.by.clone();
+    let work = move |txn: &mut Txn<'_>, env: &OpEnv<'_>| {
+        Ok(match ops::report_size(txn, &req, env)? {
+            Step::Done(stat) => Step::Done(entry(stat)),
+            Step::Pending(intent) => Step::Pending(intent),
+        })
+    };
+    change_in_steps(mgr, by, Arc::new(work)).await
 }
 
 /// A reader's open changes nothing, and takes no slot.

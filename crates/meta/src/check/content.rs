@@ -150,18 +150,24 @@ impl Content {
                 self.iodtabs.insert(generation, IodtabEntry::from_bytes(value)?.targets);
             }
             space::LOCK | space::SESSION_LOCK | space::LOCK_WAIT => self.take_lock(key, value)?,
-            space::XATTR => {
-                let ino = parts.ino().ok_or_else(bad_key)?;
-                let name = parts.xattr_name().ok_or_else(bad_key)?;
-                let value = Xattr::from_bytes(value)?.value;
-                let fits = value.len() <= limits::XATTR_VALUE_BYTES_MAX;
-                findings.expect(fits, key.escape_ascii(), "an attribute that is too long");
-                self.xattrs.entry(ino).or_default().add(&name);
-            }
+            space::XATTR => self.take_xattr(key, value, findings)?,
             _ => return Err(MetaError::Corrupt { what: "key", detail: "of no known kind".to_owned() }),
         }
         Ok(())
     }
+
+    fn take_xattr(&mut self, key: &[u8], value: &[u8], findings: &mut Findings) -> Result<()> {
+        let bad_key = || crate::scan::bad_key(key);
+        let mut parts = Parts::of(key);
+        let ino = parts.ino().ok_or_else(bad_key)?;
+        let name = parts.xattr_name().ok_or_else(bad_key)?;
+        let value = Xattr::from_bytes(value)?.value;
+        let fits = value.len() <= limits::XATTR_VALUE_BYTES_MAX;
+        findings.expect(fits, key.escape_ascii(), "an attribute that is too long");
+        self.xattrs.entry(ino).or_default().add(&name);
+        Ok(())
+    }
+
     fn take_lock(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         let bad_key = || crate::scan::bad_key(key);
         let mut parts = Parts::of(key);
