@@ -28,33 +28,42 @@ fn a_local_directory_has_no_faults_and_is_left_as_it_was() {
     serde_json::to_string(&report).expect("is JSON");
 }
 
-/// Spoils a file of the workload instead of killing anything.
-struct Spoiler {
+/// So often a file is spoiled: what is spoiled may be written over or removed before anybody looks, but not every time.
+const SPOILT: u32 = 40;
+
+/// Spoils files of the workload instead of killing anything, then stops it.
+struct Spoiler<'a> {
     dir: PathBuf,
-    spoil: fn(&Path),
+    /// Fails where the file has just gone.
+    spoil: fn(&Path) -> std::io::Result<()>,
     count: AtomicU32,
+    stop: &'a AtomicBool,
 }
 
-impl Victims for Spoiler {
+impl Victims for Spoiler<'_> {
     fn find(&self) -> Vec<Process> {
         let worker = std::fs::read_dir(&self.dir).expect("reads").flatten().next().map(|entry| entry.path());
         let files = worker.and_then(|dir| std::fs::read_dir(dir.join("worker0")).ok());
         let file =
             files.into_iter().flatten().flatten().map(|entry| entry.path()).find(|path| path.is_file());
-        if let Some(file) = file {
-            (self.spoil)(&file);
-            self.count.fetch_add(1, Ordering::Relaxed);
+        if file.is_some_and(|file| (self.spoil)(&file).is_ok())
+            && self.count.fetch_add(1, Ordering::Relaxed) + 1 == SPOILT
+        {
+            self.stop.store(true, Ordering::Relaxed);
         }
         Vec::new()
     }
 }
 
 #[track_caller]
-fn check_found(spoil: fn(&Path), expected: fn(&Report) -> bool) {
+fn check_found(spoil: fn(&Path) -> std::io::Result<()>, expected: fn(&Report) -> bool) {
     let dir = tempfile::TempDir::new().expect("a directory");
-    let spoiler = Spoiler { dir: dir.path().to_owned(), spoil, count: AtomicU32::new(0) };
-    let report = run(&plan(dir.path()), Some(&spoiler), &AtomicBool::new(false)).expect("runs");
-    assert!(spoiler.count.load(Ordering::Relaxed) > 0);
+    let stop = AtomicBool::new(false);
+    let spoiler = Spoiler { dir: dir.path().to_owned(), spoil, count: AtomicU32::new(0), stop: &stop };
+    let time = Duration::from_secs(50);
+    let plan = Plan { time, kill_every: Duration::from_millis(10), ..plan(dir.path()) };
+    let report = run(&plan, Some(&spoiler), &stop).expect("runs");
+    assert!(spoiler.count.load(Ordering::Relaxed) >= SPOILT);
     assert!(!report.passed && expected(&report), "{:?}", report.faults);
 }
 
@@ -63,8 +72,7 @@ fn bytes_changed_behind_its_back_are_found() {
     check_found(
         |file| {
             use std::os::unix::fs::FileExt as _;
-            let file = std::fs::File::options().write(true).open(file).expect("opens");
-            file.write_all_at(&[0x77; 100], 30).expect("writes");
+            std::fs::File::options().write(true).open(file)?.write_all_at(&[0x77; 100], 30)
         },
         |report| report.wrong > 0,
     );
@@ -72,16 +80,15 @@ fn bytes_changed_behind_its_back_are_found() {
 
 #[test]
 fn a_name_taken_away_is_found() {
-    check_found(|file| std::fs::remove_file(file).expect("removes"), |report| report.lost > 0);
+    check_found(|file| std::fs::remove_file(file), |report| report.lost > 0);
 }
 
 #[test]
 fn a_file_made_shorter_is_found() {
     check_found(
         |file| {
-            let file = std::fs::File::options().write(true).open(file).expect("opens");
-            let len = file.metadata().expect("is told").len();
-            file.set_len(len / 2).expect("truncates");
+            let file = std::fs::File::options().write(true).open(file)?;
+            file.set_len(file.metadata()?.len() / 2)
         },
         |report| report.lost > 0 || report.wrong > 0,
     );

@@ -1,7 +1,7 @@
 //! Locks of files: what each owner holds, and who waits for what, in order. All of it is in the store, so that a mgr that
 //! was killed knows of every lock that it granted, and of everybody's place.
 //!
-//! Each change looks at all locks of its one file ([`table`]), and grants in the same transaction what has become free.
+//! Each change looks at all locks of its one file (`table`), and grants in the same transaction what has become free.
 //! Locks of a session that is gone stand until [`settle`]: its late writes must be refused first.
 
 mod graph;
