@@ -1,6 +1,6 @@
 //! Ranges without bytes: zeros, room; and where the data of an object lies.
 
-use crate::{Acked, Fill, FillWith, Store, StoreError, fence::Verdict, ops::fences};
+use crate::{Acked, Fill, FillWith, Store, StoreError, fence::Verdict, ops::judge};
 use pvfs_env::disk::DiskFile;
 use pvfs_types::ObjectId;
 use std::{io, ops::Range};
@@ -22,13 +22,9 @@ impl Store {
             },
             FillWith::Room => self.opened(&handle, fill.makes)?,
         };
-        let mut limit = u64::MAX;
-        if let Some(acked) = fill.again {
-            match fences(&*file).map_err(failed)?.judge(acked) {
-                Verdict::Done => return Ok(durable),
-                Verdict::Below(offset) => limit = offset,
-            }
-        }
+        let Verdict::Below(limit) = judge(&*file, fill.again).map_err(failed)? else {
+            return Ok(durable);
+        };
         let Range { start, end } = fill.range;
         match fill.with {
             FillWith::Zeros => {

@@ -51,13 +51,9 @@ impl Store {
         let handle = self.cache.get(id);
         let file = self.opened(&handle, write.makes)?;
         let failed = |source| self.failed("write to", id, source);
-        let mut limit = u64::MAX;
-        if let Some(acked) = write.again {
-            match fences(&*file).map_err(failed)?.judge(acked) {
-                Verdict::Done => return Ok(Acked::whole(generation, Acked::DURABLE)),
-                Verdict::Below(offset) => limit = offset,
-            }
-        }
+        let Verdict::Below(limit) = judge(&*file, write.again).map_err(failed)? else {
+            return Ok(Acked::whole(generation, Acked::DURABLE));
+        };
         let mut rest = bytes;
         for run in write.runs {
             let (part, after) = rest.split_at(run.len);
@@ -309,8 +305,13 @@ fn cut(file: &dyn DiskFile, len: u64) -> io::Result<()> {
     if file.stat()?.len >= len { file.truncate(len) } else { Ok(()) }
 }
 
+/// What is wanted of a write that was acknowledged so before; of a new one, all.
+pub(crate) fn judge(file: &dyn DiskFile, again: Option<Acked>) -> io::Result<Verdict> {
+    again.map_or(Ok(Verdict::Below(u64::MAX)), |acked| Ok(fences(file)?.judge(acked)))
+}
+
 /// The object's fences. A note that does not read is none of ours.
-pub(crate) fn fences(file: &dyn DiskFile) -> io::Result<Fences> {
+fn fences(file: &dyn DiskFile) -> io::Result<Fences> {
     Ok(file.note()?.and_then(|note| Fences::decode(&note)).unwrap_or(Fences::NONE))
 }
 
