@@ -1,12 +1,11 @@
 //! Fills a range of one object with zeros, or gives it room.
 
-use crate::{guard, mgr_time::Admitted, ranges, service::Iod, target};
+use crate::{guard, mgr_time::Admitted, ranges, service::Iod};
 use pvfs_net::Incoming;
-use pvfs_store::{Acked, StoreError};
 use pvfs_types::ObjectId;
 use pvfs_wire::{
     Access, Refusal,
-    msg::data::{Durability, Fill, FillWith, Written},
+    msg::data::{Fill, FillWith, Written},
 };
 
 pub fn serve(iod: &Iod, request: &Incoming, admitted: &Admitted) -> Result<Written, Refusal> {
@@ -30,10 +29,6 @@ pub fn serve(iod: &Iod, request: &Incoming, admitted: &Admitted) -> Result<Writt
     };
     // Before it is filled: what is lost meanwhile must not pass for committed.
     let committed = target.store.committed();
-    let Acked { generation, mark, below } = match (target.store.fill(id, &fill), makes) {
-        (Err(StoreError::Absent { .. }), Err(refusal)) => return Err(refusal),
-        (filled, _) => filled.map_err(|error| target::refusal(&error))?,
-    };
-    let durability = Some(Durability { mark, committed, below: (below < u64::MAX).then_some(below) });
-    Ok(Written { generations: target.generations(generation), durability })
+    let acked = super::made(target.store.fill(id, &fill), makes)?;
+    Ok(super::written(target, acked, committed))
 }

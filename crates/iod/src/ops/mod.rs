@@ -11,13 +11,15 @@ pub mod sync;
 pub mod truncate_objects;
 pub mod write;
 
+use crate::target::{self, Target};
 use pvfs_net::Replier;
+use pvfs_store::StoreError;
 use pvfs_types::limits::PIECES_MAX;
 use pvfs_wire::{
     Refusal, Status,
     msg::{
         admin::DaemonStatus,
-        data::{Acked, DataFound, ObjectStats, Written},
+        data::{Acked, DataFound, Durability, ObjectStats, Written},
         fsck::Objects,
         session::Done,
     },
@@ -53,6 +55,24 @@ impl Answer for Never {
 fn acked(acked: Acked) -> pvfs_store::Acked {
     let Acked { generation, mark, below } = acked;
     pvfs_store::Acked { generation, mark, below: below.unwrap_or(u64::MAX) }
+}
+
+/// What became of a write that may have needed to make its object: `makes` says why it was not to.
+fn made(
+    done: Result<pvfs_store::Acked, StoreError>,
+    makes: Result<(), Refusal>,
+) -> Result<pvfs_store::Acked, Refusal> {
+    match (done, makes) {
+        (Err(StoreError::Absent { .. }), Err(refusal)) => Err(refusal),
+        (done, _) => done.map_err(|error| target::refusal(&error)),
+    }
+}
+
+/// The answer to a write; `committed` was read before it was made.
+fn written(target: &Target, acked: pvfs_store::Acked, committed: u64) -> Written {
+    let pvfs_store::Acked { generation, mark, below } = acked;
+    let durability = Some(Durability { mark, committed, below: (below < u64::MAX).then_some(below) });
+    Written { generations: target.generations(generation), durability }
 }
 
 /// Requests about many objects name at most `PIECES_MAX` of them.

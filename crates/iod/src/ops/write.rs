@@ -1,12 +1,11 @@
 //! Writes the payload to one object.
 
-use crate::{guard, mgr_time::Admitted, ranges, service::Iod, target};
+use crate::{guard, mgr_time::Admitted, ranges, service::Iod};
 use pvfs_net::Incoming;
-use pvfs_store::{Acked, StoreError};
 use pvfs_types::ObjectId;
 use pvfs_wire::{
     Access, Refusal,
-    msg::data::{Durability, Write, Written},
+    msg::data::{Write, Written},
 };
 
 pub fn serve(iod: &Iod, request: &Incoming, admitted: &Admitted) -> Result<Written, Refusal> {
@@ -23,14 +22,10 @@ pub fn serve(iod: &Iod, request: &Incoming, admitted: &Admitted) -> Result<Writt
     // Before it is written: what is lost meanwhile must not pass for committed.
     let committed = target.store.committed();
     let written = target.store.write(id, &write, &request.payload);
-    let Acked { generation, mark, below } = match (written, makes) {
-        (Err(StoreError::Absent { .. }), Err(refusal)) => return Err(refusal),
-        (written, _) => written.map_err(|error| target::refusal(&error))?,
-    };
+    let acked = super::made(written, makes)?;
     iod.counters.bytes_written.add(asked.bytes as u64);
     if target.store.uncommitted_bytes() >= iod.commit_bytes {
         target.commit_soon.notify_one();
     }
-    let durability = Some(Durability { mark, committed, below: (below < u64::MAX).then_some(below) });
-    Ok(Written { generations: target.generations(generation), durability })
+    Ok(super::written(target, acked, committed))
 }
