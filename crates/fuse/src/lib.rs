@@ -9,6 +9,7 @@
 
 mod adapter;
 mod book;
+mod cache;
 mod control;
 mod creds;
 pub mod daemon;
@@ -31,6 +32,7 @@ mod umount;
 mod upgrade;
 
 pub use adapter::Adapter;
+pub use cache::CacheMode;
 pub use error::{MountError, UmountError};
 pub use ops::Filesystem;
 pub use options::{MountOptions, OptionError};

@@ -1,5 +1,6 @@
 //! Mount options, as `mount -o` and fstab write them. Pure.
 
+use crate::CacheMode;
 use std::{path::PathBuf, time::Duration};
 
 /// How long a soft mount waits where no `timeo` is given.
@@ -23,6 +24,8 @@ pub struct MountOptions {
     pub soft: bool,
     /// Locks hold among the processes of this mount only; no server hears of them.
     pub local_locks: bool,
+    /// What the kernel may keep of names, attributes and bytes.
+    pub cache: CacheMode,
     /// How long that is.
     pub timeo: Option<Duration>,
     /// The cluster's `cluster.toml`.
@@ -51,6 +54,7 @@ impl Default for MountOptions {
             allow_other: false,
             soft: false,
             local_locks: false,
+            cache: CacheMode::default(),
             timeo: None,
             cluster: None,
             secret: None,
@@ -67,7 +71,7 @@ impl Default for MountOptions {
 pub enum OptionError {
     #[error(
         "unknown mount option `{option}`; known are ro, rw, suid, nosuid, dev, nodev, exec, noexec, atime, noatime, \
-         sync, async, dirsync, allow_other, hard, soft, timeo=SECONDS, locks=cluster, locks=local, cluster=FILE, secret=FILE, log=FILE, \
+         sync, async, dirsync, allow_other, hard, soft, timeo=SECONDS, locks=cluster, locks=local, cache=open, cache=none, cache=private, cluster=FILE, secret=FILE, log=FILE, \
          metrics=HOST:PORT, held_target=SIZE, held_total=SIZE"
     )]
     Unknown { option: String },
@@ -81,6 +85,8 @@ pub enum OptionError {
     Timeo { value: String },
     #[error("the mount option locks={value} is neither locks=cluster nor locks=local")]
     Locks { value: String },
+    #[error("the mount option cache={value} is none of cache=open, cache=none and cache=private")]
+    Cache { value: String },
     #[error("the mount option `timeo` means something only with `soft`: a hard mount waits for ever")]
     TimeoWithoutSoft,
     #[error("a mounted pvfs cannot be changed (remount): unmount it, then mount it with the new options")]
@@ -142,6 +148,13 @@ impl MountOptions {
                 None | Some("") => return Err(OptionError::NoValue { option: name.to_owned() }),
                 Some(other) => return Err(OptionError::Locks { value: other.to_owned() }),
             };
+            return Ok(());
+        }
+        if name == "cache" {
+            let text = value.filter(|v| !v.is_empty());
+            let text = text.ok_or_else(|| OptionError::NoValue { option: name.to_owned() })?;
+            self.cache =
+                CacheMode::parse(text).ok_or_else(|| OptionError::Cache { value: text.to_owned() })?;
             return Ok(());
         }
         if let Some(held) = match name {
@@ -260,6 +273,8 @@ mod tests {
         assert_eq!(parsed("secret=a=b").secret, Some("a=b".into()));
         assert!(parsed("locks=local").local_locks);
         assert!(!parsed("locks=local,locks=cluster").local_locks);
+        assert_eq!(parsed("").cache, CacheMode::Open);
+        assert_eq!(parsed("cache=private,cache=none").cache, CacheMode::None);
         assert_eq!(parsed("metrics=127.0.0.1:9").metrics.as_deref(), Some("127.0.0.1:9"));
     }
 
@@ -296,6 +311,8 @@ mod tests {
         refused("secret=", "`secret` needs a value");
         refused("locks", "`locks` needs a value");
         refused("locks=none", "neither locks=cluster nor locks=local");
+        refused("cache", "`cache` needs a value");
+        refused("cache=some", "none of cache=open");
         refused("held_target=1K", "`held_target` is a size of at least 1M");
         refused("held_total=many", "`held_total` is a size");
         refused("ro=1", "`ro` takes no value");

@@ -9,6 +9,7 @@ mod locks;
 mod xattr;
 
 use crate::{
+    CacheMode,
     book::{Book, OpenRecord},
     creds,
     handles::{Handles, Opening},
@@ -28,17 +29,14 @@ use pvfs_types::{Attr, Cred, Errno, FileKind, Ino, LayoutHint, LockKind, Name, N
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
-
-/// How long the kernel goes by attributes and names.
-const VALID: Duration = Duration::from_secs(1);
 
 /// A mounted directory of a PVFS file system.
 pub struct PvfsFs {
     client: Arc<Client>,
     /// What is mounted.
     root: Ino,
+    cache: CacheMode,
     files: Handles<OpenFile>,
     dirs: Handles<OpenDir>,
     told: Told,
@@ -50,28 +48,35 @@ pub struct PvfsFs {
 
 impl PvfsFs {
     /// The directory `root` as the root of a mount.
-    pub fn new(client: Arc<Client>, root: Ino) -> PvfsFs {
+    pub fn new(client: Arc<Client>, root: Ino, cache: CacheMode) -> PvfsFs {
         PvfsFs {
             client,
             root,
+            cache,
             files: Handles::of_worker(0),
             dirs: Handles::of_worker(0),
-            told: Told::new(VALID),
+            told: Told::new(cache.valid()),
             book: None,
             unanswered: Mutex::default(),
         }
     }
 
     /// As [`PvfsFs::new`], in the place of a worker that had `open` open. At once after the client was made.
-    pub fn inherited(client: Arc<Client>, root: Ino, book: Arc<Book>, open: &[OpenRecord]) -> PvfsFs {
+    pub fn inherited(
+        client: Arc<Client>,
+        root: Ino,
+        cache: CacheMode,
+        book: Arc<Book>,
+        open: &[OpenRecord],
+    ) -> PvfsFs {
         let workers = book.workers();
-        let told = if workers > 1 { Told::inherited(VALID) } else { Told::new(VALID) };
+        let told = if workers > 1 { Told::inherited(cache.valid()) } else { Told::new(cache.valid()) };
         let fs = PvfsFs {
             files: Handles::of_worker(workers),
             dirs: Handles::of_worker(workers),
             told,
             book: Some(book),
-            ..PvfsFs::new(client, root)
+            ..PvfsFs::new(client, root, cache)
         };
         let mut unanswered = HashMap::new();
         for record in open {
@@ -96,7 +101,7 @@ impl PvfsFs {
     /// `attr` for the kernel, which is told it now.
     fn tell(&self, attr: &Attr) -> Attributes {
         self.told.tell(self.node(attr.ino), attr);
-        Attributes { attr: node_attr(attr), valid: VALID }
+        Attributes { attr: node_attr(attr), valid: self.cache.valid() }
     }
 
     fn entry(&self, attr: &Attr) -> Entry {
@@ -112,7 +117,7 @@ impl PvfsFs {
             book.opened(OpenRecord { handle: handle.0, ino: ino.0, request: ctx.request });
             self.forget_unanswered(ctx.request, book);
         }
-        Opened { handle, direct: flags.direct, attributes_changed }
+        Opened { handle, direct: flags.direct || self.cache.is_direct(), attributes_changed }
     }
 
     /// The request came again, so the kernel knows nothing of what was opened for it the first time.
@@ -334,6 +339,10 @@ impl Filesystem for PvfsFs {
     async fn read(&self, ctx: &Context, handle: Handle, offset: u64, len: u32) -> Reply<Bytes> {
         let open = self.usable(handle)?;
         let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
+        if self.cache.is_direct() {
+            // Another mount may have cut the file, or replaced all of it.
+            file.attr().await.map_err(|e| errno(&e))?;
+        }
         file.read_at(offset, u64::from(len)).await.map_err(|e| errno(&e))
     }
 

@@ -57,7 +57,7 @@ impl MountConfig {
 pub async fn mount_client(client: Arc<Client>, config: &MountConfig) -> Result<Mounted, MountError> {
     let root = load_root(&client, &config.path).await?;
     let metrics = client.metrics();
-    let fs = Arc::new(PvfsFs::new(client, root));
+    let fs = Arc::new(PvfsFs::new(client, root, config.options.cache));
     mount(fs, &config.source, &config.dir, &config.options, &metrics).await
 }
 
@@ -172,7 +172,7 @@ pub async fn run_worker<E: From<MountError>>(
         }
     };
     let root = book.root().ok_or_else(|| start(io::Error::other("the mount's book names no root")))?;
-    let served = PvfsFs::inherited(Arc::clone(&client), root, Arc::clone(&book), &open);
+    let served = PvfsFs::inherited(Arc::clone(&client), root, config.options.cache, Arc::clone(&book), &open);
     let _ = fs.set(Arc::new(served));
     let control = begun.await.map_err(|e| start(io::Error::other(e)))?;
     // From now on this process holds no directory but the root.

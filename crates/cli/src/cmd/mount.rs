@@ -30,7 +30,9 @@ for all users; others through fusermount3 (Debian: apt install fuse3), for thems
 
 Options of -o: ro, nosuid, nodev, noexec, noatime, sync, dirsync and their opposites; allow_other; hard (default: a \
 call waits for a dead server for ever, or until a signal) or soft,timeo=SECONDS (it then fails with EIO); locks=cluster (default: \
-fcntl and flock hold over all mounts) or locks=local (over this one only, without a message); cluster=FILE (as \
+fcntl and flock hold over all mounts) or locks=local (over this one only, without a message); cache=open (default: what others wrote and closed is seen by the next open, else \
+within a second), cache=none (every call asks the servers, and sees what the last one on any mount did) or cache=private (this mount \
+alone uses the tree: another one's changes may be seen a minute late); cluster=FILE (as \
 --cluster); secret=FILE (cluster.key, where there is no cluster.toml); log=FILE; metrics=ADDR; held_target=SIZE, held_total=SIZE (how \
 much of what was written is kept until it is durable, by target and in all: 64M and 1G). What only fstab needs (_netdev, \
 noauto, user, nofail, x-…) is ignored. Called as mount.pvfs this command serves `mount -t pvfs` and fstab:
