@@ -12,7 +12,9 @@ pub use kernel::{kfuse_request, kfuse_seeds};
 pub use mutate::{Rng, mutated};
 
 use pvfs_types::{Distribution, IodtabGen, LogicalOffset, Pattern};
-use pvfs_wire::msg::{Op, Request, admin, data, file, fsck, hello, lock, namespace, session, xattr};
+use pvfs_wire::msg::{
+    Op, Request, admin, data, delegation, file, fsck, hello, lock, namespace, session, xattr,
+};
 use pvfs_wire::{FRAME_HEADER_BYTES, Header, Refusal};
 
 /// A target: its name, what it does with bytes, and what to start from.
@@ -145,6 +147,9 @@ fn each_op(op: Op, side: &mut Side<'_>) {
         Op::AwaitLocks => side.of::<lock::AwaitLocks>(),
         Op::CancelLock => side.of::<lock::CancelLock>(),
         Op::ReleaseLocks => side.of::<lock::ReleaseLocks>(),
+        Op::AwaitRecalls => side.of::<delegation::AwaitRecalls>(),
+        Op::Recalled => side.of::<delegation::Recalled>(),
+        Op::HoldDelegations => side.of::<delegation::HoldDelegations>(),
         Op::Read => side.of::<data::Read>(),
         Op::Write => side.of::<data::Write>(),
         Op::Fill => side.of::<data::Fill>(),

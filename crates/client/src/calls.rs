@@ -7,6 +7,7 @@ use crate::{
     estate::{self, Origin},
     retry::{Action, Tries},
     slots::Slot,
+    touches::Touches,
     waits::{WaitsFor, inherited, waiting_for},
 };
 use pvfs_types::{Cred, SessionId, limits};
@@ -80,7 +81,7 @@ impl Core {
 
     /// Has the mgr change something, once. Dropped before a slot was free, it does nothing; after that, the request is
     /// brought to its end in the background, and only its answer is lost.
-    pub async fn mutate<R: Request>(
+    pub async fn mutate<R: Request + Touches>(
         self: &Arc<Self>,
         cred: &Cred,
         make: impl Fn(Mutator) -> R + Send + Sync + 'static,
@@ -91,7 +92,7 @@ impl Core {
     }
 
     /// As [`Core::mutate`], but must not be dropped before its end (that would cost a slot).
-    pub async fn mutate_here<R: Request>(
+    pub async fn mutate_here<R: Request + Touches>(
         self: &Arc<Self>,
         cred: &Cred,
         make: impl Fn(Mutator) -> R,
@@ -121,7 +122,7 @@ impl Core {
     }
 
     /// As [`Core::mutate_here`], in a slot that was waited for already.
-    pub async fn mutate_in<R: Request>(
+    pub async fn mutate_in<R: Request + Touches>(
         self: &Arc<Self>,
         reserved: Reserved,
         cred: &Cred,
@@ -129,10 +130,14 @@ impl Core {
     ) -> Result<R::Reply> {
         let mut tries = Tries::default();
         let mut next = reserved;
+        let mut own_change = None;
         loop {
             let Reserved { session, mut slot, origin } = next;
             let request =
                 make(Mutator { session, slot: slot.number(), seq: slot.seq(), cred: sendable(cred) });
+            if own_change.is_none() {
+                own_change = self.delegations.change(request.inos(), request.names());
+            }
             slot.sent(R::OP, origin.as_ref().map_or(0, Origin::id));
             let answer = waiting_for(WaitsFor::Mgr, self.mgr.call(&request)).await;
             slot.answered();

@@ -2,13 +2,14 @@
 
 use crate::{
     ClientConfig, ClientError,
+    delegations::Delegations,
     ends::Ends,
     error::Result,
     holds::{Bounds, Holds},
     inode::Inodes,
     locks::LockTable,
     open::Crossings,
-    session::Session,
+    session::{Session, Who},
     targets::TargetMap,
     waits::Waits,
 };
@@ -48,6 +49,7 @@ pub(crate) struct Core {
     pub emptyings: Crossings,
     pub ends: Ends,
     pub locks: Arc<LockTable>,
+    pub delegations: Arc<Delegations>,
     pub holds: Holds,
     pub waits: Waits,
     /// How long a call may wait; see [`ClientConfig::timeo`].
@@ -110,8 +112,8 @@ impl Client {
             }
             None => (SessionId::default(), LockTable::new(None, &[])),
         };
-        let session =
-            Session::open(&mgr, client_id, &config.label, config.connect_deadline, config.estate).await?;
+        let who = Who { client: client_id, label: config.label.clone(), delegations: config.delegations };
+        let session = Session::open(&mgr, who, config.connect_deadline, config.estate).await?;
         let core = Arc::new(Core {
             session,
             targets: TargetMap::new(dialer),
@@ -120,6 +122,7 @@ impl Client {
             emptyings: Crossings::default(),
             ends: Ends::default(),
             locks: Arc::new(locks),
+            delegations: Delegations::new(config.delegations),
             holds: Holds::new(bounds, &config.metrics),
             waits: Waits::default(),
             timeo: config.timeo,
@@ -139,6 +142,11 @@ impl Client {
             task::spawn(Arc::clone(&core).settle_inheritance());
         }
         task::spawn(Arc::clone(&core).keep_alive_task());
+        if core.delegations.is_on() {
+            task::spawn(Arc::clone(&core).recalls_task());
+            // The lease counts from a keep-alive.
+            core.session.check_in_now();
+        }
         task::spawn(Arc::clone(&core).refresh_task());
         task::spawn(Arc::clone(&core).ends_task());
         info!(session = %core.session.standing().id, mgr = core.mgr.name(), "connected to the file system");

@@ -28,6 +28,10 @@ pub struct ClientConfig {
     /// on, and is whole again with its daemons. A change is still made once, in the background, or not at all. `None`,
     /// `hard`: calls wait for ever.
     pub timeo: Option<Duration>,
+    /// Takes delegations: attributes and names that were told are gone by without a message, until the mgr recalls them because
+    /// somebody else is about to change them. Such a client must live in a runtime that gets its turn: what it holds and does
+    /// not give up makes others wait until its lease is over.
+    pub delegations: bool,
     pub metrics: Metrics,
     pub transport: Arc<dyn Transport>,
     /// Where this process has predecessors or successors: what they leave to each other.
@@ -46,6 +50,7 @@ impl ClientConfig {
             held_bytes_target: 64 << 20,
             held_bytes_client: 1 << 30,
             timeo: None,
+            delegations: false,
             metrics: Metrics::new(),
             transport: Arc::new(TcpTransport),
             estate: None,

@@ -34,6 +34,7 @@
 mod calls;
 mod client;
 mod config;
+mod delegations;
 mod ends;
 mod error;
 mod estate;
@@ -50,6 +51,7 @@ mod open;
 mod orphans;
 mod paths;
 mod plan;
+mod recalls;
 mod replay;
 mod retry;
 mod session;
@@ -57,6 +59,7 @@ mod size;
 mod slots;
 mod status;
 mod targets;
+mod touches;
 mod waits;
 mod xattr;
 

@@ -44,8 +44,16 @@ impl Client {
     pub async fn lookup(&self, cred: &Cred, dir: Ino, name: &Name) -> Result<Attr> {
         self.core
             .call(Op::Lookup, Some(dir), async {
+                let delegations = &self.core.delegations;
+                if let Some(attr) = delegations.lookup(cred, dir, name).and_then(|attr| self.core.known(attr))
+                {
+                    return Ok(attr);
+                }
+                let asking = delegations.ask();
                 let entry =
                     self.core.ask(cred, |caller| Lookup { caller, dir, name: Some(name.clone()) }).await?;
+                asking.learn(&entry);
+                asking.learn_name(dir, name, entry.attr.ino);
                 self.core.complete(entry).await
             })
             .await
@@ -65,7 +73,13 @@ impl Client {
     pub async fn getattr(&self, cred: &Cred, ino: Ino) -> Result<Attr> {
         self.core
             .call(Op::GetAttr, Some(ino), async {
+                let delegations = &self.core.delegations;
+                if let Some(attr) = delegations.attr(ino).and_then(|attr| self.core.known(attr)) {
+                    return Ok(attr);
+                }
+                let asking = delegations.ask();
                 let entry = self.core.ask(cred, |caller| GetAttr { caller, ino }).await?;
+                asking.learn(&entry);
                 self.core.complete(entry).await
             })
             .await
@@ -296,7 +310,7 @@ impl Client {
 
 impl crate::client::Core {
     /// `attr` with what this client knows, if that needs no question to the targets.
-    fn known(&self, mut attr: Attr) -> Option<Attr> {
+    pub fn known(&self, mut attr: Attr) -> Option<Attr> {
         let Some(inode) = self.inodes.find(attr.ino) else { return Some(attr) };
         inode.with(|state| {
             state.absorb(&attr);

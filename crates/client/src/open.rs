@@ -284,6 +284,9 @@ impl Core {
         let inode = Arc::clone(&count.inode);
         inode.opened(&made.entry, made.capability);
         drop(emptying);
+        if !made.created {
+            self.delegations.forget(made.entry.attr.ino);
+        }
         if !made.created && self.closes.begun() != closes {
             // A close of the same file may have taken back the record that this open made: the first write makes sure.
             inode.with(|state| state.recorded = None);

@@ -49,10 +49,24 @@ pub(crate) struct Standing {
     pub slots: Arc<Slots>,
 }
 
+/// Who opens sessions.
+pub(crate) struct Who {
+    pub client: [u8; 16],
+    pub label: String,
+    /// It takes delegations.
+    pub delegations: bool,
+}
+
+impl Who {
+    fn open(&self, incarnation: u64) -> OpenSession {
+        let Who { client, ref label, delegations } = *self;
+        OpenSession { client, incarnation, label: label.clone(), delegations: delegations.then_some(true) }
+    }
+}
+
 /// The current session and what hangs on it.
 pub(crate) struct Session {
-    client: [u8; 16],
-    label: String,
+    who: Who,
     standing: Mutex<Arc<Standing>>,
     lease: watch::Sender<Lease>,
     clock: Mutex<MgrClock>,
@@ -93,19 +107,18 @@ impl Session {
     /// Opens the first session. Refusals that no waiting mends end it; so does `deadline`.
     pub async fn open(
         mgr: &Peer,
-        client: [u8; 16],
-        label: &str,
+        who: Who,
         deadline: Option<Duration>,
         estate: Option<Estate>,
     ) -> Result<Session> {
         let incarnation = estate.as_ref().map_or(1, |estate| estate.incarnation);
-        let request = OpenSession { client, incarnation, label: label.to_owned() };
+        let request = who.open(incarnation);
         let begin = Instant::now();
         let mut pause = Duration::from_millis(2);
         loop {
             let left = deadline.map_or(FIRST_TRY, |deadline| deadline.saturating_sub(begin.elapsed()));
             let error = match mgr.call_once(&request, left.min(FIRST_TRY)).await {
-                Ok(opened) => return Ok(Session::new(client, label, incarnation, &opened, estate)),
+                Ok(opened) => return Ok(Session::new(who, incarnation, &opened, estate)),
                 Err(error) => error,
             };
             if let Some(error) = final_error(mgr, &error) {
@@ -124,13 +137,7 @@ impl Session {
         }
     }
 
-    fn new(
-        client: [u8; 16],
-        label: &str,
-        incarnation: u64,
-        opened: &SessionOpened,
-        estate: Option<Estate>,
-    ) -> Session {
+    fn new(who: Who, incarnation: u64, opened: &SessionOpened, estate: Option<Estate>) -> Session {
         let mut orphans = Orphans::default();
         let mut inherited_create = None;
         let (marks, journal) = match estate {
@@ -149,8 +156,7 @@ impl Session {
             }
         };
         Session {
-            client,
-            label: label.to_owned(),
+            who,
             lease: watch::channel(opened.lease).0,
             clock: Mutex::new(MgrClock::told(opened.now)),
             keep_alive: Mutex::new(keep_alive_interval(opened)),
@@ -189,6 +195,11 @@ impl Session {
     /// An inode lost its last name, or an unlinked one was closed: tell the mgr soon.
     pub fn check_in_soon(&self) {
         self.check_in_soon.notify_one();
+    }
+
+    /// Sends a keep-alive at once.
+    pub fn check_in_now(&self) {
+        self.check_in_now.notify_one();
     }
 
     /// Waits for a lease other than the refused one.
@@ -256,7 +267,7 @@ impl Core {
         if let Some(journal) = &session.journal {
             journal.incarnation(incarnation);
         }
-        let request = OpenSession { client: session.client, incarnation, label: session.label.clone() };
+        let request = session.who.open(incarnation);
         let opened = self.mgr.call(&request).await.map_err(refused::<OpenSession>)?;
         warn!(old = %stale, new = %opened.session, "the mgr gave up this client's session; opened a new one");
         self.adopt_session(&old, &opened, incarnation);
@@ -275,6 +286,7 @@ impl Core {
             inode.session_lost();
         }
         self.locks_lost();
+        self.delegations.forget_all();
         session.lease.send_replace(opened.lease);
         old.slots.close();
     }
@@ -355,12 +367,15 @@ impl Core {
             claims: answer.claims.clone(),
             releases: answer.releases.clone(),
         };
+        let sent = Instant::now();
         match self.mgr.call(&request).await {
             Ok(kept) => {
                 let more = kept.more;
                 if self.session.standing().id == session {
                     self.session.orphans(|orphans| orphans.taken(&answer));
                     self.take_kept_alive(&kept);
+                    let lease_ms = kept.lease.until_ms.saturating_sub(kept.mgr_time_ms);
+                    self.delegations.lease_until(sent + Duration::from_millis(lease_ms));
                 }
                 Ok(more)
             }

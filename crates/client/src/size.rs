@@ -193,10 +193,17 @@ impl Core {
 
     /// Asks the mgr (and the targets, where they know better) for the attributes of an open file.
     pub async fn refresh_attr(self: &Arc<Self>, ino: Ino) -> Result<Attr> {
+        if let Some(attr) = self.delegations.attr(ino).and_then(|attr| self.known(attr)) {
+            return Ok(attr);
+        }
+        let asking = self.delegations.ask();
         let asked =
             self.ask(&Cred::root(), |caller| pvfs_wire::msg::namespace::GetAttr { caller, ino }).await;
         match asked {
-            Ok(entry) => self.complete(entry).await,
+            Ok(entry) => {
+                asking.learn(&entry);
+                self.complete(entry).await
+            }
             Err(ClientError::Refused { errno: Errno::ENOENT | Errno::ESTALE, .. }) => {
                 Err(ClientError::Gone { ino })
             }

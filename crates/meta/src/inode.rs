@@ -20,7 +20,7 @@ pub struct Stat {
 
 impl From<Stat> for Entry {
     fn from(stat: Stat) -> Entry {
-        Entry { attr: stat.attr, has_writers: stat.has_writers }
+        Entry { attr: stat.attr, has_writers: stat.has_writers, delegated: None }
     }
 }
 

@@ -29,6 +29,7 @@ pub mod xattr;
 mod error;
 mod op_env;
 mod scan;
+mod touched;
 mod truncate;
 
 pub use error::{MetaError, Result};
@@ -36,3 +37,4 @@ pub use inode::{Inode, Stat};
 pub use intent::Intent;
 pub use op_env::{OpEnv, Outcome, Placement};
 pub use settle::{Settled, settle};
+pub use touched::touched;

@@ -241,6 +241,9 @@ pub struct Session {
     pub label: String,
     #[n(3)]
     pub opened: Timestamp,
+    /// It takes delegations.
+    #[n(4)]
+    pub delegations: Option<bool>,
 }
 
 /// The session that stands for a client.

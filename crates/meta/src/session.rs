@@ -28,7 +28,13 @@ pub fn open(txn: &mut impl WriteTxn, req: &OpenSession, now: Timestamp) -> Resul
     }
     let id = next_id(txn)?;
     let label = req.label.chars().take(LABEL_CHARS_MAX).collect();
-    let session = Session { client: req.client, incarnation: req.incarnation, label, opened: now };
+    let session = Session {
+        client: req.client,
+        incarnation: req.incarnation,
+        label,
+        opened: now,
+        delegations: req.delegations,
+    };
     record::put(txn, &keys::session(id), &session);
     record::put(txn, &keys::client(&req.client), &Client { session: id });
     Ok(id)

@@ -115,7 +115,7 @@ fn names_are_written_like_this() {
 fn sessions_are_written_like_this() {
     let label = "pvfs mount on n1".to_owned();
     check(
-        &Session { client: [7; 16], incarnation: 1, label, opened: AT },
+        &Session { client: [7; 16], incarnation: 1, label, opened: AT, delegations: None },
         "01845007070707070707070707070707070707017070766673206d6f756e74206f6e206e31821a3b9aca0005",
     );
     check(&Client { session: SessionId(3) }, "018103");

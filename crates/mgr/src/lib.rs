@@ -5,6 +5,8 @@
 //! What is in memory here only makes it faster. Knows nothing of iods but their messages.
 
 mod config;
+mod delegation_ops;
+mod delegations;
 mod error;
 mod fsck;
 mod heartbeat;

@@ -1,8 +1,8 @@
 //! What the parts of a running mgr share.
 
 use crate::{
-    locks::Locks, rollback::Rollback, sequencer::Sequencer, sessions::Sessions, targets::Targets,
-    time::MgrTime, workers::Wakes,
+    delegations::Delegations, locks::Locks, rollback::Rollback, sequencer::Sequencer, sessions::Sessions,
+    targets::Targets, time::MgrTime, workers::Wakes,
 };
 use pvfs_env::{Clock, Metrics};
 use pvfs_kv::{Engine, Read};
@@ -21,6 +21,7 @@ pub struct Mgr {
     pub time: MgrTime,
     pub sessions: Sessions,
     pub locks: Locks,
+    pub delegations: Arc<Delegations>,
     pub targets: Arc<Targets>,
     pub rollback: Rollback,
     pub wakes: Wakes,

@@ -2,6 +2,7 @@
 
 use crate::{
     MgrConfig, MgrError, config,
+    delegations::Delegations,
     heartbeat::load_targets,
     locks::Locks,
     mgr::Mgr,
@@ -165,11 +166,13 @@ fn start(
     let (truncater, intents) = truncater::Queue::new();
     let (stop, stopping) = watch::channel(false);
     let (alive, all_gone) = mpsc::channel(1);
+    let delegations = Delegations::new(process);
     let (sequencer, sequencer_ended) = Sequencer::start(sequencer::Parts {
         engine: Arc::clone(&engine),
         clock: Arc::clone(&config.clock),
         placement: targets.clone(),
         metrics: config.metrics.clone(),
+        delegations: Arc::clone(&delegations),
         home: config.sequencer,
     })
     .map_err(|source| MgrError::Thread { source })?;
@@ -178,6 +181,7 @@ fn start(
         sequencer,
         sessions,
         locks: Locks::new(process),
+        delegations,
         targets,
         rollback: Rollback::new(stored_ms, rolled_back),
         wakes: Wakes {
@@ -244,6 +248,7 @@ async fn serve_started(
     let shutdown = async {
         shutdown.await;
         let _ = stop.send(true);
+        mgr.delegations.stop();
     };
     let metrics = serve_metrics(config, mgr);
     let result = tokio::select! {
@@ -269,6 +274,9 @@ fn recover(mgr: &Mgr) -> Result<(), MgrError> {
     let now_ms = mgr.time.now_ms();
     for (id, session) in &sessions {
         mgr.sessions.admit(*id, &session.label, 0, now_ms);
+        if session.delegations == Some(true) {
+            mgr.delegations.admit(*id, false);
+        }
     }
     let intents = mgr.read(|txn| intent::list(txn))?;
     for intent in &intents {

@@ -5,9 +5,10 @@
 //! [`run_batch`] is synchronous and knows no threads; [`Sequencer`] is the thread (or, in a simulation, the task) around
 //! it. Knows no messages.
 
+use crate::delegations::{Changing, Delegations, Inos};
 use pvfs_env::{Clock, Counter, Metrics};
 use pvfs_kv::{Engine, KvError, Overlay, Read};
-use pvfs_meta::{MetaError, OpEnv, Placement, slot};
+use pvfs_meta::{MetaError, OpEnv, Placement, slot, touched};
 use pvfs_types::{Errno, Ino, SessionId, Timestamp};
 use pvfs_wire::{Refusal, Status, msg::session::Mutator};
 use std::{
@@ -92,7 +93,14 @@ pub enum Answer {
 }
 
 /// A change of the name space.
-pub type Work<T> = Box<dyn Fn(&mut Txn<'_>, &OpEnv<'_>) -> Result<T, MetaError> + Send>;
+pub type Work<T> = Arc<dyn Fn(&mut Txn<'_>, &OpEnv<'_>) -> Result<T, MetaError> + Send + Sync>;
+
+/// How a job went.
+enum Ran<T> {
+    Done(T),
+    /// Other sessions go by what they know of these: nothing is changed before they have forgotten it.
+    Delegated(Inos),
+}
 
 /// A client's change: done once, however often it is sent, and always answered the same.
 struct SlotJob {
@@ -100,18 +108,23 @@ struct SlotJob {
     slot: u16,
     seq: u64,
     work: Work<Answer>,
-    outcome: Option<Outcome>,
-    answer: oneshot::Sender<Result<Outcome, JobError>>,
+    delegations: Arc<Delegations>,
+    /// Until the commit is seen by who reads.
+    changing: Option<Changing>,
+    outcome: Option<Ran<Outcome>>,
+    answer: oneshot::Sender<Result<Ran<Outcome>, JobError>>,
 }
 
 impl Job for SlotJob {
     fn run(&mut self, batch: &mut Batch<'_>, env: &OpEnv<'_>) {
-        self.outcome =
-            Some(self.run_once(batch, env).unwrap_or_else(|error| Outcome::Refused(error.refusal())));
+        self.changing = None;
+        let ran = self.run_once(batch, env);
+        self.outcome = Some(ran.unwrap_or_else(|error| Ran::Done(Outcome::Refused(error.refusal()))));
     }
 
     fn finish(self: Box<Self>, committed: Result<(), &KvError>) {
-        let outcome = self.outcome.unwrap_or_else(|| Outcome::Refused(Errno::EIO.into()));
+        drop(self.changing);
+        let outcome = self.outcome.unwrap_or_else(|| Ran::Done(Outcome::Refused(Errno::EIO.into())));
         // Nobody waits any more: the client is gone, or will ask again and find the recorded answer.
         let _ = self.answer.send(committed.map(|()| outcome).map_err(JobError::commit));
     }
@@ -119,32 +132,35 @@ impl Job for SlotJob {
 
 impl SlotJob {
     /// An error is one of the store, or says that the session or the slot is not there: not recorded.
-    fn run_once(&self, batch: &mut Batch<'_>, env: &OpEnv<'_>) -> Result<Outcome, MetaError> {
+    fn run_once(&mut self, batch: &mut Batch<'_>, env: &OpEnv<'_>) -> Result<Ran<Outcome>, MetaError> {
         match slot::check(batch, self.session, self.slot, self.seq)? {
             slot::Check::New => {}
-            slot::Check::Repeat(recorded) => return Ok(read_record(&recorded)),
+            slot::Check::Repeat(recorded) => return Ok(Ran::Done(read_record(&recorded))),
             slot::Check::Stale => {
                 let text = format!("slot {} of {} is past number {}", self.slot, self.session, self.seq);
-                return Ok(Outcome::Refused(Refusal::new(Status::SlotStale, text)));
+                return Ok(Ran::Done(Outcome::Refused(Refusal::new(Status::SlotStale, text))));
             }
         }
         let mut txn = Txn::new(batch);
         let outcome = match (self.work)(&mut txn, env) {
-            Ok(Answer::Pending(ino)) => {
+            Ok(answer) => {
                 let changes = txn.into_set();
+                let inos = touched(&changes);
+                self.changing = self.delegations.change(&inos, Some(self.session));
+                if self.changing.is_none() {
+                    return Ok(Ran::Delegated(inos));
+                }
                 batch.merge(changes);
-                return Ok(Outcome::Pending(ino));
-            }
-            Ok(Answer::Reply(body)) => {
-                let changes = txn.into_set();
-                batch.merge(changes);
-                Outcome::Reply(body)
+                match answer {
+                    Answer::Pending(ino) => return Ok(Ran::Done(Outcome::Pending(ino))),
+                    Answer::Reply(body) => Outcome::Reply(body),
+                }
             }
             Err(error) if is_an_answer(&error) => Outcome::Refused(error.refusal()),
             Err(error) => return Err(error),
         };
         slot::record(batch, self.session, self.slot, self.seq, write_record(&outcome));
-        Ok(outcome)
+        Ok(Ran::Done(outcome))
     }
 }
 
@@ -184,22 +200,31 @@ fn read_record(record: &[u8]) -> Outcome {
 /// The mgr's own change, with a typed result.
 struct OwnJob<T> {
     work: Work<T>,
-    result: Option<Result<T, MetaError>>,
-    answer: oneshot::Sender<Result<T, JobError>>,
+    delegations: Arc<Delegations>,
+    changing: Option<Changing>,
+    result: Option<Result<Ran<T>, MetaError>>,
+    answer: oneshot::Sender<Result<Ran<T>, JobError>>,
 }
 
 impl<T: Send> Job for OwnJob<T> {
     fn run(&mut self, batch: &mut Batch<'_>, env: &OpEnv<'_>) {
+        self.changing = None;
         let mut txn = Txn::new(batch);
         let result = (self.work)(&mut txn, env);
-        if result.is_ok() {
-            let changes = txn.into_set();
+        let changes = txn.into_set();
+        self.result = Some(result.map(|result| {
+            let inos = touched(&changes);
+            self.changing = self.delegations.change(&inos, None);
+            if self.changing.is_none() {
+                return Ran::Delegated(inos);
+            }
             batch.merge(changes);
-        }
-        self.result = Some(result);
+            Ran::Done(result)
+        }));
     }
 
     fn finish(self: Box<Self>, committed: Result<(), &KvError>) {
+        drop(self.changing);
         let result = match (committed, self.result) {
             (Ok(()), Some(result)) => result.map_err(JobError::Meta),
             (Err(error), _) => Err(JobError::commit(error)),
@@ -256,6 +281,7 @@ pub enum Home {
 #[derive(Clone)]
 pub struct Sequencer {
     queue: Queue,
+    delegations: Arc<Delegations>,
 }
 
 #[derive(Clone)]
@@ -270,6 +296,7 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     pub placement: Arc<dyn Placement + Send + Sync>,
     pub metrics: Metrics,
+    pub delegations: Arc<Delegations>,
     pub home: Home,
 }
 
@@ -277,6 +304,7 @@ impl Sequencer {
     /// Starts to work. It ends after [`Sequencer::stop`]; once it has let go of the engine, the receiver closes.
     pub fn start(parts: Parts) -> std::io::Result<(Sequencer, watch::Receiver<()>)> {
         let (running, ended) = watch::channel(());
+        let delegations = Arc::clone(&parts.delegations);
         let queue = match parts.home {
             Home::Thread => {
                 let (queue, jobs) = mpsc::channel();
@@ -296,7 +324,7 @@ impl Sequencer {
                 Queue::Task(queue)
             }
         };
-        Ok((Sequencer { queue }, ended))
+        Ok((Sequencer { queue, delegations }, ended))
     }
 
     /// Lets what is queued before it be done, and ends.
@@ -304,22 +332,49 @@ impl Sequencer {
         self.send(Message::Stop);
     }
 
-    /// Does a client's change once and gives the same outcome as often as it is asked.
+    /// Does a client's change once and gives the same outcome as often as it is asked. Waits for other sessions to forget what
+    /// it makes untrue.
     pub async fn change(&self, by: &Mutator, work: Work<Answer>) -> Result<Outcome, JobError> {
-        let (answer, answered) = oneshot::channel();
         let (session, slot, seq) = (by.session, by.slot, by.seq);
-        self.submit(Box::new(SlotJob { session, slot, seq, work, outcome: None, answer }));
-        answered.await.unwrap_or(Err(JobError::Stopping))
+        self.repeat(Some(session), |answer| {
+            let (work, delegations) = (Arc::clone(&work), Arc::clone(&self.delegations));
+            Box::new(SlotJob { session, slot, seq, work, delegations, changing: None, outcome: None, answer })
+        })
+        .await
     }
 
-    /// Does a change of the mgr's own.
+    /// Does a change of the mgr's own. Waits as [`Sequencer::change`].
     pub async fn run<T: Send + 'static>(
         &self,
-        work: impl Fn(&mut Txn<'_>, &OpEnv<'_>) -> Result<T, MetaError> + Send + 'static,
+        work: impl Fn(&mut Txn<'_>, &OpEnv<'_>) -> Result<T, MetaError> + Send + Sync + 'static,
     ) -> Result<T, JobError> {
-        let (answer, answered) = oneshot::channel();
-        self.submit(Box::new(OwnJob { work: Box::new(work), result: None, answer }));
-        answered.await.unwrap_or(Err(JobError::Stopping))
+        let work: Work<T> = Arc::new(work);
+        self.repeat(None, |answer| {
+            let (work, delegations) = (Arc::clone(&work), Arc::clone(&self.delegations));
+            Box::new(OwnJob { work, delegations, changing: None, result: None, answer })
+        })
+        .await
+    }
+
+    /// Runs a job as often as it finds delegations in its way, which are recalled each time.
+    async fn repeat<T>(
+        &self,
+        by: Option<SessionId>,
+        make: impl Fn(oneshot::Sender<Result<Ran<T>, JobError>>) -> Box<dyn Job>,
+    ) -> Result<T, JobError> {
+        // Kept until it is done, so that nobody is given one of these meanwhile.
+        let mut changing = Vec::new();
+        loop {
+            let (answer, answered) = oneshot::channel();
+            self.submit(make(answer));
+            match answered.await.unwrap_or(Err(JobError::Stopping))? {
+                Ran::Done(done) => return Ok(done),
+                Ran::Delegated(inos) => {
+                    let recalled = self.delegations.recall(&inos, by).await;
+                    changing.push(recalled.map_err(|_| JobError::Stopping)?);
+                }
+            }
+        }
     }
 
     fn submit(&self, job: Box<dyn Job>) {

@@ -2,6 +2,7 @@
 //! change through the sequencer, a question on a snapshot), and signs what is given out.
 
 use crate::{
+    delegation_ops::{self, read_entry},
     fsck, heartbeat, lock_ops,
     mgr::Mgr,
     sequencer::{Answer, Outcome, Txn},
@@ -82,11 +83,11 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
 
         Op::Lookup => {
             let req: Lookup = request.decode()?;
-            read(mgr, &req.caller, |txn| Ok(entry(ops::lookup(txn, &req)?)))
+            read_entry(mgr, &req.caller, |txn| ops::lookup(txn, &req))
         }
         Op::GetAttr => {
             let req: GetAttr = request.decode()?;
-            read(mgr, &req.caller, |txn| Ok(entry(ops::getattr(txn, &req)?)))
+            read_entry(mgr, &req.caller, |txn| ops::getattr(txn, &req))
         }
         Op::Access => {
             let req: CheckAccess = request.decode()?;
@@ -148,6 +149,7 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
         Op::TestLock | Op::SetLock | Op::AwaitLocks | Op::CancelLock | Op::ReleaseLocks => {
             lock_ops::handle(mgr, request).await
         }
+        Op::AwaitRecalls | Op::Recalled | Op::HoldDelegations => delegation_ops::handle(mgr, request).await,
         Op::GetXattr | Op::ListXattr | Op::SetXattr | Op::RemoveXattr => xattr(mgr, request).await,
 
         Op::CheckStore | Op::ListFiles | Op::JudgeObjects | Op::Repair => fsck::handle(mgr, request).await,
@@ -249,7 +251,7 @@ where
                 Step::Pending(intent) => Answer::Pending(intent.ino),
             })
         };
-        match mgr.sequencer.change(&by, Box::new(work)).await? {
+        match mgr.sequencer.change(&by, Arc::new(work)).await? {
             Outcome::Reply(body) => return Ok(body),
             Outcome::Refused(refusal) => return Err(refusal),
             Outcome::Pending(ino) => {

@@ -16,7 +16,12 @@ const LABEL_BYTES_MAX: usize = 256;
 
 pub async fn open(mgr: &Mgr, mut req: OpenSession) -> Result<SessionOpened, Refusal> {
     truncate_label(&mut req.label);
-    let label = req.label.clone();
+    let (label, takes_delegations) = (req.label.clone(), req.delegations == Some(true));
+    let earlier = mgr.read(|txn| session::find_of(txn, &req.client)).map_err(|error| error.refusal())?;
+    if let Some((given_up, _)) = earlier.filter(|(_, standing)| standing.incarnation < req.incarnation) {
+        // Whoever opens another one goes by nothing any more.
+        mgr.delegations.forget(given_up);
+    }
     let (before, session, orphans_seen) = mgr
         .sequencer
         .run(move |txn, env| {
@@ -32,6 +37,9 @@ pub async fn open(mgr: &Mgr, mut req: OpenSession) -> Result<SessionOpened, Refu
         mgr.wakes.locks.notify_one();
         mgr.wakes.reaper.notify_one();
         mgr.wakes.settler.notify_one();
+    }
+    if takes_delegations {
+        mgr.delegations.admit(session, true);
     }
     let is_new = !mgr.sessions.is_known(session);
     let now_ms = mgr.time.now_ms();
@@ -97,6 +105,7 @@ pub async fn keep_alive(mgr: &Mgr, req: KeepAlive) -> Result<KeptAlive, Refusal>
 
 pub async fn close(mgr: &Mgr, req: &CloseSession) -> Result<Done, Refusal> {
     let session = req.session;
+    mgr.delegations.forget(session);
     let granted = mgr.sequencer.run(move |txn, _| session::close(txn, session)).await?;
     mgr.sessions.close(session);
     mgr.locks.granted(&granted);

@@ -56,6 +56,9 @@ pub fn of(op: Op) -> &'static [Case] {
         | Op::JudgeObjects
         | Op::TestLock
         | Op::AwaitLocks
+        | Op::AwaitRecalls
+        | Op::Recalled
+        | Op::HoldDelegations
         | Op::Repair => &[],
 
         Op::OpenSession => sessions::OPEN_SESSION,

@@ -5,6 +5,7 @@
 mod bounce;
 mod cluster;
 mod data;
+mod delegations;
 mod faults;
 mod faulty_disk;
 mod holes;

@@ -8,7 +8,7 @@ use pvfs_wire::msg::session::OpenSession;
 use pvfs_wire::{Access, Status};
 
 fn open(w: &World, incarnation: u64) -> pvfs_meta::Result<SessionId> {
-    let req = OpenSession { client: [7; 16], incarnation, label: "a label".to_owned() };
+    let req = OpenSession { client: [7; 16], incarnation, label: "a label".to_owned(), delegations: None };
     w.run(|txn, env| session::open(txn, &req, env.now))
 }
 
@@ -25,7 +25,7 @@ fn the_same_open_gives_the_same_session() {
 #[test]
 fn a_label_is_kept_as_far_as_people_read() {
     let w = World::new();
-    let req = OpenSession { client: [8; 16], incarnation: 1, label: "ü".repeat(1000) };
+    let req = OpenSession { client: [8; 16], incarnation: 1, label: "ü".repeat(1000), delegations: None };
     let id = w.run(|txn, env| session::open(txn, &req, env.now)).expect("opens");
     assert_eq!(w.read(|txn| session::load(txn, id)).expect("is there").label, "ü".repeat(200));
 }

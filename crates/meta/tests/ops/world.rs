@@ -104,7 +104,8 @@ impl World {
     }
 
     pub fn open_session(&self, client: u8) -> SessionId {
-        let req = OpenSession { client: [client; 16], incarnation: 1, label: "test".to_owned() };
+        let req =
+            OpenSession { client: [client; 16], incarnation: 1, label: "test".to_owned(), delegations: None };
         self.run(|txn, env| session::open(txn, &req, env.now)).expect("opens a session")
     }
 

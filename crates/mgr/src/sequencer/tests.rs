@@ -73,7 +73,7 @@ fn formatted(engine: &MemEngine) -> SessionId {
     let snapshot = engine.snapshot().unwrap();
     let mut txn = Overlay::new(&*snapshot);
     superblock::init(&mut txn, FsId([1; 16]), &[], &Cred::root(), Timestamp::default()).unwrap();
-    let req = OpenSession { client: [1; 16], incarnation: 1, label: "test".into() };
+    let req = OpenSession { client: [1; 16], incarnation: 1, label: "test".into(), delegations: None };
     let session = session::open(&mut txn, &req, Timestamp::default()).unwrap();
     engine.commit(&txn.into_set()).unwrap();
     session
@@ -90,6 +90,7 @@ fn start_in(home: Home, engine: &Arc<Watched>) -> (Sequencer, watch::Receiver<()
         clock: Arc::new(SystemClock),
         placement: Arc::new(Anywhere),
         metrics: metrics.clone(),
+        delegations: Delegations::new(1),
         home,
     })
     .unwrap();
@@ -103,7 +104,7 @@ fn by(session: SessionId, slot: u16, seq: u64) -> Mutator {
 fn mkdir(by: &Mutator, name: &str) -> Work<Answer> {
     let name = Name::new(name).unwrap();
     let req = MkDir { by: by.clone(), dir: Ino::ROOT, name, mode: 0o755, unmasked: None };
-    Box::new(move |txn, env| {
+    Arc::new(move |txn, env| {
         let entry: pvfs_wire::msg::namespace::Entry = ops::mkdir(txn, &req, env)?.into();
         Ok(Answer::Reply(pvfs_wire::encode(&entry)))
     })
@@ -156,7 +157,7 @@ async fn an_error_is_an_answer_too_and_is_repeated() {
     let refused = make(&sequencer, &by(session, 1, 1), "a").await;
     assert_eq!(errno(&refused), Some(Errno::EEXIST));
     let unlink = Unlink { by: by(session, 0, 2), dir: Ino::ROOT, name: Name::new("a").unwrap() };
-    let unlink: Work<Answer> = Box::new(move |txn, env| match ops::unlink(txn, &unlink, env) {
+    let unlink: Work<Answer> = Arc::new(move |txn, env| match ops::unlink(txn, &unlink, env) {
         Ok(_) => Ok(Answer::Reply(Vec::new())),
         Err(error) => Err(error),
     });
@@ -249,7 +250,7 @@ async fn a_pending_request_commits_its_intent_and_records_no_answer() {
     let (sequencer, _, _) = start(&engine);
     let one = by(session, 0, 1);
     let put = |answer: fn() -> Answer| -> Work<Answer> {
-        Box::new(move |txn, _| {
+        Arc::new(move |txn, _| {
             pvfs_kv::WriteTxn::put(txn, b"zzz", b"noted".to_vec());
             Ok(answer())
         })

@@ -11,6 +11,7 @@ pub async fn expel(mgr: &Mgr, session: SessionId, why: &str) -> bool {
     let Some(standing) = mgr.sessions.expel(session, mgr.time.now_ms()) else {
         return !mgr.sessions.is_known(session);
     };
+    mgr.delegations.forget(session);
     match mgr.sequencer.run(move |txn, _| pvfs_meta::session::expel(txn, session)).await {
         Ok(granted) => {
             mgr.locks.granted(&granted);

@@ -4,6 +4,7 @@ pub mod expel;
 pub mod garbage;
 pub mod lockkeeper;
 pub mod reaper;
+mod recaller;
 pub mod settler;
 pub mod timekeeper;
 pub mod truncater;
@@ -38,6 +39,7 @@ pub fn start(mgr: &Arc<Mgr>, intents: truncater::Inbox) -> JoinSet<()> {
     spawn_in(&mut workers, garbage::work(Arc::clone(mgr)));
     spawn_in(&mut workers, settler::work(Arc::clone(mgr)));
     spawn_in(&mut workers, lockkeeper::work(Arc::clone(mgr)));
+    spawn_in(&mut workers, recaller::work(Arc::clone(mgr)));
     spawn_in(&mut workers, truncater::work(Arc::clone(mgr), intents));
     workers
 }

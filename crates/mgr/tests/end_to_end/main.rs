@@ -1,5 +1,6 @@
 //! The mgr end to end: over loopback connections, with iods that are fakes.
 
+mod delegations;
 mod garbage;
 mod sessions;
 mod store;

@@ -112,10 +112,17 @@ impl World {
 
     /// A client with a session.
     pub async fn client(&self, mgr: &TestMgr) -> TestClient {
+        self.client_with(mgr, None).await
+    }
+
+    /// As [`World::client`]; with `delegations`, one that takes some.
+    pub async fn client_with(&self, mgr: &TestMgr, delegations: Option<bool>) -> TestClient {
         let client = pvfs_env::random::bytes();
         let peer = self.dialer(Role::Client, client).peer(Role::Mgr, vec![mgr.addr.clone()]);
-        let opened =
-            peer.call(&OpenSession { client, incarnation: 1, label: "test".into() }).await.expect("opens");
+        let opened = peer
+            .call(&OpenSession { client, incarnation: 1, label: "test".into(), delegations })
+            .await
+            .expect("opens");
         TestClient { client, peer, opened, next: AtomicU64::new(1) }
     }
 
@@ -192,7 +199,9 @@ impl TestClient {
 
     /// Opens the session again, or a new one under a higher incarnation.
     pub async fn reopen(&self, incarnation: u64) -> Result<SessionOpened, Refusal> {
-        self.peer.call(&OpenSession { client: self.client, incarnation, label: "test".into() }).await
+        self.peer
+            .call(&OpenSession { client: self.client, incarnation, label: "test".into(), delegations: None })
+            .await
     }
 
     pub async fn reports_size(&self, attr: &Attr, size: u64, close: bool) {

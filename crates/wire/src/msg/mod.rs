@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod data;
+pub mod delegation;
 pub mod file;
 pub mod fsck;
 pub mod hello;
@@ -41,7 +42,7 @@ macro_rules! ops {
 
             /// Answered when somebody else does something, maybe never: a server that has not answered it is well.
             pub fn is_patient(self) -> bool {
-                self == Op::AwaitLocks
+                matches!(self, Op::AwaitLocks | Op::AwaitRecalls)
             }
 
             /// The name that counters, logs and traces show.
@@ -100,6 +101,11 @@ ops! {
     AwaitLocks = 0x410, "await_locks";
     CancelLock = 0x411, "cancel_lock";
     ReleaseLocks = 0x412, "release_locks";
+
+    // Client to mgr: delegations.
+    AwaitRecalls = 0x413, "await_recalls";
+    Recalled = 0x414, "recalled";
+    HoldDelegations = 0x415, "hold_delegations";
 
     // Client to iod.
     Read = 0x501, "read";

@@ -17,6 +17,9 @@ pub struct Entry {
     /// and takes the larger.
     #[n(1)]
     pub has_writers: bool,
+    /// The asking session has the [delegation](super::delegation) of the inode.
+    #[n(2)]
+    pub delegated: Option<bool>,
 }
 
 /// Looks `name` up in `dir`. Needs search permission on `dir`. `..` is asked with `parent`.

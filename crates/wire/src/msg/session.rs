@@ -41,6 +41,9 @@ pub struct OpenSession {
     /// For people: program, host, mount point.
     #[n(2)]
     pub label: String,
+    /// It takes [delegations](super::delegation), and answers recalls.
+    #[n(3)]
+    pub delegations: Option<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

@@ -10,6 +10,7 @@ use pvfs_types::{
 use pvfs_wire::cap::Grant;
 use pvfs_wire::msg::admin::*;
 use pvfs_wire::msg::data::{self, *};
+use pvfs_wire::msg::delegation::*;
 use pvfs_wire::msg::file::*;
 use pvfs_wire::msg::fsck::*;
 use pvfs_wire::msg::hello::*;
@@ -66,6 +67,7 @@ pub fn all() -> Vec<Sample> {
     renaming(&mut samples);
     open_files(&mut samples);
     locks(&mut samples);
+    delegations(&mut samples);
     bytes(&mut samples);
     fsck(&mut samples);
     xattrs(&mut samples);
@@ -164,7 +166,12 @@ fn admin(s: &mut Samples) {
 
 fn session(s: &mut Samples) {
     s.both(
-        &OpenSession { client: [1; 16], incarnation: 2, label: "pvfs mount /mnt on host3".into() },
+        &OpenSession {
+            client: [1; 16],
+            incarnation: 2,
+            label: "pvfs mount /mnt on host3".into(),
+            delegations: None,
+        },
         &SessionOpened {
             session: SessionId(4),
             slots: 64,
@@ -302,6 +309,7 @@ fn changing(s: &mut Samples) {
         &Entry {
             attr: Attr { kind: FileKind::CharDev, rdev: (1, 3), ..dir_entry().attr },
             has_writers: false,
+            delegated: None,
         },
     );
     s.both(
@@ -310,7 +318,11 @@ fn changing(s: &mut Samples) {
     );
     s.both(
         &SetLayout { by: mutator(), ino: Ino(2), layout: layout() },
-        &Entry { attr: Attr { layout: Some(layout()), ..dir_entry().attr }, has_writers: false },
+        &Entry {
+            attr: Attr { layout: Some(layout()), ..dir_entry().attr },
+            has_writers: false,
+            delegated: None,
+        },
     );
 }
 
@@ -382,6 +394,22 @@ fn locks(s: &mut Samples) {
     );
     s.both(&CancelLock { by: mutator(), ino: Ino(7), owner, id: 99, start: 5, end: 1 << 33 }, &Done {});
     s.both(&ReleaseLocks { by: mutator(), ino: Ino(7), owner: flock }, &Done {});
+}
+
+fn delegations(s: &mut Samples) {
+    let recalls = vec![Recall { id: 9, ino: Ino(7) }, Recall { id: 1 << 40, ino: Ino(1) }];
+    s.both(
+        &AwaitRecalls { session: SessionId(3), mgr: 1 << 40, after: 8 },
+        &Recalls { mgr: 1 << 41, recalls, unknown: true },
+    );
+    s.both(&Recalled { session: SessionId(3), mgr: 1 << 41, ids: vec![9, 1 << 40] }, &Done {});
+    s.both(
+        &HoldDelegations { session: SessionId(3), mgr: 1 << 41, inos: vec![Ino(7), Ino(1)], last: true },
+        &Done {},
+    );
+    s.reply::<GetAttr>(&Entry { delegated: Some(true), ..dir_entry() });
+    let opened = OpenSession { client: [1; 16], incarnation: 2, label: "m".into(), delegations: Some(true) };
+    s.request(&opened);
 }
 
 fn bytes(s: &mut Samples) {
@@ -524,7 +552,7 @@ fn file_entry() -> Entry {
         layout: None,
         extras: None,
     };
-    Entry { attr, has_writers: true }
+    Entry { attr, has_writers: true, delegated: None }
 }
 
 fn dir_entry() -> Entry {
@@ -536,7 +564,7 @@ fn dir_entry() -> Entry {
         data_gen: DataGen(0),
         ..file_entry().attr
     };
-    Entry { attr, has_writers: false }
+    Entry { attr, has_writers: false, delegated: None }
 }
 
 fn fsck(s: &mut Samples) {
@@ -623,7 +651,10 @@ fn xattrs(s: &mut Samples) {
     s.request(&set(XattrMode::Replace));
     let extras = Extras { acl: true, default_acl: false, file_caps: true, others: false };
     let attr = Attr { extras: Some(extras), ..file_entry().attr };
-    s.both(&RemoveXattr { by: mutator(), ino: Ino(7), name: user() }, &Entry { attr, has_writers: false });
+    s.both(
+        &RemoveXattr { by: mutator(), ino: Ino(7), name: user() },
+        &Entry { attr, has_writers: false, delegated: None },
+    );
 }
 
 /// What ACLs and file capabilities added to messages that were there.

@@ -1,0 +1,89 @@
+//! Recalls of delegations: waited for as long as the client lives, obeyed at once.
+
+use crate::{
+    calls::{pause_after, refused, shut_down},
+    client::Core,
+    error::Result,
+};
+use pvfs_types::{Ino, SessionId};
+use pvfs_wire::{
+    Refusal, Status,
+    msg::delegation::{AwaitRecalls, HoldDelegations, Recalled, Recalls},
+};
+use std::sync::Arc;
+use tracing::{info, warn};
+
+/// Delegations told of in one message.
+const TOLD_MAX: usize = 1 << 14;
+
+impl Core {
+    /// Runs until the client is shut down.
+    pub async fn recalls_task(self: Arc<Self>) {
+        let mut closed = self.closed.subscribe();
+        let work = async {
+            let (mut mgr, mut after, mut failed) = (0, 0, 0);
+            loop {
+                let session = self.session.standing().id;
+                let obeyed = match self.mgr.call(&AwaitRecalls { session, mgr, after }).await {
+                    Ok(told) => {
+                        if told.mgr != mgr {
+                            (mgr, after) = (told.mgr, 0);
+                        }
+                        after = told.recalls.iter().map(|recall| recall.id).fold(after, u64::max);
+                        self.obey(session, &told).await
+                    }
+                    Err(refusal) => Err(refusal),
+                };
+                match obeyed {
+                    Ok(()) => failed = 0,
+                    Err(refusal) => {
+                        if let Err(error) = self.mend_recalls(session, refusal).await {
+                            warn!(%error, "the mgr does not tell of recalls");
+                        }
+                        tokio::time::sleep(pause_after(failed)).await;
+                        failed += 1;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = shut_down(&mut closed) => {}
+            () = work => {}
+        }
+    }
+
+    async fn obey(&self, session: SessionId, told: &Recalls) -> std::result::Result<(), Refusal> {
+        if told.unknown {
+            self.tell_what_is_held(session, told.mgr).await?;
+        }
+        if told.recalls.is_empty() {
+            return Ok(());
+        }
+        for recall in &told.recalls {
+            self.delegations.forget(recall.ino);
+        }
+        let ids = told.recalls.iter().map(|recall| recall.id).collect();
+        self.mgr.call(&Recalled { session, mgr: told.mgr, ids }).await.map(|_| ())
+    }
+
+    /// Another mgr process is there, and does not know.
+    async fn tell_what_is_held(&self, session: SessionId, mgr: u64) -> std::result::Result<(), Refusal> {
+        let held = self.delegations.list();
+        info!(delegations = held.len(), "the mgr is told what this client goes by");
+        let mut parts: Vec<Vec<Ino>> = held.chunks(TOLD_MAX).map(<[Ino]>::to_vec).collect();
+        let rest = parts.pop().unwrap_or_default();
+        for inos in parts {
+            self.mgr.call(&HoldDelegations { session, mgr, inos, last: false }).await?;
+        }
+        self.mgr.call(&HoldDelegations { session, mgr, inos: rest, last: true }).await.map(|_| ())
+    }
+
+    async fn mend_recalls(self: &Arc<Self>, session: SessionId, refusal: Refusal) -> Result<()> {
+        match refusal.status {
+            Status::SessionUnknown => self.renew_session(session).await,
+            Status::NotNow => Ok(()),
+            _ => Err(refused::<AwaitRecalls>(refusal)),
+        }
+    }
+}
