@@ -2,22 +2,34 @@
 
 #![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
 
-use pvfs_testkit::{TestCluster, can_mount};
+use pvfs_testkit::{TestCluster, can_mount, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs::{self, File},
     io::ErrorKind,
     os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
+    path::Path,
+    time::Duration,
 };
 
 const PVFS: &str = env!("CARGO_BIN_EXE_pvfs");
 
 #[test]
 fn without_caches_each_call_sees_what_the_last_one_on_another_mount_did() {
+    each_call_sees_what_the_last_one_did("cache=none");
+}
+
+#[test]
+fn with_coherent_caches_each_call_sees_what_the_last_one_on_another_mount_did() {
+    each_call_sees_what_the_last_one_did("cache=coherent");
+}
+
+fn each_call_sees_what_the_last_one_did(option: &str) {
     if !can_mount() {
         return;
     }
     let mut cluster = TestCluster::builder(PVFS).iods(2).start();
-    let (one, two) = (cluster.mount(&["-o", "cache=none"]), cluster.mount(&["-o", "cache=none"]));
+    let (one, two) = (cluster.mount(&["-o", option]), cluster.mount(&["-o", option]));
     fs::write(one.join("f"), "first").unwrap();
     let there = File::options().read(true).write(true).open(two.join("f")).unwrap();
     let here = File::options().read(true).write(true).open(one.join("f")).unwrap();
@@ -55,5 +67,82 @@ fn without_caches_each_call_sees_what_the_last_one_on_another_mount_did() {
         assert_eq!(read(&reader), text);
         fs::write(one.join("whole"), "new").unwrap();
         assert_eq!(read(&reader), "new", "all bytes were replaced under an open reader");
+    }
+}
+
+/// How many questions about names and attributes the mounts of `cluster` have sent to the mgr.
+fn asked(cluster: &TestCluster) -> u64 {
+    let requests = cluster.client_requests("mgr");
+    ["lookup", "getattr"].iter().filter_map(|op| requests.get(*op)).sum()
+}
+
+#[test]
+fn names_and_attributes_that_nobody_else_changes_cost_no_message() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = TestCluster::builder(PVFS).iods(1).start();
+    let (one, two) = (cluster.mount(&["-o", "cache=coherent"]), cluster.mount(&["-o", "cache=coherent"]));
+    let dir = |n: u32| format!("tree/{}/{n}", n % 10);
+    for n in 0..100 {
+        fs::create_dir_all(one.join(dir(n))).unwrap();
+    }
+    let look =
+        |mount: &Path| (0..100).map(|n| fs::metadata(mount.join(dir(n))).unwrap().mode() & 0o777).max();
+    // Names are known once their directory is.
+    for _ in 0..3 {
+        look(&two);
+    }
+    let warm = asked(&cluster);
+    for _ in 0..5 {
+        assert_eq!(look(&two), Some(0o755));
+    }
+    assert_eq!(asked(&cluster), warm, "nothing has changed");
+    fs::set_permissions(one.join(dir(55)), PermissionsExt::from_mode(0o777)).unwrap();
+    assert_eq!(look(&two), Some(0o777));
+    assert!(asked(&cluster) - warm < 10, "only what has changed is asked for");
+}
+
+fn kill_and_restart(cluster: &mut TestCluster, daemon: &str) {
+    cluster.kill9(daemon);
+    cluster.restart(daemon);
+}
+
+fn kill_worker(cluster: &mut TestCluster, mount: &str) {
+    let mut worker = None;
+    wait_until("there is a worker", Duration::from_mins(1), || {
+        worker = cluster.process(mount).children().first().and_then(|&pid| Pid::from_raw(pid.cast_signed()));
+        worker.is_some()
+    });
+    kill_process(worker.unwrap(), Signal::KILL).unwrap();
+}
+
+#[test]
+fn coherent_caches_stay_so_while_mgr_iods_and_workers_are_killed() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = TestCluster::builder(PVFS).iods(2).start();
+    let (one, two) = (cluster.mount(&["-o", "cache=coherent"]), cluster.mount(&["-o", "cache=coherent"]));
+    fs::write(one.join("f"), "0").unwrap();
+    let open = File::open(two.join("f")).unwrap();
+    for round in 1..=24u32 {
+        match round % 4 {
+            0 => kill_and_restart(&mut cluster, "mgr"),
+            1 => kill_and_restart(&mut cluster, "iod0"),
+            2 => kill_worker(&mut cluster, "mount0"),
+            _ => kill_worker(&mut cluster, "mount1"),
+        }
+        let text = "x".repeat(round as usize);
+        fs::write(one.join("f"), &text).unwrap();
+        let mut bytes = [0; 100];
+        let len = open.read_at(&mut bytes, 0).unwrap();
+        assert_eq!(String::from_utf8_lossy(&bytes[..len]), text, "round {round}");
+        assert_eq!(open.metadata().unwrap().len(), u64::from(round));
+        fs::rename(two.join("f"), two.join("g")).unwrap();
+        assert_eq!(fs::read_to_string(one.join("g")).unwrap(), text);
+        assert!(!one.join("f").exists());
+        fs::rename(one.join("g"), one.join("f")).unwrap();
+        assert!(two.join("f").exists() && !two.join("g").exists());
     }
 }

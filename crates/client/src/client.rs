@@ -1,7 +1,7 @@
 //! The client as a whole: how it begins and ends.
 
 use crate::{
-    ClientConfig, ClientError,
+    ClientConfig, ClientError, Delegating,
     delegations::Delegations,
     ends::Ends,
     error::Result,
@@ -13,13 +13,13 @@ use crate::{
     targets::TargetMap,
     waits::Waits,
 };
-use pvfs_env::{Counter, Metrics, task};
+use pvfs_env::{BoxFuture, Counter, Metrics, task};
 use pvfs_net::{Dialer, Identity, Peer};
-use pvfs_types::{SessionId, Timestamp};
+use pvfs_types::{Ino, SessionId, Timestamp};
 use pvfs_wire::msg::hello::Role;
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{
-    sync::watch,
+    sync::{SetOnce, watch},
     time::{Instant, timeout},
 };
 use tracing::{info, warn};
@@ -50,6 +50,8 @@ pub(crate) struct Core {
     pub ends: Ends,
     pub locks: Arc<LockTable>,
     pub delegations: Arc<Delegations>,
+    /// Has others forget what is recalled; `None`: there are none.
+    pub forgetter: Option<SetOnce<Forgetter>>,
     pub holds: Holds,
     pub waits: Waits,
     /// How long a call may wait; see [`ClientConfig::timeo`].
@@ -61,6 +63,9 @@ pub(crate) struct Core {
     pub started: Instant,
     pub label: String,
 }
+
+/// Ends when nothing is gone by any more that was known of these inodes.
+pub type Forgetter = Box<dyn Fn(Vec<Ino>) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// What this client counts itself; messages are counted by `pvfs-net`.
 pub(crate) struct Counters {
@@ -112,7 +117,11 @@ impl Client {
             }
             None => (SessionId::default(), LockTable::new(None, &[])),
         };
-        let who = Who { client: client_id, label: config.label.clone(), delegations: config.delegations };
+        let who = Who {
+            client: client_id,
+            label: config.label.clone(),
+            delegations: config.delegations != Delegating::No,
+        };
         let session = Session::open(&mgr, who, config.connect_deadline, config.estate).await?;
         let core = Arc::new(Core {
             session,
@@ -122,7 +131,8 @@ impl Client {
             emptyings: Crossings::default(),
             ends: Ends::default(),
             locks: Arc::new(locks),
-            delegations: Delegations::new(config.delegations),
+            delegations: Delegations::new(config.delegations != Delegating::No),
+            forgetter: (config.delegations == Delegating::ForKernel).then(SetOnce::new),
             holds: Holds::new(bounds, &config.metrics),
             waits: Waits::default(),
             timeo: config.timeo,
@@ -151,6 +161,18 @@ impl Client {
         task::spawn(Arc::clone(&core).ends_task());
         info!(session = %core.session.standing().id, mgr = core.mgr.name(), "connected to the file system");
         Ok(Arc::new(Client { tasks: Arc::new(Tasks { core: Arc::clone(&core) }), core }))
+    }
+
+    /// How the kernel is made to forget what is recalled. To be said once, with [`Delegating::ForKernel`].
+    pub fn on_recall(&self, forgetter: Forgetter) {
+        if let Some(unset) = &self.core.forgetter {
+            let _ = unset.set(forgetter);
+        }
+    }
+
+    /// How long nobody else changes `ino` without a recall; `None`: somebody may.
+    pub fn standing(&self, ino: Ino) -> Option<Duration> {
+        self.core.delegations.standing(ino)
     }
 
     /// Counters and gauges of this client, messages sent and received among them.

@@ -6,6 +6,18 @@ use pvfs_types::FsId;
 use pvfs_wire::msg::hello::Secret;
 use std::{sync::Arc, time::Duration};
 
+/// Whether a client takes delegations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delegating {
+    #[default]
+    No,
+    /// For itself.
+    Yes,
+    /// For a kernel too, which is to forget first what is recalled: [`crate::Client::on_recall`] says how. Until it is said,
+    /// recalls wait.
+    ForKernel,
+}
+
 /// How to reach a file system.
 #[derive(Clone)]
 pub struct ClientConfig {
@@ -31,7 +43,7 @@ pub struct ClientConfig {
     /// Takes delegations: attributes and names that were told are gone by without a message, until the mgr recalls them because
     /// somebody else is about to change them. Such a client must live in a runtime that gets its turn: what it holds and does
     /// not give up makes others wait until its lease is over.
-    pub delegations: bool,
+    pub delegations: Delegating,
     pub metrics: Metrics,
     pub transport: Arc<dyn Transport>,
     /// Where this process has predecessors or successors: what they leave to each other.
@@ -50,7 +62,7 @@ impl ClientConfig {
             held_bytes_target: 64 << 20,
             held_bytes_client: 1 << 30,
             timeo: None,
-            delegations: false,
+            delegations: Delegating::No,
             metrics: Metrics::new(),
             transport: Arc::new(TcpTransport),
             estate: None,

@@ -9,6 +9,7 @@ use pvfs_wire::msg::namespace::Entry;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 use tokio::time::Instant;
 
@@ -99,6 +100,13 @@ impl Delegations {
         state.held.get(ino).map(|held| held.attr.clone())
     }
 
+    /// How long the delegation of `ino` is good at least; `None`: it is not delegated.
+    pub fn standing(&self, ino: Ino) -> Option<Duration> {
+        let mut state = self.state();
+        let left = state.lease_until?.saturating_duration_since(Instant::now());
+        (state.live() && state.held.contains_key(&ino)).then_some(left)
+    }
+
     /// A question leaves. Its answer is given to [`Asking::learn`].
     pub fn ask(self: &Arc<Self>) -> Asking {
         let mut state = self.state();
@@ -107,7 +115,7 @@ impl Delegations {
         Asking { delegations: Arc::clone(self), at }
     }
 
-    /// `ino` is recalled: nothing is known of it.
+    /// `ino` is recalled, or changed: nothing is known of it.
     pub fn forget(&self, ino: Ino) {
         self.state().forget(ino);
     }

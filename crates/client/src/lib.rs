@@ -63,14 +63,15 @@ mod touches;
 mod waits;
 mod xattr;
 
-pub use client::Client;
-pub use config::ClientConfig;
+pub use client::{Client, Forgetter};
+pub use config::{ClientConfig, Delegating};
 pub use error::ClientError;
 pub use estate::{Estate, Held, Journal, LockMark, Mark, once};
 pub use file::File;
 pub use locking::{LockRequest, TakenLock, TestedLock};
 pub use namespace::{DirItem, DirPage};
 pub use open::{CreateOptions, Created, OpenOptions};
+pub use recalls::KERNEL_VALID_MAX;
 pub use status::{ClientStatus, ServerStatus, WaitingCall, WaitingFor};
 pub use waits::{WaitsFor, asked_by};
 

@@ -10,8 +10,11 @@ use pvfs_wire::{
     Refusal, Status,
     msg::delegation::{AwaitRecalls, HoldDelegations, Recalled, Recalls},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tracing::{info, warn};
+
+/// How long a kernel may be told to go by an answer, at most: for so long it may after the death of who told it.
+pub const KERNEL_VALID_MAX: Duration = Duration::from_secs(1);
 
 /// Delegations told of in one message.
 const TOLD_MAX: usize = 1 << 14;
@@ -63,12 +66,20 @@ impl Core {
         for recall in &told.recalls {
             self.delegations.forget(recall.ino);
         }
+        if let Some(forgetter) = &self.forgetter {
+            let inos = told.recalls.iter().map(|recall| recall.ino).collect();
+            forgetter.wait().await(inos).await;
+        }
         let ids = told.recalls.iter().map(|recall| recall.id).collect();
         self.mgr.call(&Recalled { session, mgr: told.mgr, ids }).await.map(|_| ())
     }
 
     /// Another mgr process is there, and does not know.
     async fn tell_what_is_held(&self, session: SessionId, mgr: u64) -> std::result::Result<(), Refusal> {
+        if self.session.is_inherited() {
+            // The kernel may go by what a predecessor knew.
+            tokio::time::sleep_until(self.started + KERNEL_VALID_MAX).await;
+        }
         let held = self.delegations.list();
         info!(delegations = held.len(), "the mgr is told what this client goes by");
         let mut parts: Vec<Vec<Ino>> = held.chunks(TOLD_MAX).map(<[Ino]>::to_vec).collect();

@@ -1,5 +1,6 @@
 //! What a mount's kernel may keep of what it was told. Each mode is named for what it gives up. Pure.
 
+use pvfs_client::Delegating;
 use std::time::Duration;
 
 /// How far the kernel goes by what it holds.
@@ -7,6 +8,9 @@ use std::time::Duration;
 pub enum CacheMode {
     /// By nothing: every call goes out, and what it answers is what the servers have.
     None,
+    /// Nothing: what a call returned on one mount is what the next call on any other sees. The kernel goes by attributes that
+    /// are delegated; bytes are read from the targets each time.
+    Coherent,
     /// Close-to-open: an open asks; between opens, another mount's changes may be seen a second late.
     #[default]
     Open,
@@ -19,23 +23,29 @@ impl CacheMode {
     pub fn parse(value: &str) -> Option<CacheMode> {
         match value {
             "none" => Some(CacheMode::None),
+            "coherent" => Some(CacheMode::Coherent),
             "open" => Some(CacheMode::Open),
             "private" => Some(CacheMode::Private),
             _ => None,
         }
     }
 
-    /// How long names and attributes count.
+    /// How long names and attributes count that are not delegated.
     pub fn valid(self) -> Duration {
         match self {
-            CacheMode::None => Duration::ZERO,
+            CacheMode::None | CacheMode::Coherent => Duration::ZERO,
             CacheMode::Open => Duration::from_secs(1),
             CacheMode::Private => Duration::from_mins(1),
         }
     }
 
+    /// What the client takes for the kernel.
+    pub fn delegating(self) -> Delegating {
+        if self == CacheMode::Coherent { Delegating::ForKernel } else { Delegating::No }
+    }
+
     /// Whether reads and writes of every file go past the page cache.
     pub fn is_direct(self) -> bool {
-        self == CacheMode::None
+        matches!(self, CacheMode::None | CacheMode::Coherent)
     }
 }

@@ -71,7 +71,7 @@ impl Default for MountOptions {
 pub enum OptionError {
     #[error(
         "unknown mount option `{option}`; known are ro, rw, suid, nosuid, dev, nodev, exec, noexec, atime, noatime, \
-         sync, async, dirsync, allow_other, hard, soft, timeo=SECONDS, locks=cluster, locks=local, cache=open, cache=none, cache=private, cluster=FILE, secret=FILE, log=FILE, \
+         sync, async, dirsync, allow_other, hard, soft, timeo=SECONDS, locks=cluster, locks=local, cache=coherent, cache=open, cache=none, cache=private, cluster=FILE, secret=FILE, log=FILE, \
          metrics=HOST:PORT, held_target=SIZE, held_total=SIZE"
     )]
     Unknown { option: String },
@@ -85,7 +85,9 @@ pub enum OptionError {
     Timeo { value: String },
     #[error("the mount option locks={value} is neither locks=cluster nor locks=local")]
     Locks { value: String },
-    #[error("the mount option cache={value} is none of cache=open, cache=none and cache=private")]
+    #[error(
+        "the mount option cache={value} is none of cache=coherent, cache=open, cache=none and cache=private"
+    )]
     Cache { value: String },
     #[error("the mount option `timeo` means something only with `soft`: a hard mount waits for ever")]
     TimeoWithoutSoft,
@@ -312,7 +314,7 @@ mod tests {
         refused("locks", "`locks` needs a value");
         refused("locks=none", "neither locks=cluster nor locks=local");
         refused("cache", "`cache` needs a value");
-        refused("cache=some", "none of cache=open");
+        refused("cache=some", "none of cache=coherent");
         refused("held_target=1K", "`held_target` is a size of at least 1M");
         refused("held_total=many", "`held_total` is a size");
         refused("ro=1", "`ro` takes no value");

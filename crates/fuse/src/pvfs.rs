@@ -24,12 +24,19 @@ use attr::{node_attr, statfs};
 use bytes::Bytes;
 use dir::OpenDir;
 use futures_util::future::{join, join3};
-use pvfs_client::{Access, Client, ClientError, CreateOptions, File, OpenOptions};
+use pvfs_client::{Access, Client, ClientError, CreateOptions, File, KERNEL_VALID_MAX, OpenOptions};
+use pvfs_kfuse::Notifier;
 use pvfs_types::{Attr, Cred, Errno, FileKind, Ino, LayoutHint, LockKind, Name, NewMode, SetAttr};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
 };
+use tokio::sync::SetOnce;
+use tracing::warn;
+
+/// How long it counts which extended attributes an inode has not.
+const EXTRAS_VALID: Duration = Duration::from_secs(1);
 
 /// A mounted directory of a PVFS file system.
 pub struct PvfsFs {
@@ -40,6 +47,7 @@ pub struct PvfsFs {
     files: Handles<OpenFile>,
     dirs: Handles<OpenDir>,
     told: Told,
+    notifier: SetOnce<Notifier>,
     /// Where what is open is written down for the next worker, if there is to be one.
     book: Option<Arc<Book>>,
     /// Files that a former worker had opened for a request whose answer the kernel may not have got, by request.
@@ -55,7 +63,8 @@ impl PvfsFs {
             cache,
             files: Handles::of_worker(0),
             dirs: Handles::of_worker(0),
-            told: Told::new(cache.valid()),
+            told: Told::new(EXTRAS_VALID.max(cache.valid())),
+            notifier: SetOnce::new(),
             book: None,
             unanswered: Mutex::default(),
         }
@@ -70,7 +79,8 @@ impl PvfsFs {
         open: &[OpenRecord],
     ) -> PvfsFs {
         let workers = book.workers();
-        let told = if workers > 1 { Told::inherited(cache.valid()) } else { Told::new(cache.valid()) };
+        let valid = EXTRAS_VALID.max(cache.valid());
+        let told = if workers > 1 { Told::inherited(valid) } else { Told::new(valid) };
         let fs = PvfsFs {
             files: Handles::of_worker(workers),
             dirs: Handles::of_worker(workers),
@@ -88,6 +98,49 @@ impl PvfsFs {
         }
         fs.unanswered.lock().unwrap_or_else(PoisonError::into_inner).extend(unanswered);
         fs
+    }
+
+    /// What takes back from the kernel what it was told.
+    pub fn set_notifier(self: &Arc<Self>, notifier: Notifier) {
+        let _ = self.notifier.set(notifier);
+        let fs = Arc::downgrade(self);
+        self.client.on_recall(Box::new(move |inos| {
+            let fs = Weak::clone(&fs);
+            Box::pin(async move {
+                if let Some(fs) = fs.upgrade() {
+                    fs.outdate(inos).await;
+                }
+            })
+        }));
+    }
+
+    /// The kernel forgets all that it holds of these. Waits for reads of them that are under way.
+    async fn outdate(&self, inos: Vec<Ino>) {
+        let notifier = self.notifier.wait().await.clone();
+        let nodes: Vec<NodeId> = inos.into_iter().map(|ino| self.node(ino)).collect();
+        let outdate = move || {
+            for node in nodes {
+                if let Err(error) = notifier.data_changed(node.0, 0) {
+                    warn!(node = node.0, %error, "the kernel does not forget what it holds");
+                }
+            }
+        };
+        // Not by a thread that answers reads.
+        let _ = tokio::task::spawn_blocking(outdate).await;
+    }
+
+    /// `attr` for the kernel, which may go by it as long as nobody else changes the inode. What was changed while it was asked
+    /// for, the kernel was told of by a recall, and so takes no notice of this.
+    fn tell_delegated(&self, attr: &Attr) -> Attributes {
+        let told = self.tell(attr);
+        match self.client.standing(attr.ino) {
+            Some(left) => Attributes { valid: left.min(KERNEL_VALID_MAX), ..told },
+            None => told,
+        }
+    }
+
+    fn tell_now(&self, attr: &Attr) -> Attributes {
+        if self.cache == CacheMode::Coherent { self.tell_delegated(attr) } else { self.tell(attr) }
     }
 
     fn ino(&self, node: NodeId) -> Ino {
@@ -117,7 +170,8 @@ impl PvfsFs {
             book.opened(OpenRecord { handle: handle.0, ino: ino.0, request: ctx.request });
             self.forget_unanswered(ctx.request, book);
         }
-        Opened { handle, direct: flags.direct || self.cache.is_direct(), attributes_changed }
+        let direct = flags.direct || self.cache.is_direct();
+        Opened { handle, direct, attributes_changed }
     }
 
     /// The request came again, so the kernel knows nothing of what was opened for it the first time.
@@ -207,9 +261,9 @@ impl Filesystem for PvfsFs {
         let ino = self.ino(node);
         if let Some(open) = handle.and_then(|handle| self.files.load(handle).ok()) {
             let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| of_inode(&e))?;
-            return file.attr().await.map(|attr| self.tell(&attr)).map_err(|e| of_inode(&e));
+            return file.attr().await.map(|attr| self.tell_now(&attr)).map_err(|e| of_inode(&e));
         }
-        self.attr(ctx, ino).await.map(|attr| self.tell(&attr))
+        self.attr(ctx, ino).await.map(|attr| self.tell_now(&attr))
     }
 
     async fn setattr(
@@ -332,14 +386,16 @@ impl Filesystem for PvfsFs {
         let file = self.open_file(ctx, self.ino(node), flags).await?;
         let now = file.at_open();
         // A file that was truncated by this open is known to be empty.
-        let changed = !flags.truncate && self.told.is_old(node, &now.attr, now.has_writers);
+        let changed = self.cache != CacheMode::Coherent
+            && !flags.truncate
+            && self.told.is_old(node, &now.attr, now.has_writers);
         Ok(self.opened(ctx, file, flags, changed))
     }
 
     async fn read(&self, ctx: &Context, handle: Handle, offset: u64, len: u32) -> Reply<Bytes> {
         let open = self.usable(handle)?;
         let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
-        if self.cache.is_direct() {
+        if self.cache.is_direct() && self.client.standing(file.ino()).is_none() {
             // Another mount may have cut the file, or replaced all of it.
             file.attr().await.map_err(|e| errno(&e))?;
         }

@@ -58,7 +58,9 @@ pub async fn mount_client(client: Arc<Client>, config: &MountConfig) -> Result<M
     let root = load_root(&client, &config.path).await?;
     let metrics = client.metrics();
     let fs = Arc::new(PvfsFs::new(client, root, config.options.cache));
-    mount(fs, &config.source, &config.dir, &config.options, &metrics).await
+    let mounted = mount(Arc::clone(&fs), &config.source, &config.dir, &config.options, &metrics).await?;
+    fs.set_notifier(mounted.notifier());
+    Ok(mounted)
 }
 
 /// Mounts, calls `ready` when the mount is live, serves it until `shutdown` ends or somebody unmounts it; then tells the
@@ -173,7 +175,9 @@ pub async fn run_worker<E: From<MountError>>(
     };
     let root = book.root().ok_or_else(|| start(io::Error::other("the mount's book names no root")))?;
     let served = PvfsFs::inherited(Arc::clone(&client), root, config.options.cache, Arc::clone(&book), &open);
-    let _ = fs.set(Arc::new(served));
+    let served = Arc::new(served);
+    served.set_notifier(mounted.notifier());
+    let _ = fs.set(served);
     let control = begun.await.map_err(|e| start(io::Error::other(e)))?;
     // From now on this process holds no directory but the root.
     let _ = std::env::set_current_dir("/");

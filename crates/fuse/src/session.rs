@@ -9,7 +9,7 @@ use crate::{
     ops::Filesystem,
 };
 use pvfs_env::Metrics;
-use pvfs_kfuse::Session;
+use pvfs_kfuse::{Notifier, Session};
 use std::{
     io,
     os::fd::OwnedFd,
@@ -38,6 +38,7 @@ pub struct Mounted {
     dir: PathBuf,
     ended: watch::Receiver<Option<Result<(), Arc<io::Error>>>>,
     held: Held,
+    notifier: Notifier,
 }
 
 /// Mounts `fs` on `dir` and serves it until it is unmounted. `source` is what mount tables show. Live on return. Requests are
@@ -85,7 +86,8 @@ pub(crate) fn serve<F: Filesystem>(
 ) -> Result<(Mounted, oneshot::Receiver<pvfs_kfuse::Control>), MountError> {
     let (tell, ended) = watch::channel(None);
     let (alive, jobs) = mpsc::channel(1);
-    let adapter = Arc::new(Adapter::new(fs, alive, session.notifier(), metrics));
+    let notifier = session.notifier();
+    let adapter = Arc::new(Adapter::new(fs, alive, notifier.clone(), metrics));
     let runtime = tokio::runtime::Handle::current();
     let (over, session_over) = oneshot::channel();
     let (began, has_begun) = oneshot::channel();
@@ -104,7 +106,7 @@ pub(crate) fn serve<F: Filesystem>(
         finish_jobs(jobs, has_begun).await;
         tell.send_replace(Some(end.map_err(Arc::new)));
     });
-    Ok((Mounted { dir, ended, held }, begun))
+    Ok((Mounted { dir, ended, held, notifier }, begun))
 }
 
 /// Waits for the last requests; gives them up after a while.
@@ -162,6 +164,11 @@ impl Mounted {
     /// The directory, absolute and without links.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// What takes back from the kernel what it was told.
+    pub fn notifier(&self) -> Notifier {
+        self.notifier.clone()
     }
 
     pub fn is_live(&self) -> bool {

@@ -141,7 +141,11 @@ impl Filesystem for Toy {
         Err(Errno::EROFS)
     }
     async fn open(&self, _: &Context, node: NodeId, flags: OpenFlags) -> Reply<Opened> {
-        Ok(Opened { handle: Handle(node.0), direct: flags.direct, attributes_changed: true })
+        Ok(Opened {
+            handle: Handle(node.0),
+            direct: flags.direct,
+            attributes_changed: true,
+        })
     }
     async fn read(&self, _: &Context, handle: Handle, offset: u64, _: u32) -> Reply<Bytes> {
         let name = FILES[usize::try_from(handle.0 - 2).expect("small")];

@@ -1,13 +1,13 @@
 //! Clients that go by what they know, and are asked before it changes.
 
 use crate::cluster::{Cluster, Pace};
-use pvfs_client::{Client, CreateOptions, RenameMode};
+use pvfs_client::{Client, CreateOptions, Delegating, RenameMode};
 use pvfs_types::{Attr, Cred, Ino, Name, SetAttr};
 use std::sync::Arc;
 
 async fn delegating(cluster: &Cluster) -> Arc<Client> {
     let mut config = cluster.config();
-    config.delegations = true;
+    config.delegations = Delegating::Yes;
     Client::connect(config).await.unwrap()
 }
 
@@ -109,7 +109,7 @@ async fn who_does_not_answer_a_recall_is_waited_for_until_its_lease_is_over_and_
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut config = config;
-            config.delegations = true;
+            config.delegations = Delegating::Yes;
             let a = Client::connect(config).await.unwrap();
             // Its lease counts from a keep-alive.
             loop {
