@@ -70,6 +70,7 @@ fn attr(node: NodeId) -> NodeAttr {
         atime: t,
         mtime: t,
         ctime: t,
+        btime: t,
         rdev: (0, 0),
         block_bytes: 4096,
     }
