@@ -1,6 +1,6 @@
 //! Everything that CI runs, step by step. All steps run, whatever failed before; the end says which.
 
-use crate::{deps, leftovers, licences, real_programs, run, sim, tidy};
+use crate::{deps, leftovers, licences, real_programs, run, sim, suites, tidy};
 use run::Outcome;
 use std::time::Instant;
 
@@ -26,7 +26,11 @@ pub fn run() -> Outcome {
     let start = Instant::now();
     let mut report = Report { steps: Vec::new(), summary: Vec::new() };
     leftovers::prepare()?;
-    report.step("packages", || deps::install_missing().and_then(|()| deps::install_nextest()));
+    report.step("packages", || {
+        deps::install_missing()?;
+        deps::install_nextest()?;
+        suites::install()
+    });
     report.step("format", || run::run(&mut run::command("cargo fmt --all --check")));
     report.step("tidy", tidy::run);
     report.step("licences", licences::run);

@@ -16,6 +16,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("getfacl", "acl"),
     ("getfattr", "attr"),
     ("rsync", "rsync"),
+    ("mkfs.ext4", "e2fsprogs"),
 ];
 
 /// Installs what is missing, where we are root on a Debian; else names it.

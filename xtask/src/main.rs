@@ -9,6 +9,7 @@ mod licences;
 mod real_programs;
 mod run;
 mod sim;
+mod suites;
 mod tidy;
 
 use std::process::ExitCode;
@@ -25,7 +26,7 @@ cargo xtask COMMAND
                    runs seeds of the simulator (docs/simulator.md) over all cores
   sim --seed S     runs that one, with every event
   real-programs [PVFS]
-                   cp, tar, git, cargo and sqlite3 on a mount, contents compared; with a binary that is there
+                   cp, tar, git, cargo, sqlite3 and pjdfstest on a mount, contents compared; with a binary that is there
                    instead of a fresh release build
 
 A test's name, or a part of it, runs alone with `cargo nextest run NAME`.";

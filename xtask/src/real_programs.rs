@@ -1,8 +1,9 @@
-//! Real programs on a mount: cp, tar, rsync, git, cargo, sqlite3. What they leave is compared byte by byte.
+//! Real programs on a mount: cp, tar, rsync, git, cargo, sqlite3, and suites. What they leave is compared byte by byte.
 
 use crate::{
     deps, leftovers,
     run::{self, Outcome},
+    suites,
 };
 use std::{
     io::Read,
@@ -41,12 +42,13 @@ pub fn run_with(pvfs: &Path) -> Outcome {
 type Program = fn(&Cluster) -> Outcome;
 
 fn programs(cluster: &Cluster) -> Outcome {
-    let each: [(&str, Program); 9] = [
+    let each: [(&str, Program); 10] = [
         ("cp -r of a source tree and its build", copy),
         ("tar out and in", tar),
         ("rsync there and back, with attributes and ACLs", rsync),
         ("git clone, fsck, status", git),
         ("sqlite3 makes and checks a database", sqlite),
+        ("pjdfstest, all that ext4 passes", suites::pjdfstest),
         ("a file of 3 GiB and one byte", large),
         ("cargo build in the mount", cargo),
         ("all is there after a restart", restart),
@@ -61,7 +63,7 @@ fn programs(cluster: &Cluster) -> Outcome {
 }
 
 /// A file system of its own, started by `pvfs up`.
-struct Cluster {
+pub struct Cluster {
     pvfs: PathBuf,
     dir: PathBuf,
     port: u16,
@@ -76,16 +78,20 @@ impl Cluster {
         Ok(Cluster { pvfs: pvfs.to_path_buf(), dir, port: free_ports(5)? })
     }
 
-    fn mnt(&self) -> PathBuf {
+    pub fn pvfs(&self) -> &Path {
+        &self.pvfs
+    }
+
+    pub fn mnt(&self) -> PathBuf {
         self.dir.join("mnt")
     }
 
-    fn local(&self) -> PathBuf {
+    pub fn local(&self) -> PathBuf {
         self.dir.join("local")
     }
 
     /// Any program, with the cluster's context and not the user's own.
-    fn command(&self, program: impl AsRef<Path>) -> Command {
+    pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = run::program(program);
         command.env("XDG_RUNTIME_DIR", self.dir.join("run"));
         command

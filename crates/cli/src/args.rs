@@ -112,12 +112,14 @@ impl Command {
     }
 }
 
-/// Called as `mount.pvfs SPEC DIR [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPTIONS]`, as `mount(8)` does, the command line
+/// Called as `mount.pvfs` or `mount.fuse.pvfs SPEC DIR [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPTIONS]`, as `mount(8)` does, the command line
 /// becomes `pvfs mount SPEC DIR -o OPTIONS`. Any other is left as it is.
 pub fn helper_form(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut args = args.into_iter();
     let program = args.next().unwrap_or_else(|| "pvfs".into());
-    let is_helper = std::path::Path::new(&program).file_name().is_some_and(|name| name == "mount.pvfs");
+    let is_helper = std::path::Path::new(&program)
+        .file_name()
+        .is_some_and(|name| name == "mount.pvfs" || name == "mount.fuse.pvfs");
     if !is_helper {
         return std::iter::once(program).chain(args).collect();
     }
@@ -161,6 +163,10 @@ mod tests {
         assert_eq!(
             form("/sbin/mount.pvfs pvfs://h:1/ /mnt -sn -v -t pvfs -o ro,noatime"),
             "pvfs mount pvfs://h:1/ /mnt -o ro,noatime"
+        );
+        assert_eq!(
+            form("/sbin/mount.fuse.pvfs pvfs://h:1/ /mnt -o ro,remount,user_id=0 -t fuse.pvfs"),
+            "pvfs mount pvfs://h:1/ /mnt -o ro,remount,user_id=0"
         );
         assert_eq!(form("pvfs ls -n /"), "pvfs ls -n /");
     }

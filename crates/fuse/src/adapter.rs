@@ -61,7 +61,7 @@ pub struct Adapter<F> {
 }
 
 /// The operations that are counted, by the kernel's names for them.
-const OPS: [&str; 34] = [
+const OPS: [&str; 35] = [
     "access",
     "create",
     "fallocate",
@@ -93,6 +93,7 @@ const OPS: [&str; 34] = [
     "setlk",
     "setxattr",
     "statfs",
+    "statx",
     "symlink",
     "unlink",
     "write",
@@ -168,6 +169,10 @@ impl<F: Filesystem> Answering<'_, F> {
             Op::GetAttr { handle } => {
                 self.count("getattr");
                 answer::attributes(reply, self.fs.getattr(ctx, node, handle.map(Handle)).await);
+            }
+            Op::Statx { handle } => {
+                self.count("statx");
+                answer::statx(reply, self.fs.getattr(ctx, node, handle.map(Handle)).await);
             }
             Op::SetAttr(args) => {
                 self.count("setattr");
@@ -306,10 +311,14 @@ impl<F: Filesystem> Answering<'_, F> {
                 self.count("read");
                 answer::data(reply, fs.read(ctx, Handle(handle), offset, len).await.as_deref());
             }
-            Op::Write { handle, offset, data, flags } => {
+            Op::Write { handle, offset, data, flags, open_flags } => {
                 self.count("write");
                 let (len, drops) = (data.len(), flags & abi::WRITE_KILL_SUIDGID != 0);
-                answer::written(reply, len, fs.write(ctx, Handle(handle), offset, data, drops).await);
+                let mut written = fs.write(ctx, Handle(handle), offset, data, drops).await;
+                if written.is_ok() && convert::is_ours_to_sync(open_flags) {
+                    written = fs.fsync(ctx, Handle(handle), true).await;
+                }
+                answer::written(reply, len, written);
             }
             Op::Flush { handle, lock_owner } => {
                 self.count("flush");
@@ -397,6 +406,7 @@ fn may_change(op: &Op) -> bool {
             | Op::Write { .. }
             | Op::Lookup { .. }
             | Op::GetAttr { .. }
+            | Op::Statx { .. }
             | Op::ReadLink
             | Op::Access { .. }
             | Op::StatFs

@@ -91,6 +91,13 @@ fn kernel_flags(options: &MountOptions) -> MountFlags {
     flags
 }
 
+/// Gives the mount at `dir` (an absolute path without links) the flags of `options`.
+pub fn remount(dir: &Path, options: &MountOptions) -> io::Result<()> {
+    // Without a flag about atime the kernel leaves that as it is.
+    let atime = if options.atime { MountFlags::RELATIME } else { MountFlags::NOATIME };
+    Ok(rustix::mount::mount_remount(dir, kernel_flags(options) | atime, c"")?)
+}
+
 fn mount_by_helper(source: &str, dir: &Path, options: &MountOptions) -> Result<OwnedFd, MountError> {
     if !Path::new("/dev/fuse").exists() {
         return Err(MountError::NoDevice);

@@ -1,5 +1,6 @@
 //! What can go wrong around a mount: each says what, where and what to do.
 
+use crate::OptionError;
 use std::{io, path::PathBuf};
 
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +71,9 @@ pub enum UmountError {
     NoHelper { dir: PathBuf },
     #[error("cannot unmount {}: {said}", dir.display())]
     Helper { dir: PathBuf, said: String },
-    #[error("cannot unmount {}: {source}", dir.display())]
+    #[error("{} stays as it is: {why}", dir.display())]
+    Remount { dir: PathBuf, why: OptionError },
+    #[error("the kernel refused it for {}: {source}", dir.display())]
     Kernel { dir: PathBuf, source: io::Error },
     #[error("the daemon of {} is gone, or runs in another container", dir.display())]
     NoDaemon { dir: PathBuf },

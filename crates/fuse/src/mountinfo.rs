@@ -23,6 +23,8 @@ pub struct Mount {
     pub fstype: String,
     /// What is mounted: for ours, the SPEC.
     pub source: String,
+    /// Flags of this mount, then those of the whole file system, as `mount -o` takes them.
+    pub options: String,
 }
 
 /// All mounts this process sees, later ones over earlier ones.
@@ -114,6 +116,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
         dir: OsString::from_vec(unescape(fields.get(4)?)).into(),
         fstype: text(fields.get(dash + 1)?),
         source: text(fields.get(dash + 2)?),
+        options: format!("{},{}", text(fields.get(5)?), text(fields.get(dash + 3)?)),
     })
 }
 
@@ -155,6 +158,7 @@ mod tests {
                 dir: "/mnt/a b".into(),
                 fstype: FSTYPE.into(),
                 source: "pvfs://h:1/x".into(),
+                options: "rw,rw,user_id=0".into(),
             }
         );
     }

@@ -53,6 +53,8 @@ pub struct NodeAttr {
     pub atime: Timestamp,
     pub mtime: Timestamp,
     pub ctime: Timestamp,
+    /// When it was made.
+    pub btime: Timestamp,
     /// As `(major, minor)`.
     pub rdev: (u32, u32),
     /// What `st_blksize` shows: a power of two, in bytes.

@@ -37,6 +37,8 @@ pub struct MountOptions {
     pub held_total: Option<u64>,
     /// Where the mount's daemon logs to.
     pub log: Option<PathBuf>,
+    /// Changes the flags of a mount that is there ([`crate::remount`]).
+    pub remount: bool,
     /// Where the mount's daemon shows its counters (`/metrics`), as `host:port`.
     pub metrics: Option<String>,
 }
@@ -61,6 +63,7 @@ impl Default for MountOptions {
             held_target: None,
             held_total: None,
             log: None,
+            remount: false,
             metrics: None,
         }
     }
@@ -91,7 +94,10 @@ pub enum OptionError {
     Cache { value: String },
     #[error("the mount option `timeo` means something only with `soft`: a hard mount waits for ever")]
     TimeoWithoutSoft,
-    #[error("a mounted pvfs cannot be changed (remount): unmount it, then mount it with the new options")]
+    #[error(
+        "a remount changes only ro, suid, dev, exec, atime, sync, dirsync and their opposites: for anything else unmount \
+         it, then mount it with the new options"
+    )]
     Remount,
 }
 
@@ -103,7 +109,27 @@ impl MountOptions {
         if options.timeo.is_some() && !options.soft {
             return Err(OptionError::TimeoWithoutSoft);
         }
+        if options.remount && !options.are_flags_only() {
+            return Err(OptionError::Remount);
+        }
         Ok(options)
+    }
+
+    /// Whether nothing is asked for that the mount's daemon would have to know.
+    fn are_flags_only(&self) -> bool {
+        let flags = MountOptions {
+            read_only: self.read_only,
+            suid: self.suid,
+            dev: self.dev,
+            exec: self.exec,
+            atime: self.atime,
+            sync: self.sync,
+            dirsync: self.dirsync,
+            allow_other: self.allow_other,
+            remount: self.remount,
+            ..MountOptions::default()
+        };
+        *self == flags
     }
 
     /// How long a call may wait; `None`: for ever.
@@ -216,7 +242,7 @@ impl MountOptions {
             | "nolazytime"
             | "silent"
             | "loud" => {}
-            "remount" => return Err(OptionError::Remount),
+            "remount" => self.remount = true,
             _ => return Err(OptionError::Unknown { option: name.to_owned() }),
         }
         Ok(())
@@ -248,6 +274,9 @@ fn is_for_others(name: &str) -> bool {
             | "group"
             | "nofail"
             | "comment"
+            // As the kernel shows our mounts, and mount(8) gives that back at a remount.
+            | "user_id"
+            | "group_id"
     ) || name.starts_with("x-")
         || name.starts_with("X-")
 }
@@ -297,6 +326,13 @@ mod tests {
     }
 
     #[test]
+    fn a_remount_takes_flags_and_what_mount_8_adds_to_them() {
+        let options =
+            parsed("rw,relatime,remount,noexec,user_id=0,group_id=0,default_permissions,allow_other");
+        assert!(options.remount && !options.exec && !options.read_only && options.allow_other);
+    }
+
+    #[test]
     fn what_is_no_option_is_refused_with_the_reason() {
         let refused = |text: &str, says: &str| {
             let error = MountOptions::parse(text).expect_err(text).to_string();
@@ -318,6 +354,7 @@ mod tests {
         refused("held_target=1K", "`held_target` is a size of at least 1M");
         refused("held_total=many", "`held_total` is a size");
         refused("ro=1", "`ro` takes no value");
-        refused("remount,ro", "unmount it");
+        refused("remount,ro,soft", "a remount changes only");
+        refused("remount,locks=local", "a remount changes only");
     }
 }

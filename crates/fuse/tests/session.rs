@@ -70,6 +70,7 @@ fn attr(node: NodeId) -> NodeAttr {
         atime: t,
         mtime: t,
         ctime: t,
+        btime: t,
         rdev: (0, 0),
         block_bytes: 4096,
     }
@@ -141,11 +142,7 @@ impl Filesystem for Toy {
         Err(Errno::EROFS)
     }
     async fn open(&self, _: &Context, node: NodeId, flags: OpenFlags) -> Reply<Opened> {
-        Ok(Opened {
-            handle: Handle(node.0),
-            direct: flags.direct,
-            attributes_changed: true,
-        })
+        Ok(Opened { handle: Handle(node.0), direct: flags.direct, attributes_changed: true })
     }
     async fn read(&self, _: &Context, handle: Handle, offset: u64, _: u32) -> Reply<Bytes> {
         let name = FILES[usize::try_from(handle.0 - 2).expect("small")];

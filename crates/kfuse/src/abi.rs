@@ -217,6 +217,16 @@ layouts! {
     } = 128;
     AttrOut { attr_valid: u64, attr_valid_nsec: u32, dummy: u32, attr: Attr, } = 104;
 
+    StatxIn { getattr_flags: u32, reserved: u32, fh: u64, sx_flags: u32, sx_mask: u32, } = 24;
+    SxTime { sec: i64, nsec: u32, reserved: i32, } = 16;
+    /// `mask` says which of it counts, as `stx_mask` does.
+    Statx {
+        mask: u32, blksize: u32, attributes: u64, nlink: u32, uid: u32, gid: u32, mode: u16, spare0: u16, ino: u64,
+        size: u64, blocks: u64, attributes_mask: u64, atime: SxTime, btime: SxTime, ctime: SxTime, mtime: SxTime,
+        rdev_major: u32, rdev_minor: u32, dev_major: u32, dev_minor: u32, spare2: [u64; 14],
+    } = 256;
+    StatxOut { attr_valid: u64, attr_valid_nsec: u32, flags: u32, spare: [u64; 2], stat: Statx, } = 288;
+
     ForgetIn { nlookup: u64, } = 8;
     BatchForgetIn { count: u32, dummy: u32, } = 8;
     ForgetOne { nodeid: u64, nlookup: u64, } = 16;

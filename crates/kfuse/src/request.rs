@@ -41,6 +41,10 @@ pub enum Op {
     GetAttr {
         handle: Option<u64>,
     },
+    /// As [`Op::GetAttr`], with what `statx(2)` alone shows.
+    Statx {
+        handle: Option<u64>,
+    },
     SetAttr(abi::SetAttrIn),
     ReadLink,
     SymLink {
@@ -92,6 +96,8 @@ pub enum Op {
         handle: u64,
         offset: u64,
         flags: u32,
+        /// Of the open file, as open(2) has them, and what this one write asks for over them (`RWF_DSYNC`, `RWF_SYNC`).
+        open_flags: u32,
         data: Bytes,
     },
     StatFs,
@@ -214,7 +220,8 @@ impl Request {
         let op = if head.opcode == abi::opcode::WRITE {
             let (args, data) = write_of(body).ok_or(malformed)?;
             let data = buffer.give(data);
-            Op::Write { handle: args.fh, offset: args.offset, flags: args.write_flags, data }
+            let abi::WriteIn { fh: handle, offset, write_flags: flags, flags: open_flags, .. } = args;
+            Op::Write { handle, offset, flags, open_flags, data }
         } else {
             // Extensions stand at the end; none is asked for, and none is used.
             let extensions = usize::from(head.total_extlen) * 8;
@@ -260,7 +267,9 @@ impl<'a> Fields<'a> {
 fn op_of(opcode: u32, fields: Fields) -> Option<Op> {
     use abi::opcode as o;
     match opcode {
-        o::LOOKUP..=o::LINK | o::RENAME2 | o::ACCESS | o::BATCH_FORGET | o::STATFS => named(opcode, fields),
+        o::LOOKUP..=o::LINK | o::RENAME2 | o::ACCESS | o::BATCH_FORGET | o::STATFS | o::STATX => {
+            named(opcode, fields)
+        }
         o::SETXATTR | o::GETXATTR | o::LISTXATTR | o::REMOVEXATTR => xattr(opcode, fields),
         o::GETLK | o::SETLK | o::SETLKW => lock(opcode, fields),
         o::INIT => init(fields),
@@ -286,6 +295,10 @@ fn named(opcode: u32, mut f: Fields) -> Option<Op> {
         o::GETATTR => {
             let args: abi::GetAttrIn = f.take()?;
             Op::GetAttr { handle: (args.flags & abi::GETATTR_FH != 0).then_some(args.fh) }
+        }
+        o::STATX => {
+            let args: abi::StatxIn = f.take()?;
+            Op::Statx { handle: (args.getattr_flags & abi::GETATTR_FH != 0).then_some(args.fh) }
         }
         o::SETATTR => Op::SetAttr(f.take()?),
         o::READLINK => Op::ReadLink,
@@ -456,7 +469,7 @@ mod tests {
     fn a_write_has_the_bytes_it_claims() {
         let args = abi::WriteIn { fh: 5, offset: 7, size: 3, ..abi::WriteIn::default() };
         let data = Bytes::from_static(b"abc");
-        let op = Op::Write { handle: 5, offset: 7, flags: 0, data };
+        let op = Op::Write { handle: 5, offset: 7, flags: 0, open_flags: 0, data };
         check(abi::opcode::WRITE, &[args.as_bytes(), b"abc"], op);
         refused(abi::opcode::WRITE, &[args.as_bytes(), b"ab"]);
     }
@@ -491,6 +504,13 @@ mod tests {
             flags: abi::init::INIT_EXT | abi::init::HAS_RESEND,
         });
         check(abi::opcode::INIT, &[offer.as_bytes(), more.as_bytes()], op);
+    }
+
+    #[test]
+    fn statx_is_a_getattr_by_handle_or_without() {
+        let asked = |getattr_flags| abi::StatxIn { getattr_flags, fh: 9, ..abi::StatxIn::default() };
+        check(abi::opcode::STATX, &[asked(abi::GETATTR_FH).as_bytes()], Op::Statx { handle: Some(9) });
+        check(abi::opcode::STATX, &[asked(0).as_bytes()], Op::Statx { handle: None });
     }
 
     #[test]

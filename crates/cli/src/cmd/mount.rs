@@ -15,8 +15,9 @@ use pvfs_fuse::{
 };
 use pvfs_wire::msg::hello::Secret;
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io::Write as _,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -36,20 +37,22 @@ within a second), cache=none (every call asks the servers, and sees what the las
 alone uses the tree: another one's changes may be seen a minute late); cluster=FILE (as \
 --cluster); secret=FILE (cluster.key, where there is no cluster.toml); log=FILE; metrics=ADDR; held_target=SIZE, held_total=SIZE (how \
 much of what was written is kept until it is durable, by target and in all: 64M and 1G). What only fstab needs (_netdev, \
-noauto, user, nofail, x-…) is ignored. Called as mount.pvfs this command serves `mount -t pvfs` and fstab:
+noauto, user, nofail, x-…) is ignored. Called as mount.pvfs this command serves `mount -t pvfs` and fstab; as mount.fuse.pvfs \
+(make both links to it in /sbin) `mount -o remount` too, which changes ro, suid, dev, exec, atime, sync and dirsync:
   pvfs://mgr1:7334/  /scratch  pvfs  _netdev,noatime,cluster=/etc/pvfs/cluster.toml  0 0
 
 Examples:
   pvfs mount pvfs://mgr1:7334/ /scratch
   pvfs mount pvfs://mgr1:7334/projects/x ~/x -o ro,log=/tmp/x.log
   pvfs mount / /mnt --foreground               of the cluster in use, until Ctrl-C
+  pvfs mount -o remount,ro /scratch            read only from now on
   pvfs mount --upgrade /scratch                go on with this program, under running jobs")]
 pub struct Args {
     /// What to mount: pvfs://HOST:PORT/PATH, or /PATH in the cluster in use
     #[arg(value_name = "SPEC", value_parser = Spec::arg(), required_unless_present = "upgrade")]
     spec: Option<Spec>,
     /// Where to mount it
-    #[arg(value_name = "DIR", required_unless_present = "upgrade")]
+    #[arg(value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Have the mount on DIR go on with this very program (a newer one), under running applications
     #[arg(long, value_name = "DIR", conflicts_with_all = ["spec", "dir", "options", "foreground", "metrics", "log"])]
@@ -77,11 +80,14 @@ pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         let program = std::env::current_exe().map_err(|source| CliError::Runtime { source })?;
         return Ok(pvfs_fuse::upgrade(dir, &program)?);
     }
+    let options = MountOptions::parse(&args.options.join(","))
+        .map_err(|error| CliError::Usage { text: error.to_string() })?;
+    if options.remount {
+        return remount(args);
+    }
     let (Some(spec), Some(dir)) = (&args.spec, &args.dir) else {
         return Err(CliError::Usage { text: "name what to mount, and where".into() });
     };
-    let options = MountOptions::parse(&args.options.join(","))
-        .map_err(|error| CliError::Usage { text: error.to_string() })?;
     if let Some(worker) = Worker::find().map_err(|source| CliError::Runtime { source })? {
         return work(worker, args, Mount { spec, dir, options }, global);
     }
@@ -104,6 +110,14 @@ pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         parent.failed(&error.text().unwrap_or_default());
     }
     done
+}
+
+/// `-o remount,… DIR`, as people write it, or `SPEC DIR`, as mount(8) calls it.
+fn remount(args: &Args) -> Result<(), CliError> {
+    let named = args.spec.as_ref().map(|spec| Path::new(OsStr::from_bytes(&spec.path)));
+    let dir = args.dir.as_deref().or(named);
+    let dir = dir.ok_or_else(|| CliError::Usage { text: "name the mount to change".into() })?;
+    Ok(pvfs_fuse::remount(dir, &args.options.join(","))?)
 }
 
 /// Keeps a worker running until a signal or an unmount.

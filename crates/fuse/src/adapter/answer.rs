@@ -30,6 +30,10 @@ pub fn attributes(reply: Reply, answer: Answer<Attributes>) {
     one(reply, answer.map(|Attributes { attr, valid }| convert::attr_out(&attr, valid)));
 }
 
+pub fn statx(reply: Reply, answer: Answer<Attributes>) {
+    one(reply, answer.map(|Attributes { attr, valid }| convert::statx_out(&attr, valid)));
+}
+
 pub fn data(reply: Reply, answer: Result<&[u8], &Errno>) {
     match answer {
         Ok(bytes) => {

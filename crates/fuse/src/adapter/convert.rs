@@ -48,6 +48,36 @@ fn attr_of(attr: &NodeAttr) -> abi::Attr {
     }
 }
 
+/// All that there is, whatever was asked for: it is at hand.
+pub fn statx_out(attr: &NodeAttr, valid: Duration) -> abi::StatxOut {
+    let time = |at: Timestamp| abi::SxTime { sec: at.secs, nsec: at.nanos, reserved: 0 };
+    let stat = abi::Statx {
+        mask: libc::STATX_BASIC_STATS | libc::STATX_BTIME,
+        blksize: attr.block_bytes,
+        nlink: attr.nlink,
+        uid: attr.uid,
+        gid: attr.gid,
+        // The type and twelve bits: 16 in all.
+        mode: u16::try_from(type_bits(attr.kind) | attr.mode & mode::ALL).unwrap_or_default(),
+        ino: attr.ino,
+        size: attr.size,
+        blocks: attr.blocks,
+        atime: time(attr.atime),
+        btime: time(attr.btime),
+        ctime: time(attr.ctime),
+        mtime: time(attr.mtime),
+        rdev_major: attr.rdev.0,
+        rdev_minor: attr.rdev.1,
+        ..abi::Statx::default()
+    };
+    abi::StatxOut {
+        attr_valid: valid.as_secs(),
+        attr_valid_nsec: valid.subsec_nanos(),
+        stat,
+        ..abi::StatxOut::default()
+    }
+}
+
 /// The entry without its name, which follows.
 pub fn dirent(entry: &DirEntry) -> abi::Dirent {
     abi::Dirent {
@@ -95,6 +125,13 @@ pub fn split_rdev(rdev: u32) -> (u32, u32) {
 
 fn join_rdev((major, minor): (u32, u32)) -> u32 {
     (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & 0xf_ff00) << 12)
+}
+
+/// Whether a write must be durable before its answer, and the kernel sends no fsync after it as it does otherwise: for files
+/// that are opened for direct I/O it leaves that to us.
+pub fn is_ours_to_sync(open_flags: u32) -> bool {
+    let all = (libc::O_DSYNC | libc::O_DIRECT).cast_unsigned();
+    open_flags & all == all
 }
 
 /// What a `setattr` is to change, and the open file it came by, if any.
@@ -182,6 +219,13 @@ mod tests {
         assert_eq!(lock(&asked(0, 9, libc::F_UNLCK)).map(|lock| lock.mode), Ok(None));
         assert_eq!(lock(&asked(9, 8, libc::F_RDLCK)), Err(Errno::EINVAL));
         assert_eq!(lock(&asked(0, 9, 99)), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn only_a_durable_write_by_direct_io_is_synced_by_us() {
+        let ours = |flags: i32| is_ours_to_sync(flags.cast_unsigned());
+        assert!(ours(libc::O_DIRECT | libc::O_DSYNC) && ours(libc::O_DIRECT | libc::O_SYNC | libc::O_WRONLY));
+        assert!(!ours(libc::O_DIRECT) && !ours(libc::O_SYNC) && !ours(libc::O_RDWR));
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub fn node_attr(attr: &Attr) -> NodeAttr {
         atime: attr.atime,
         mtime: attr.mtime,
         ctime: attr.ctime,
+        btime: attr.btime,
         rdev: attr.rdev,
         block_bytes: BLOCK_BYTES,
     }
