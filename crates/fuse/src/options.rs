@@ -37,7 +37,7 @@ pub struct MountOptions {
     pub held_total: Option<u64>,
     /// Where the mount's daemon logs to.
     pub log: Option<PathBuf>,
-    /// Changes the flags of a mount that is there ([`crate::remount`]).
+    /// Changes the flags of a mount that is there ([`crate::remount()`]).
     pub remount: bool,
     /// Where the mount's daemon shows its counters (`/metrics`), as `host:port`.
     pub metrics: Option<String>,
