@@ -6,7 +6,7 @@ use crate::{
     random::Random,
     trace::event,
 };
-use pvfs_client::{Client, ClientConfig, ClientError, File};
+use pvfs_client::{Client, ClientConfig, ClientError, Delegating, File};
 use pvfs_env::task;
 use std::{
     collections::BTreeMap,
@@ -15,6 +15,9 @@ use std::{
     time::Duration,
 };
 use tokio::task::JoinHandle;
+
+/// From this seed on, clients take delegations.
+pub const DELEGATING_FROM: u64 = 1_000_000;
 
 /// A machine with one client process on it, and another when that is dead.
 pub struct ClientSeat {
@@ -125,6 +128,7 @@ impl ClientSeat {
         let config = ClientConfig {
             fs: Some(FS),
             label: self.name.clone(),
+            delegations: if self.seed >= DELEGATING_FROM { Delegating::Yes } else { Delegating::No },
             transport: self.cluster.net.transport(&process),
             ..ClientConfig::new(vec![mgr_addr()], CLUSTER_SECRET)
         };

@@ -132,7 +132,9 @@ impl Delegations {
             return Vec::new();
         }
         state.all_forgotten = state.tick();
-        state.held.keys().copied().collect()
+        let mut inos: Vec<Ino> = state.held.keys().copied().collect();
+        inos.sort_unstable();
+        inos
     }
 
     /// This client changes `inos`, and what is named by `names` in their directories.

@@ -10,11 +10,13 @@ use pvfs_net::Incoming;
 use pvfs_wire::{
     Op, Refusal, Status, encode,
     msg::{
-        delegation::{AwaitRecalls, HoldDelegations, Recalled},
+        delegation::{AwaitRecalls, HoldDelegations, Recalled, Recalls},
         namespace::Entry,
         session::{Caller, Done},
     },
 };
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// Answers the operations on delegations.
 pub async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
@@ -38,11 +40,14 @@ pub async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
 
 async fn wait(mgr: &Mgr, req: &AwaitRecalls) -> Reply {
     check_session(mgr, req.session)?;
+    // A client that is gone takes no answer: its question must not stay for ever.
+    let longest = Duration::from_millis(mgr.sessions.lease_ms());
+    let nothing = || Recalls { mgr: mgr.process, recalls: Vec::new(), unknown: false };
     let mut stopping = mgr.stopping.clone();
     tokio::select! {
         biased;
         _ = stopping.wait_for(|stopping| *stopping) => Err(Refusal::new(Status::NotNow, "the mgr is stopping")),
-        told = mgr.delegations.wait(req) => Ok(encode(&told)),
+        told = timeout(longest, mgr.delegations.wait(req)) => Ok(encode(&told.unwrap_or_else(|_| nothing()))),
     }
 }
 
