@@ -117,3 +117,9 @@ fn a_sync_after_one_that_failed_leaves_nothing_out() {
 fn a_failed_sync_of_which_nobody_took_note_loses_nothing() {
     keeps_its_promises(28_564);
 }
+
+/// A dead client had asked to be told of recalls: its question, and the connection, stayed with the mgr.
+#[test]
+fn a_dead_clients_question_for_recalls_does_not_stay() {
+    [1_000_548, 1_003_060].into_iter().for_each(keeps_its_promises);
+}
