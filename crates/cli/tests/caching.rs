@@ -70,6 +70,111 @@ fn each_call_sees_what_the_last_one_did(option: &str) {
     }
 }
 
+#[test]
+fn a_file_that_becomes_shared_while_it_is_open_is_read_as_it_is() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = TestCluster::builder(PVFS).iods(2).start();
+    let (one, two) = (cluster.mount(&["-o", "cache=coherent"]), cluster.mount(&["-o", "cache=coherent"]));
+    fs::write(one.join("f"), "first").unwrap();
+    // Through the page cache: nobody writes it.
+    let reader = File::open(two.join("f")).unwrap();
+    let read = || {
+        let mut bytes = vec![0; 20_000];
+        let len = reader.read_at(&mut bytes, 0).unwrap();
+        bytes.truncate(len);
+        bytes
+    };
+    assert_eq!(read(), b"first");
+    for round in 0..3u8 {
+        let writer = File::options().read(true).write(true).open(one.join("f")).unwrap();
+        let mut expected = b"first".to_vec();
+        writer.set_len(0).unwrap();
+        writer.write_all_at(&expected, 0).unwrap();
+        for step in 0..40u8 {
+            assert_eq!(read(), expected, "round {round} step {step}");
+            let times = || reader.metadata().unwrap().modified().unwrap();
+            assert_eq!(times(), times(), "what the kernel is told for its pages' sake nobody sees");
+            let at = usize::from(step) * 311 % 9000;
+            if step % 4 == 3 {
+                writer.set_len(at as u64).unwrap();
+                expected.resize(at, 0);
+            } else {
+                let bytes = [step; 700];
+                writer.write_all_at(&bytes, at as u64).unwrap();
+                expected.resize(expected.len().max(at + 700), 0);
+                expected[at..at + 700].copy_from_slice(&bytes);
+            }
+            assert_eq!(reader.metadata().unwrap().len(), expected.len() as u64);
+        }
+        assert_eq!(read(), expected);
+        drop(writer);
+        assert_eq!((read(), fs::read(two.join("f")).unwrap()), (expected.clone(), expected));
+    }
+}
+
+#[test]
+fn reading_a_tree_again_costs_no_message() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = TestCluster::builder(PVFS).iods(2).start();
+    let (one, two) = (cluster.mount(&["-o", "cache=coherent"]), cluster.mount(&["-o", "cache=coherent"]));
+    let path = |n: u32| format!("tree/{}/{n}", n % 20);
+    let text = |n: u32| format!("file {n} ").repeat(1 + n as usize % 700);
+    for n in 0..1000 {
+        fs::create_dir_all(one.join(path(n)).parent().unwrap()).unwrap();
+        fs::write(one.join(path(n)), text(n)).unwrap();
+    }
+    let read_all =
+        || (0..1000).for_each(|n| assert_eq!(fs::read_to_string(two.join(path(n))).unwrap(), text(n)));
+    let sent = || {
+        let sent = |daemon: &str| cluster.client_requests(daemon).into_values().sum::<u64>();
+        (sent("mgr"), sent("iod0") + sent("iod1"))
+    };
+    // Names are known once their directory is.
+    read_all();
+    read_all();
+    let (mgr, iods) = sent();
+    read_all();
+    let (mgr_after, iods_after) = sent();
+    assert_eq!(iods_after - iods, 0);
+    assert!(mgr_after - mgr <= 1, "{} messages to the mgr", mgr_after - mgr);
+    fs::write(one.join(path(7)), "another text").unwrap();
+    assert_eq!(fs::read_to_string(two.join(path(7))).unwrap(), "another text");
+}
+
+#[test]
+fn a_long_listing_costs_one_message_for_many_files() {
+    const FILES: u64 = 3000;
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = TestCluster::builder(PVFS).iods(1).start();
+    let (one, two) = (cluster.mount(&["-o", "cache=coherent"]), cluster.mount(&["-o", "cache=coherent"]));
+    fs::create_dir(one.join("d")).unwrap();
+    for n in 0..FILES {
+        File::create(one.join(format!("d/{n}"))).unwrap();
+    }
+    let list = || {
+        let entries = fs::read_dir(two.join("d")).unwrap();
+        entries.map(|entry| entry.unwrap().metadata().unwrap().nlink()).sum::<u64>()
+    };
+    let sent = |daemon: &str| cluster.client_requests(daemon).into_values().sum::<u64>();
+    let (mgr, iod) = (sent("mgr"), sent("iod0"));
+    assert_eq!(list(), FILES);
+    let cold = sent("mgr") - mgr;
+    assert!(cold <= FILES / 500 + 6, "{cold} messages to the mgr: the path, and pages of names");
+    let mgr = sent("mgr");
+    assert_eq!(list(), FILES);
+    let warm = sent("mgr") - mgr;
+    assert!(warm <= FILES / 500 + 6, "{warm} messages to the mgr");
+    assert_eq!(sent("iod0"), iod);
+    fs::set_permissions(one.join("d/77"), PermissionsExt::from_mode(0o600)).unwrap();
+    assert_eq!(fs::metadata(two.join("d/77")).unwrap().mode() & 0o777, 0o600, "and none of it is old");
+}
+
 /// How many questions about names and attributes the mounts of `cluster` have sent to the mgr.
 fn asked(cluster: &TestCluster) -> u64 {
     let requests = cluster.client_requests("mgr");

@@ -2,7 +2,7 @@
 
 use crate::{
     ClientConfig, ClientError, Delegating,
-    delegations::Delegations,
+    delegations::{Delegation, Delegations},
     ends::Ends,
     error::Result,
     holds::{Bounds, Holds},
@@ -15,7 +15,7 @@ use crate::{
 };
 use pvfs_env::{BoxFuture, Counter, Metrics, task};
 use pvfs_net::{Dialer, Identity, Peer};
-use pvfs_types::{Ino, SessionId, Timestamp};
+use pvfs_types::{Cred, Ino, SessionId, Timestamp};
 use pvfs_wire::msg::hello::Role;
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{
@@ -170,9 +170,14 @@ impl Client {
         }
     }
 
-    /// How long nobody else changes `ino` without a recall; `None`: somebody may.
-    pub fn standing(&self, ino: Ino) -> Option<Duration> {
-        self.core.delegations.standing(ino)
+    /// What of `ino` is delegated to this client; `None`: somebody else may change it unnoticed.
+    pub fn delegation(&self, ino: Ino) -> Option<Delegation> {
+        self.core.delegations.of(ino)
+    }
+
+    /// Whether `cred` may read the file `ino`, if that is certain without a question to the mgr.
+    pub fn may_read(&self, cred: &Cred, ino: Ino) -> bool {
+        self.core.delegations.may_read(cred, ino)
     }
 
     /// Counters and gauges of this client, messages sent and received among them.

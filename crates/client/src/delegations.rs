@@ -1,13 +1,14 @@
 //! What the mgr has delegated to this client: attributes and names that it may go by without asking.
 //!
 //! An answer counts only if nothing was recalled, and nothing changed by this client itself, since its question was sent:
-//! answers may be overtaken. Everything ends with the lease, as this client's clock has it, counted from before the
+//! answers may be overtaken. This client's own changes need no recall: what they are about stays held, and is asked for anew. Everything ends with the lease, as this client's clock has it, counted from before the
 //! keep-alive left; so it ends here first. Knows no messages but what requests are about.
 
-use pvfs_types::{Attr, Cred, Ino, Name, mode};
+use crate::touches::Touched;
+use pvfs_types::{Attr, Cred, FileKind, Ino, Name, mode};
 use pvfs_wire::msg::namespace::Entry;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -42,12 +43,41 @@ struct State {
     changing: HashMap<Ino, u32>,
 }
 
-/// An inode that is gone by.
+/// An inode that nobody else changes without a recall.
 struct Held {
     since: u64,
     attr: Attr,
-    /// Of a directory.
-    names: HashMap<Name, Ino>,
+    /// What of `attr` this client's own changes have left true.
+    knows: Knows,
+    /// Of a directory: what names in it name, and that nothing is named so.
+    names: HashMap<Name, Option<Ino>>,
+}
+
+/// What a name names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Named {
+    Nothing,
+    Inode(Attr),
+}
+
+/// What is known of an inode that is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Knows {
+    Nothing,
+    /// What it is, whose, and who may do what with it.
+    Rights,
+    All,
+}
+
+/// What stands between an inode and a change by somebody else: a recall, which comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delegation {
+    /// Never given twice: with the same number, there was no recall in between.
+    pub number: u64,
+    /// It stands for so long at least.
+    pub left: Duration,
+    /// The attributes are known, too: this client has not changed them itself since they were told.
+    pub known: bool,
 }
 
 /// A question under way.
@@ -59,7 +89,8 @@ pub(crate) struct Asking {
 /// A change of this client's own under way: it goes by nothing that the change is about.
 pub(crate) struct OwnChange {
     delegations: Arc<Delegations>,
-    inos: BTreeSet<Ino>,
+    /// And what is still known of each.
+    changed: BTreeMap<Ino, Knows>,
 }
 
 impl Delegations {
@@ -86,25 +117,48 @@ impl Delegations {
     /// What is known of `ino`.
     pub fn attr(&self, ino: Ino) -> Option<Attr> {
         let mut state = self.state();
-        state.live().then(|| state.held.get(&ino).map(|held| held.attr.clone())).flatten()
+        state.live().then(|| state.held.get(&ino).and_then(|held| held.attr(Knows::All))).flatten()
     }
 
     /// What `name` in `dir` names, if that is known, and known to be for `cred` to see.
-    pub fn lookup(&self, cred: &Cred, dir: Ino, name: &Name) -> Option<Attr> {
+    pub fn lookup(&self, cred: &Cred, dir: Ino, name: &Name) -> Option<Named> {
+        self.find(cred, dir, name, Knows::All)
+    }
+
+    /// As [`Delegations::lookup`]; of a directory the times, the size and the number of links may be old.
+    pub fn step(&self, cred: &Cred, dir: Ino, name: &Name) -> Option<Named> {
+        self.find(cred, dir, name, Knows::Rights)
+    }
+
+    fn find(&self, cred: &Cred, dir: Ino, name: &Name, of_dir: Knows) -> Option<Named> {
         let mut state = self.state();
         if !state.live() {
             return None;
         }
-        let held = state.held.get(&dir).filter(|held| may_search(&held.attr, cred))?;
-        let ino = held.names.get(name)?;
-        state.held.get(ino).map(|held| held.attr.clone())
+        let held = state.held.get(&dir)?;
+        if held.knows < Knows::Rights || !may(&held.attr, cred, mode::X) {
+            return None;
+        }
+        let Some(ino) = held.names.get(name)? else { return Some(Named::Nothing) };
+        let found = state.held.get(ino)?;
+        found.attr(if found.attr.kind == FileKind::Dir { of_dir } else { Knows::All }).map(Named::Inode)
     }
 
-    /// How long the delegation of `ino` is good at least; `None`: it is not delegated.
-    pub fn standing(&self, ino: Ino) -> Option<Duration> {
+    /// The delegation of `ino`, if there is one.
+    pub fn of(&self, ino: Ino) -> Option<Delegation> {
         let mut state = self.state();
         let left = state.lease_until?.saturating_duration_since(Instant::now());
-        (state.live() && state.held.contains_key(&ino)).then_some(left)
+        if !state.live() {
+            return None;
+        }
+        let held = state.held.get(&ino)?;
+        Some(Delegation { number: held.since, left, known: held.knows == Knows::All })
+    }
+
+    /// Whether `cred` may read the file `ino`, if that is certain.
+    pub fn may_read(&self, cred: &Cred, ino: Ino) -> bool {
+        let attr = self.attr(ino);
+        attr.is_some_and(|attr| attr.kind == FileKind::File && may(&attr, cred, mode::R))
     }
 
     /// A question leaves. Its answer is given to [`Asking::learn`].
@@ -115,7 +169,12 @@ impl Delegations {
         Asking { delegations: Arc::clone(self), at }
     }
 
-    /// `ino` is recalled, or changed: nothing is known of it.
+    /// `ino` was changed by this client: it is asked for anew.
+    pub fn outdate(&self, ino: Ino) {
+        self.state().outdate(ino, Knows::Nothing);
+    }
+
+    /// `ino` is recalled: nothing is known of it.
     pub fn forget(&self, ino: Ino) {
         self.state().forget(ino);
     }
@@ -137,26 +196,31 @@ impl Delegations {
         inos
     }
 
-    /// This client changes `inos`, and what is named by `names` in their directories.
-    pub fn change(self: &Arc<Self>, inos: Vec<Ino>, names: Vec<(Ino, Name)>) -> Option<OwnChange> {
+    /// This client makes a change. What it is about stays held: nobody else changes it without a recall.
+    pub fn change(self: &Arc<Self>, touched: Touched) -> Option<OwnChange> {
         if !self.is_on {
             return None;
         }
         let mut state = self.state();
-        let mut inos: BTreeSet<Ino> = inos.into_iter().collect();
-        for (dir, name) in names {
-            match state.held.get(&dir).and_then(|held| held.names.get(&name)) {
-                Some(ino) => drop(inos.insert(*ino)),
-                // It may be any.
-                None => state.forget_all(),
+        let Touched { inos, dirs, names } = touched;
+        let mut changed: BTreeMap<Ino, Knows> = inos.into_iter().map(|ino| (ino, Knows::Nothing)).collect();
+        for dir in dirs {
+            changed.entry(dir).or_insert(Knows::Rights);
+        }
+        for (dir, name, goes) in names {
+            match state.held.get_mut(&dir).and_then(|held| held.names.remove(&name)) {
+                Some(Some(ino)) => drop(changed.insert(ino, Knows::Nothing)),
+                // It may be any inode's.
+                None if goes => state.forget_all(),
+                Some(None) | None => {}
             }
         }
-        for ino in &inos {
-            state.forget(*ino);
+        for (ino, knows) in &changed {
+            state.outdate(*ino, *knows);
             *state.changing.entry(*ino).or_default() += 1;
         }
         drop(state);
-        Some(OwnChange { delegations: Arc::clone(self), inos })
+        Some(OwnChange { delegations: Arc::clone(self), changed })
     }
 }
 
@@ -178,13 +242,14 @@ impl Asking {
         let held = state.held.entry(ino).or_insert_with(|| Held {
             since,
             attr: attr.clone(),
+            knows: Knows::All,
             names: HashMap::new(),
         });
-        held.attr = attr;
+        (held.attr, held.knows) = (attr, Knows::All);
     }
 
-    /// `name` in `dir` is `ino`, if that is gone by since before it was asked.
-    pub fn learn_name(&self, dir: Ino, name: &Name, ino: Ino) {
+    /// `name` in `dir` is `ino`, or nothing, if `dir` is held since before that was asked.
+    pub fn learn_name(&self, dir: Ino, name: &Name, ino: Option<Ino>) {
         let mut state = self.delegations.state();
         if !state.stands(dir, self.at) {
             return;
@@ -221,9 +286,9 @@ impl Drop for Asking {
 impl Drop for OwnChange {
     fn drop(&mut self) {
         let mut state = self.delegations.state();
-        for ino in &self.inos {
+        for (ino, knows) in &self.changed {
             // What was asked while it was made may have been answered before.
-            state.forget(*ino);
+            state.outdate(*ino, *knows);
             if let Some(count) = state.changing.get_mut(ino) {
                 *count -= 1;
                 if *count == 0 {
@@ -251,6 +316,19 @@ impl State {
 
     fn forget(&mut self, ino: Ino) {
         self.held.remove(&ino);
+        self.overtake(ino);
+    }
+
+    /// `ino` is changed by this client, after which only so much is known of it.
+    fn outdate(&mut self, ino: Ino, knows: Knows) {
+        if let Some(held) = self.held.get_mut(&ino) {
+            held.knows = held.knows.min(knows);
+        }
+        self.overtake(ino);
+    }
+
+    /// What was asked of `ino` before now does not count.
+    fn overtake(&mut self, ino: Ino) {
         let at = self.tick();
         if !self.asking.is_empty() {
             self.forgotten.insert(ino, at);
@@ -269,22 +347,29 @@ impl State {
     }
 }
 
-/// Whether it is certain that `cred` may look names up in `dir`.
-fn may_search(dir: &Attr, cred: &Cred) -> bool {
+impl Held {
+    /// Its attributes, if at least so much of them is known.
+    fn attr(&self, needs: Knows) -> Option<Attr> {
+        (self.knows >= needs).then(|| self.attr.clone())
+    }
+}
+
+/// Whether it is certain that `cred` may do with an inode what `bit` of a mode stands for.
+fn may(attr: &Attr, cred: &Cred, bit: u32) -> bool {
     if cred.uid == 0 {
         return true;
     }
-    if dir.extras.unwrap_or_default().acl {
+    if attr.extras.unwrap_or_default().acl {
         return false;
     }
-    let class = if dir.uid == cred.uid {
+    let class = if attr.uid == cred.uid {
         6
-    } else if dir.gid == cred.gid || cred.groups.contains(&dir.gid) {
+    } else if attr.gid == cred.gid || cred.groups.contains(&attr.gid) {
         3
     } else {
         0
     };
-    dir.mode >> class & mode::X != 0
+    attr.mode >> class & bit != 0
 }
 
 #[cfg(test)]

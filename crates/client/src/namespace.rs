@@ -4,15 +4,16 @@
 
 use crate::{
     Client, ClientError, File,
+    delegations::{Delegations, Named},
     error::Result,
     waits::{WaitsFor, waiting_for},
 };
-use pvfs_types::{Attr, Cred, FileKind, Ino, LayoutHint, Name, NewMode, SetAttr as Changes, limits};
+use pvfs_types::{Attr, Cred, Errno, FileKind, Ino, LayoutHint, Name, NewMode, SetAttr as Changes, limits};
 use pvfs_wire::{
     Access, Op,
     msg::namespace::{
-        CheckAccess, FsUsage, GetAttr, Link, Lookup, MkDir, MkNod, ReadDir, ReadLink, Rename, RenameMode,
-        RmDir, SetAttr, SetLayout, StatFs, SymLink, Unlink, Unlinked,
+        CheckAccess, DirEntry, FsUsage, GetAttr, Link, Lookup, MkDir, MkNod, ReadDir, ReadLink, Rename,
+        RenameMode, RmDir, SetAttr, SetLayout, StatFs, SymLink, Unlink, Unlinked,
     },
 };
 use std::sync::Arc;
@@ -42,18 +43,43 @@ pub struct DirItem {
 impl Client {
     /// The inode that `name` in `dir` names.
     pub async fn lookup(&self, cred: &Cred, dir: Ino, name: &Name) -> Result<Attr> {
+        self.look_up(cred, dir, name, Delegations::lookup).await
+    }
+
+    /// As [`Client::lookup`]; but of a directory that this client itself has changed, the times, the size and the number of
+    /// links may be from before: enough to walk a path.
+    pub async fn step(&self, cred: &Cred, dir: Ino, name: &Name) -> Result<Attr> {
+        self.look_up(cred, dir, name, Delegations::step).await
+    }
+
+    async fn look_up(
+        &self,
+        cred: &Cred,
+        dir: Ino,
+        name: &Name,
+        known: fn(&Delegations, &Cred, Ino, &Name) -> Option<Named>,
+    ) -> Result<Attr> {
         self.core
             .call(Op::Lookup, Some(dir), async {
                 let delegations = &self.core.delegations;
-                if let Some(attr) = delegations.lookup(cred, dir, name).and_then(|attr| self.core.known(attr))
-                {
-                    return Ok(attr);
+                match known(delegations, cred, dir, name) {
+                    Some(Named::Nothing) => return Err(nothing_of_that_name()),
+                    Some(Named::Inode(attr)) => {
+                        if let Some(attr) = self.core.known(attr) {
+                            return Ok(attr);
+                        }
+                    }
+                    None => {}
                 }
                 let asking = delegations.ask();
-                let entry =
-                    self.core.ask(cred, |caller| Lookup { caller, dir, name: Some(name.clone()) }).await?;
+                let asked =
+                    self.core.ask(cred, |caller| Lookup { caller, dir, name: Some(name.clone()) }).await;
+                if let Err(ClientError::Refused { errno: Errno::ENOENT, .. }) = &asked {
+                    asking.learn_name(dir, name, None);
+                }
+                let entry = asked?;
                 asking.learn(&entry);
-                asking.learn_name(dir, name, entry.attr.ino);
+                asking.learn_name(dir, name, Some(entry.attr.ino));
                 self.core.complete(entry).await
             })
             .await
@@ -129,8 +155,15 @@ impl Client {
         self.core
             .call(Op::ReadDir, Some(dir), async {
                 let entries_max = entries_max.clamp(1, limits::READDIR_ENTRIES_MAX);
+                let asking = self.core.delegations.ask();
                 let page =
                     self.core.ask(cred, |caller| ReadDir { caller, dir, cookie, entries_max, plus }).await?;
+                for DirEntry { name, ino, entry, .. } in &page.entries {
+                    if let Some(entry) = entry {
+                        asking.learn(entry);
+                    }
+                    asking.learn_name(dir, name, Some(*ino));
+                }
                 let entries = page.entries.into_iter().map(|entry| DirItem {
                     attr: entry
                         .entry
@@ -306,6 +339,10 @@ impl Client {
             self.core.session.check_in_soon();
         }
     }
+}
+
+fn nothing_of_that_name() -> ClientError {
+    ClientError::Refused { op: Op::Lookup, errno: Errno::ENOENT, text: "nothing has that name".to_owned() }
 }
 
 impl crate::client::Core {

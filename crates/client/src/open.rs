@@ -129,7 +129,8 @@ impl Drop for Crossing<'_> {
 impl Client {
     /// What a predecessor had open counts as open from now on. What it wrote and did not tell of is asked from the targets.
     ///
-    /// To be called before the mgr may ask for claims, so at once after the client was made.
+    /// To be called before the mgr may ask for claims, so at once after the client was made; or, for reading, while `ino` is
+    /// delegated to this client: if it still is afterwards, nobody has taken its last name.
     pub fn hold(&self, ino: Ino, access: Access) -> Held {
         let count = OpenCount::new(&self.core, ino, access);
         if access.write {
@@ -285,7 +286,7 @@ impl Core {
         inode.opened(&made.entry, made.capability);
         drop(emptying);
         if !made.created {
-            self.delegations.forget(made.entry.attr.ino);
+            self.delegations.outdate(made.entry.attr.ino);
         }
         if !made.created && self.closes.begun() != closes {
             // A close of the same file may have taken back the record that this open made: the first write makes sure.

@@ -8,76 +8,79 @@ use pvfs_wire::msg::{
     xattr::{RemoveXattr, SetXattr},
 };
 
-/// A request that changes something.
-pub(crate) trait Touches {
-    /// Inodes that it changes.
-    fn inos(&self) -> Vec<Ino> {
-        Vec::new()
-    }
-
-    /// Names in directories: what they name is changed too.
-    fn names(&self) -> Vec<(Ino, Name)> {
-        Vec::new()
-    }
+/// What a change is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Touched {
+    /// Inodes of which everything may change.
+    pub inos: Vec<Ino>,
+    /// Directories in which names change: who may do what in them stays as it is.
+    pub dirs: Vec<Ino>,
+    /// Names that come or go: what they name is changed too. True: there may be something of that name before.
+    pub names: Vec<(Ino, Name, bool)>,
 }
 
-macro_rules! touches {
+/// A request that changes something.
+pub(crate) trait Touches {
+    fn touched(&self) -> Touched;
+}
+
+/// Requests that change inodes.
+macro_rules! inodes {
     ($($request:ident: $($ino:ident)*;)*) => {
         $(impl Touches for $request {
-            fn inos(&self) -> Vec<Ino> {
-                vec![$(self.$ino),*]
+            fn touched(&self) -> Touched {
+                Touched { inos: vec![$(self.$ino),*], ..Touched::default() }
             }
         })*
     };
 }
 
-touches! {
-    // A create of a name that is there changes its inode too: see `create_here`.
-    Create: dir;
-    MkDir: dir;
-    MkNod: dir;
-    SymLink: dir;
-    Link: ino dir;
+inodes! {
     SetAttr: ino;
     SetLayout: ino;
     SetXattr: ino;
     RemoveXattr: ino;
     Open: ino;
     ReportSize: ino;
+    // Who writes is nobody's own to know; locks change no inode.
+    EndWrites: ;
+    SetLock: ;
+    CancelLock: ;
+    ReleaseLocks: ;
 }
 
-impl Touches for Unlink {
-    fn inos(&self) -> Vec<Ino> {
-        vec![self.dir]
-    }
-
-    fn names(&self) -> Vec<(Ino, Name)> {
-        vec![(self.dir, self.name.clone())]
-    }
+/// Requests that change one name in a directory, and whether something may have that name before.
+macro_rules! names {
+    ($($request:ident: $goes:literal;)*) => {
+        $(impl Touches for $request {
+            fn touched(&self) -> Touched {
+                let names = vec![(self.dir, self.name.clone(), $goes)];
+                Touched { dirs: vec![self.dir], names, ..Touched::default() }
+            }
+        })*
+    };
 }
 
-impl Touches for RmDir {
-    fn inos(&self) -> Vec<Ino> {
-        vec![self.dir]
-    }
+names! {
+    // What it opens instead, if the name is there and was not known: see `create_here`.
+    Create: false;
+    MkDir: false;
+    MkNod: false;
+    SymLink: false;
+    Unlink: true;
+    RmDir: true;
+}
 
-    fn names(&self) -> Vec<(Ino, Name)> {
-        vec![(self.dir, self.name.clone())]
+impl Touches for Link {
+    fn touched(&self) -> Touched {
+        let names = vec![(self.dir, self.name.clone(), false)];
+        Touched { inos: vec![self.ino], dirs: vec![self.dir], names }
     }
 }
 
 impl Touches for Rename {
-    fn inos(&self) -> Vec<Ino> {
-        vec![self.dir, self.new_dir]
-    }
-
-    fn names(&self) -> Vec<(Ino, Name)> {
-        vec![(self.dir, self.name.clone()), (self.new_dir, self.new_name.clone())]
+    fn touched(&self) -> Touched {
+        let names = vec![(self.dir, self.name.clone(), true), (self.new_dir, self.new_name.clone(), true)];
+        Touched { dirs: vec![self.dir, self.new_dir], names, ..Touched::default() }
     }
 }
-
-/// Who writes is nobody's own to know; locks change no inode.
-impl Touches for EndWrites {}
-impl Touches for SetLock {}
-impl Touches for CancelLock {}
-impl Touches for ReleaseLocks {}

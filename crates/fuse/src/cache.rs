@@ -8,8 +8,8 @@ use std::time::Duration;
 pub enum CacheMode {
     /// By nothing: every call goes out, and what it answers is what the servers have.
     None,
-    /// Nothing: what a call returned on one mount is what the next call on any other sees. The kernel goes by attributes that
-    /// are delegated; bytes are read from the targets each time.
+    /// Nothing: what a call returned on one mount is what the next call on any other sees. The kernel goes by attributes and
+    /// pages of what is delegated.
     Coherent,
     /// Close-to-open: an open asks; between opens, another mount's changes may be seen a second late.
     #[default]
@@ -44,8 +44,17 @@ impl CacheMode {
         if self == CacheMode::Coherent { Delegating::ForKernel } else { Delegating::No }
     }
 
-    /// Whether reads and writes of every file go past the page cache.
-    pub fn is_direct(self) -> bool {
+    /// Whether a file that others write now is read and written past the page cache.
+    pub fn is_direct(self, others_write: bool) -> bool {
+        match self {
+            CacheMode::None => true,
+            CacheMode::Coherent => others_write,
+            CacheMode::Open | CacheMode::Private => false,
+        }
+    }
+
+    /// Whether every call sees what the last one on any mount did.
+    pub fn is_strict(self) -> bool {
         matches!(self, CacheMode::None | CacheMode::Coherent)
     }
 }

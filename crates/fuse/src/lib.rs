@@ -23,6 +23,7 @@ pub mod mountinfo;
 mod openfile;
 pub mod ops;
 mod options;
+mod pages;
 mod pvfs;
 mod remount;
 pub mod report;

@@ -1,4 +1,5 @@
-//! An open file of the mount: opened by this worker, or taken over from one that died and opened again when it is used.
+//! An open file of the mount: opened by this worker, now or when it is first read, or taken over from one that died and
+//! opened again when it is used.
 
 use pvfs_client::{Access, Client, ClientError, File, Held};
 use pvfs_types::{Cred, Ino};
@@ -8,17 +9,37 @@ use tokio::sync::OnceCell;
 #[derive(Debug)]
 pub struct OpenFile {
     file: OnceCell<File>,
-    /// Taken over: counts as open.
+    /// Not opened at the mgr yet: counts as open.
     held: Option<Held>,
+    way: Way,
+}
+
+/// How the kernel reads and writes by a handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Through the page cache.
+    Pages,
+    Direct,
+    /// A former worker gave it away.
+    Unknown,
 }
 
 impl OpenFile {
-    pub fn opened(file: File) -> OpenFile {
-        OpenFile { file: OnceCell::new_with(Some(file)), held: None }
+    pub fn opened(file: File, way: Way) -> OpenFile {
+        OpenFile { file: OnceCell::new_with(Some(file)), held: None, way }
     }
 
-    pub fn held(held: Held) -> OpenFile {
-        OpenFile { file: OnceCell::new(), held: Some(held) }
+    pub fn held(held: Held, way: Way) -> OpenFile {
+        OpenFile { file: OnceCell::new(), held: Some(held), way }
+    }
+
+    pub fn way(&self) -> Way {
+        self.way
+    }
+
+    /// The file, if it is opened at the mgr.
+    pub fn loaded(&self) -> Option<&File> {
+        self.file.get()
     }
 
     /// The file, opened again if need be. `cred` then stands for who opened it.

@@ -82,6 +82,8 @@ pub struct Opened {
     pub handle: Handle,
     /// Reads and writes go past the page cache, and several may run at once.
     pub direct: bool,
+    /// The pages that the kernel holds of it are good.
+    pub keeps_pages: bool,
     /// What the kernel holds of the inode's attributes is old: it is to ask for them before it uses them.
     pub attributes_changed: bool,
 }

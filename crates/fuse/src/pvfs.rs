@@ -4,6 +4,7 @@
 //! twice, so nothing has to be remembered of what the kernel knows.
 
 mod attr;
+mod coherence;
 mod dir;
 mod locks;
 mod xattr;
@@ -13,27 +14,27 @@ use crate::{
     book::{Book, OpenRecord},
     creds,
     handles::{Handles, Opening},
-    openfile::OpenFile,
+    openfile::{OpenFile, Way},
     ops::{
         Attributes, Context, DirPage, DirRequest, Entry, Filesystem, Handle, Lock, Locked, NodeId, OpenFlags,
         Opened, RenameMode, Reply, StatFs,
     },
+    pages::Pages,
     told::Told,
 };
 use attr::{node_attr, statfs};
 use bytes::Bytes;
 use dir::OpenDir;
 use futures_util::future::{join, join3};
-use pvfs_client::{Access, Client, ClientError, CreateOptions, File, KERNEL_VALID_MAX, OpenOptions};
+use pvfs_client::{Access, Client, ClientError, CreateOptions, File, OpenOptions};
 use pvfs_kfuse::Notifier;
 use pvfs_types::{Attr, Cred, Errno, FileKind, Ino, LayoutHint, LockKind, Name, NewMode, SetAttr};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::sync::SetOnce;
-use tracing::warn;
 
 /// How long it counts which extended attributes an inode has not.
 const EXTRAS_VALID: Duration = Duration::from_secs(1);
@@ -47,6 +48,7 @@ pub struct PvfsFs {
     files: Handles<OpenFile>,
     dirs: Handles<OpenDir>,
     told: Told,
+    pages: Pages,
     notifier: SetOnce<Notifier>,
     /// Where what is open is written down for the next worker, if there is to be one.
     book: Option<Arc<Book>>,
@@ -64,6 +66,7 @@ impl PvfsFs {
             files: Handles::of_worker(0),
             dirs: Handles::of_worker(0),
             told: Told::new(EXTRAS_VALID.max(cache.valid())),
+            pages: Pages::default(),
             notifier: SetOnce::new(),
             book: None,
             unanswered: Mutex::default(),
@@ -93,54 +96,12 @@ impl PvfsFs {
             let handle = Handle(record.handle);
             let Opening { read, write, .. } = Opening::of(handle);
             let held = fs.client.hold(Ino(record.ino), Access { read, write });
-            fs.files.put(handle, Arc::new(OpenFile::held(held)));
+            fs.pages.inherited(Ino(record.ino));
+            fs.files.put(handle, Arc::new(OpenFile::held(held, Way::Unknown)));
             unanswered.insert(record.request, handle);
         }
         fs.unanswered.lock().unwrap_or_else(PoisonError::into_inner).extend(unanswered);
         fs
-    }
-
-    /// What takes back from the kernel what it was told.
-    pub fn set_notifier(self: &Arc<Self>, notifier: Notifier) {
-        let _ = self.notifier.set(notifier);
-        let fs = Arc::downgrade(self);
-        self.client.on_recall(Box::new(move |inos| {
-            let fs = Weak::clone(&fs);
-            Box::pin(async move {
-                if let Some(fs) = fs.upgrade() {
-                    fs.outdate(inos).await;
-                }
-            })
-        }));
-    }
-
-    /// The kernel forgets all that it holds of these. Waits for reads of them that are under way.
-    async fn outdate(&self, inos: Vec<Ino>) {
-        let notifier = self.notifier.wait().await.clone();
-        let nodes: Vec<NodeId> = inos.into_iter().map(|ino| self.node(ino)).collect();
-        let outdate = move || {
-            for node in nodes {
-                if let Err(error) = notifier.data_changed(node.0, 0) {
-                    warn!(node = node.0, %error, "the kernel does not forget what it holds");
-                }
-            }
-        };
-        // Not by a thread that answers reads.
-        let _ = tokio::task::spawn_blocking(outdate).await;
-    }
-
-    /// `attr` for the kernel, which may go by it as long as nobody else changes the inode. What was changed while it was asked
-    /// for, the kernel was told of by a recall, and so takes no notice of this.
-    fn tell_delegated(&self, attr: &Attr) -> Attributes {
-        let told = self.tell(attr);
-        match self.client.standing(attr.ino) {
-            Some(left) => Attributes { valid: left.min(KERNEL_VALID_MAX), ..told },
-            None => told,
-        }
-    }
-
-    fn tell_now(&self, attr: &Attr) -> Attributes {
-        if self.cache == CacheMode::Coherent { self.tell_delegated(attr) } else { self.tell(attr) }
     }
 
     fn ino(&self, node: NodeId) -> Ino {
@@ -162,16 +123,22 @@ impl PvfsFs {
         Entry { node: self.node(attr.ino), attr: shown, valid }
     }
 
-    fn opened(&self, ctx: &Context, file: File, flags: OpenFlags, attributes_changed: bool) -> Opened {
+    /// A handle for what is open in `way`.
+    fn opened(&self, ctx: &Context, open: OpenFile, flags: OpenFlags, ino: Ino) -> Opened {
         let opening = Opening { read: flags.read, write: flags.write, dir: false };
-        let ino = file.ino();
-        let handle = self.files.add(opening, OpenFile::opened(file));
+        let direct = open.way() == Way::Direct;
+        let keeps_pages = !direct && self.pages.opened(ino, self.delegation(ino));
+        let handle = self.files.add(opening, open);
         if let Some(book) = &self.book {
             book.opened(OpenRecord { handle: handle.0, ino: ino.0, request: ctx.request });
             self.forget_unanswered(ctx.request, book);
         }
-        let direct = flags.direct || self.cache.is_direct();
-        Opened { handle, direct, attributes_changed }
+        Opened { handle, direct, keeps_pages, attributes_changed: false }
+    }
+
+    /// How a file is to be read and written that is opened so.
+    fn way(&self, flags: OpenFlags, others_write: bool) -> Way {
+        if flags.direct || self.cache.is_direct(others_write) { Way::Direct } else { Way::Pages }
     }
 
     /// The request came again, so the kernel knows nothing of what was opened for it the first time.
@@ -247,7 +214,7 @@ impl Filesystem for PvfsFs {
             _ => {
                 let name = &name(bytes)?;
                 let look = |cred: Cred| async move {
-                    self.client.lookup(&cred, dir, name).await.map_err(|e| errno(&e))
+                    self.client.step(&cred, dir, name).await.map_err(|e| errno(&e))
                 };
                 creds::reading(ctx, look).await?
             }
@@ -259,11 +226,17 @@ impl Filesystem for PvfsFs {
 
     async fn getattr(&self, ctx: &Context, node: NodeId, handle: Option<Handle>) -> Reply<Attributes> {
         let ino = self.ino(node);
-        if let Some(open) = handle.and_then(|handle| self.files.load(handle).ok()) {
-            let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| of_inode(&e))?;
-            return file.attr().await.map(|attr| self.tell_now(&attr)).map_err(|e| of_inode(&e));
-        }
-        self.attr(ctx, ino).await.map(|attr| self.tell_now(&attr))
+        let attr = match handle.and_then(|handle| self.files.load(handle).ok()) {
+            Some(open) if open.loaded().is_some() || !self.is_known(ino) => {
+                let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| of_inode(&e))?;
+                file.attr().await.map_err(|e| of_inode(&e))?
+            }
+            _ => self.attr(ctx, ino).await?,
+        };
+        let told = self.tell(&attr);
+        // Only the kernel's own questions name a handle: it asks before it goes by its pages.
+        let reader = handle.map(|_| ctx.pid);
+        Ok(if self.cache == CacheMode::Coherent { self.tell_delegated(ino, told, reader) } else { told })
     }
 
     async fn setattr(
@@ -379,27 +352,38 @@ impl Filesystem for PvfsFs {
         let made = self.client.create(&creds::whole(ctx), dir, &name, options).await;
         let made = made.map_err(|e| errno(&e))?;
         // The entry that goes with the answer is what the kernel will hold.
-        Ok((self.entry(&made.attr), self.opened(ctx, made.file, flags, false)))
+        let entry = self.entry(&made.attr);
+        let way = self.way(flags, made.file.at_open().has_writers);
+        Ok((entry, self.opened(ctx, OpenFile::opened(made.file, way), flags, made.attr.ino)))
     }
 
     async fn open(&self, ctx: &Context, node: NodeId, flags: OpenFlags) -> Reply<Opened> {
-        let file = self.open_file(ctx, self.ino(node), flags).await?;
+        let ino = self.ino(node);
+        if let Some(open) = self.open_by_delegation(ctx, ino, flags) {
+            return Ok(self.opened(ctx, open, flags, ino));
+        }
+        let file = self.open_file(ctx, ino, flags).await?;
         let now = file.at_open();
         // A file that was truncated by this open is known to be empty.
-        let changed = self.cache != CacheMode::Coherent
+        let attributes_changed = self.cache != CacheMode::Coherent
             && !flags.truncate
             && self.told.is_old(node, &now.attr, now.has_writers);
-        Ok(self.opened(ctx, file, flags, changed))
+        let way = self.way(flags, now.has_writers);
+        Ok(Opened { attributes_changed, ..self.opened(ctx, OpenFile::opened(file, way), flags, ino) })
     }
 
     async fn read(&self, ctx: &Context, handle: Handle, offset: u64, len: u32) -> Reply<Bytes> {
         let open = self.usable(handle)?;
         let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
-        if self.cache.is_direct() && self.client.standing(file.ino()).is_none() {
+        let (ino, way) = (file.ino(), open.way());
+        let delegation = self.delegation(ino);
+        if self.cache.is_strict() && way != Way::Pages && delegation.is_none() {
             // Another mount may have cut the file, or replaced all of it.
             file.attr().await.map_err(|e| errno(&e))?;
         }
-        file.read_at(offset, u64::from(len)).await.map_err(|e| errno(&e))
+        let bytes = file.read_at(offset, u64::from(len)).await.map_err(|e| errno(&e))?;
+        self.pages.filled(ino, delegation.filter(|_| delegation == self.delegation(ino)));
+        Ok(bytes)
     }
 
     async fn write(
@@ -415,7 +399,12 @@ impl Filesystem for PvfsFs {
         if drops_privileges && file.is_privileged() {
             file.drop_privileges(&creds::whole(ctx)).await.map_err(|e| errno(&e))?;
         }
-        file.write_at(offset, data).await.map_err(|e| errno(&e))
+        let (ino, delegation) = (file.ino(), self.delegation(file.ino()));
+        let written = file.write_at(offset, data).await;
+        // Past the page cache, what it holds is old.
+        let same = open.way() == Way::Pages && delegation == self.delegation(ino);
+        self.pages.filled(ino, delegation.filter(|_| same));
+        written.map_err(|e| errno(&e))
     }
 
     /// The locks go whether or not the rest succeeds, or is given up: their owner may be dead.
@@ -429,6 +418,9 @@ impl Filesystem for PvfsFs {
 
     async fn release(&self, _ctx: &Context, handle: Handle, flock: Option<u64>) -> Reply<()> {
         let open = self.files.remove(handle).ok_or(Errno::EBADF)?;
+        if let Some(ino) = open.ino().filter(|_| open.way() != Way::Direct) {
+            self.pages.closed(ino);
+        }
         let released = async {
             match flock {
                 Some(owner) => self.release_owner(&open, LockKind::Flock, owner).await,
@@ -489,7 +481,7 @@ impl Filesystem for PvfsFs {
         // The kernel has checked the right to read; the mgr does with each page.
         let opening = Opening { read: true, write: false, dir: true };
         let handle = self.dirs.add(opening, OpenDir::default());
-        Ok(Opened { handle, direct: false, attributes_changed: false })
+        Ok(Opened { handle, direct: false, keeps_pages: false, attributes_changed: false })
     }
 
     async fn readdir(

@@ -142,7 +142,12 @@ impl Filesystem for Toy {
         Err(Errno::EROFS)
     }
     async fn open(&self, _: &Context, node: NodeId, flags: OpenFlags) -> Reply<Opened> {
-        Ok(Opened { handle: Handle(node.0), direct: flags.direct, attributes_changed: true })
+        Ok(Opened {
+            handle: Handle(node.0),
+            direct: flags.direct,
+            keeps_pages: false,
+            attributes_changed: true,
+        })
     }
     async fn read(&self, _: &Context, handle: Handle, offset: u64, _: u32) -> Reply<Bytes> {
         let name = FILES[usize::try_from(handle.0 - 2).expect("small")];
@@ -169,7 +174,7 @@ impl Filesystem for Toy {
         Ok(())
     }
     async fn opendir(&self, _: &Context, _: NodeId) -> Reply<Opened> {
-        Ok(Opened { handle: Handle(0), direct: false, attributes_changed: false })
+        Ok(Opened { handle: Handle(0), direct: false, keeps_pages: false, attributes_changed: false })
     }
     async fn readdir(&self, _: &Context, node: NodeId, _: Handle, req: DirRequest) -> Reply<DirPage> {
         let (dots, after) = start(req.cookie);

@@ -1,21 +1,23 @@
 //! Delegations: given with answers, recalled, told of again after a restart.
 
 use crate::{
+    delegations::Given,
     mgr::Mgr,
     service::{Reply, check_session, not_here},
 };
 use pvfs_kv::Read;
-use pvfs_meta::{MetaError, Stat};
+use pvfs_meta::{MetaError, Stat, ops};
 use pvfs_net::Incoming;
+use pvfs_types::Ino;
 use pvfs_wire::{
     Op, Refusal, Status, encode,
     msg::{
         delegation::{AwaitRecalls, HoldDelegations, Recalled, Recalls},
-        namespace::Entry,
+        namespace::{DirEntry, Entry, ReadDir},
         session::{Caller, Done},
     },
 };
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 use tokio::time::timeout;
 
 /// Answers the operations on delegations.
@@ -61,14 +63,50 @@ pub fn read_entry(
     let ask = || mgr.read(&question).map_err(|error| error.refusal());
     let stat = ask()?;
     let ino = stat.attr.ino;
-    if stat.has_writers || !mgr.delegations.delegate(caller.session, ino) {
+    let given = if stat.has_writers { Given::No } else { mgr.delegations.delegate(caller.session, ino) };
+    if given == Given::No {
         return Ok(encode(&Entry::from(stat)));
     }
+    let undo = || {
+        if given == Given::Now {
+            mgr.delegations.take_back(caller.session, ino);
+        }
+    };
     // Only what is read from now on cannot have changed unnoticed.
-    let now = ask().inspect_err(|_| mgr.delegations.take_back(caller.session, ino))?;
+    let now = ask().inspect_err(|_| undo())?;
     if now.has_writers || now.attr.ino != ino {
-        mgr.delegations.take_back(caller.session, ino);
+        undo();
         return Ok(encode(&Entry::from(now)));
     }
     Ok(encode(&Entry { delegated: Some(true), ..now.into() }))
+}
+
+/// Answers a listing; with attributes, delegates what it tells of as far as that can be had.
+pub fn readdir(mgr: &Mgr, req: &ReadDir) -> Reply {
+    let session = req.caller.session;
+    check_session(mgr, session)?;
+    let ask = || mgr.read(|txn| ops::readdir(txn, req)).map_err(|error| error.refusal());
+    let page = ask()?;
+    let alone = |entry: &DirEntry| entry.entry.as_ref().is_some_and(|entry| !entry.has_writers);
+    let mut given: HashMap<Ino, Given> = HashMap::new();
+    for entry in page.entries.iter().filter(|entry| alone(entry)) {
+        given.entry(entry.ino).or_insert_with(|| mgr.delegations.delegate(session, entry.ino));
+    }
+    given.retain(|_, given| *given != Given::No);
+    if given.is_empty() {
+        return Ok(encode(&page));
+    }
+    // As above.
+    let mut now = ask();
+    let mut untold = given.clone();
+    for entry in now.iter_mut().flat_map(|page| &mut page.entries).filter(|entry| alone(entry)) {
+        if let Some(told) = entry.entry.as_mut().filter(|_| given.contains_key(&entry.ino)) {
+            told.delegated = Some(true);
+            untold.remove(&entry.ino);
+        }
+    }
+    for (ino, _) in untold.into_iter().filter(|(_, given)| *given == Given::Now) {
+        mgr.delegations.take_back(session, ino);
+    }
+    Ok(encode(&now?))
 }

@@ -58,6 +58,15 @@ pub struct Changing {
     inos: Inos,
 }
 
+/// Whether a session has a delegation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given {
+    No,
+    Now,
+    /// It had it already.
+    Before,
+}
+
 /// The mgr stops before the delegations in the way were given up.
 #[derive(Debug)]
 pub struct Stopped;
@@ -115,19 +124,21 @@ impl Delegations {
 
     /// Gives `session` the delegation of `ino`, if nothing stands in the way. What is then read of the inode may be told
     /// with it.
-    pub fn delegate(&self, session: SessionId, ino: Ino) -> bool {
+    pub fn delegate(&self, session: SessionId, ino: Ino) -> Given {
         let mut table = self.table();
         if table.changing.contains_key(&ino) {
-            return false;
+            return Given::No;
         }
-        let Some(holder) = table.sessions.get_mut(&session) else { return false };
+        let Some(holder) = table.sessions.get_mut(&session) else { return Given::No };
         let is_recalled = holder.recalls.values().any(|recalled| *recalled == ino);
         if !holder.is_known || is_recalled || holder.inos.len() >= HELD_MAX {
-            return false;
+            return Given::No;
         }
-        holder.inos.insert(ino);
+        if !holder.inos.insert(ino) {
+            return Given::Before;
+        }
         table.holders.entry(ino).or_default().insert(session);
-        true
+        Given::Now
     }
 
     /// The session was not told of the delegation.

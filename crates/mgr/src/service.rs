@@ -21,7 +21,7 @@ use pvfs_wire::{
         hello::Role,
         namespace::{
             AttrSet, CheckAccess, Create, Created, Entry, GetAttr, Link, LinkTarget, Lookup, MkDir, MkNod,
-            ReadDir, ReadLink, Rename, RmDir, SetAttr, SetLayout, SymLink, Unlink, Unlinked,
+            ReadLink, Rename, RmDir, SetAttr, SetLayout, SymLink, Unlink, Unlinked,
         },
         session::{Caller, Done, Mutator},
         xattr::{GetXattr, ListXattr, RemoveXattr, SetXattr, XattrNames, XattrValue},
@@ -97,10 +97,7 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
             let req: ReadLink = request.decode()?;
             read(mgr, &req.caller, |txn| Ok(LinkTarget { target: ops::readlink(txn, &req)? }))
         }
-        Op::ReadDir => {
-            let req: ReadDir = request.decode()?;
-            read(mgr, &req.caller, |txn| ops::readdir(txn, &req))
-        }
+        Op::ReadDir => delegation_ops::readdir(mgr, &request.decode()?),
 
         Op::SetAttr => set_attr(mgr, request.decode()?).await,
         Op::Create => create(mgr, request.decode()?).await,

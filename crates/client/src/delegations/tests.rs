@@ -82,16 +82,34 @@ async fn an_answer_that_a_recall_has_overtaken_does_not_count() {
     assert_eq!(known(&delegations, X), None, "it came from the mgr before");
 }
 
+/// `name()` in `DIR` goes, with what it names.
+fn goes() -> Touched {
+    Touched { dirs: vec![DIR], names: vec![(DIR, name(), true)], ..Touched::default() }
+}
+
+/// Something of that name is made in `DIR`.
+fn comes() -> Touched {
+    Touched { dirs: vec![DIR], names: vec![(DIR, name(), false)], ..Touched::default() }
+}
+
+/// What `name()` names, as far as it is known: 0 for nothing.
+fn named(delegations: &Delegations) -> Option<u64> {
+    delegations.lookup(&Cred::root(), DIR, &name()).map(|named| match named {
+        Named::Nothing => 0,
+        Named::Inode(attr) => attr.change,
+    })
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_is_gone_by_that_this_client_changes() {
     let delegations = live();
     delegations.ask().learn(&entry(DIR, 1));
     let asked = delegations.ask();
     asked.learn(&entry(X, 1));
-    asked.learn_name(DIR, &name(), X);
+    asked.learn_name(DIR, &name(), Some(X));
     drop(asked);
     let before = delegations.ask();
-    let change = delegations.change(vec![DIR], vec![(DIR, name())]);
+    let change = delegations.change(goes());
     assert_eq!((known(&delegations, DIR), known(&delegations, X)), (None, None), "also what the name names");
     let during = delegations.ask();
     during.learn(&entry(X, 1));
@@ -102,27 +120,88 @@ async fn nothing_is_gone_by_that_this_client_changes() {
     assert_eq!(known(&delegations, X), None, "asked before the change was made");
     delegations.ask().learn(&entry(X, 2));
     assert_eq!(known(&delegations, X), Some(2));
-    drop(delegations.change(vec![], vec![(DIR, name())]));
+    drop(delegations.change(goes()));
     assert_eq!(known(&delegations, X), None, "a name that is not known may be any inode's");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_this_client_changes_stays_held_until_it_is_recalled() {
+    let delegations = live();
+    delegations.ask().learn(&entry(X, 1));
+    let held = delegations.of(X).unwrap();
+    assert!(held.known);
+    drop(delegations.change(Touched { inos: vec![X], ..Touched::default() }));
+    let changed = delegations.of(X).unwrap();
+    assert_eq!((changed.number, changed.known, known(&delegations, X)), (held.number, false, None));
+    assert_eq!(delegations.list(), [X], "another mgr is told of it");
+    delegations.ask().learn(&entry(X, 2));
+    assert_eq!(delegations.of(X), Some(held));
+    delegations.forget(X);
+    delegations.ask().learn(&entry(X, 2));
+    assert_ne!(delegations.of(X).unwrap().number, held.number);
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_nothing_has_a_name_is_known_until_something_has() {
+    let delegations = live();
+    delegations.ask().learn(&entry(DIR, 1));
+    delegations.ask().learn_name(DIR, &name(), None);
+    assert_eq!(named(&delegations), Some(0));
+    delegations.ask().learn(&entry(X, 1));
+    let before = delegations.ask();
+    let change = delegations.change(goes());
+    assert_eq!(known(&delegations, X), Some(1), "there is nothing that could go");
+    before.learn_name(DIR, &name(), None);
+    drop(change);
+    before.learn_name(DIR, &name(), None);
+    assert_eq!(named(&delegations), None);
+    delegations.ask().learn(&entry(DIR, 2));
+    delegations.ask().learn_name(DIR, &name(), None);
+    assert_eq!(named(&delegations), Some(0));
+    drop(delegations.change(comes()));
+    assert_eq!((named(&delegations), known(&delegations, X)), (None, Some(1)));
+    delegations.ask().learn_name(DIR, &name(), Some(X));
+    assert_eq!(named(&delegations), None, "who may search is still known, but an answer tells the times too");
+    delegations.forget(DIR);
+    assert_eq!(named(&delegations), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_path_is_walked_over_directories_in_which_this_client_makes_names() {
+    const SUB: Ino = Ino(11);
+    let delegations = live();
+    let asked = delegations.ask();
+    asked.learn(&entry(DIR, 1));
+    drop(asked);
+    let asked = delegations.ask();
+    asked.learn(&entry(SUB, 1));
+    asked.learn_name(DIR, &name(), Some(SUB));
+    drop(asked);
+    drop(delegations.change(Touched { dirs: vec![SUB], ..Touched::default() }));
+    let walked = |cred: &Cred| delegations.step(cred, DIR, &name());
+    assert!(matches!(walked(&Cred::root()), Some(Named::Inode(attr)) if attr.ino == SUB));
+    assert_eq!((named(&delegations), walked(&Cred { uid: 9, gid: 9, groups: vec![] })), (None, None));
+    drop(delegations.change(Touched { inos: vec![SUB], ..Touched::default() }));
+    assert_eq!(walked(&Cred::root()), None, "its rights may be others now");
 }
 
 #[tokio::test(start_paused = true)]
 async fn names_are_known_as_long_as_their_directory_and_for_whom_it_lets() {
     let delegations = live();
-    let found = |cred: &Cred| delegations.lookup(cred, DIR, &name()).map(|attr| attr.change);
+    let found = |cred: &Cred| delegations.lookup(cred, DIR, &name()).is_some();
     let (root, member) = (Cred::root(), Cred { uid: 9, gid: 9, groups: vec![6] });
     let asked = delegations.ask();
     asked.learn(&entry(DIR, 1));
     asked.learn(&entry(X, 7));
-    asked.learn_name(DIR, &name(), X);
-    assert_eq!(found(&root), None, "the directory may have changed between the two answers");
+    asked.learn_name(DIR, &name(), Some(X));
+    assert!(!found(&root), "the directory may have changed between the two answers");
     let asked = delegations.ask();
-    asked.learn_name(DIR, &name(), X);
-    assert_eq!((found(&root), found(&member)), (Some(7), Some(7)));
-    assert_eq!(found(&Cred { uid: 9, gid: 9, groups: vec![] }), None);
+    asked.learn_name(DIR, &name(), Some(X));
+    assert_eq!((named(&delegations), found(&member)), (Some(7), true));
+    assert!(!found(&Cred { uid: 9, gid: 9, groups: vec![] }));
     delegations.forget(DIR);
-    assert_eq!((found(&root), known(&delegations, X)), (None, Some(7)));
-    asked.learn_name(DIR, &name(), X);
+    assert_eq!((found(&root), known(&delegations, X)), (false, Some(7)));
+    asked.learn_name(DIR, &name(), Some(X));
     delegations.ask().learn(&entry(DIR, 2));
-    assert_eq!(found(&root), None);
+    assert!(!found(&root));
 }

@@ -2,7 +2,7 @@
 
 use super::{PvfsFs, errno, of_inode};
 use crate::{
-    creds,
+    CacheMode, creds,
     dirstream::{self, COOKIE_DOT, PLAIN_ENTRIES, PLUS_ENTRIES_FIRST, plus_entries_next},
     ops::{Context, DirEntry, DirPage, DirRequest, Reply},
 };
@@ -80,8 +80,10 @@ impl PvfsFs {
         }
         let asked = if plus { open.plus_entries(cookie) } else { PLAIN_ENTRIES };
         let (dots, after) = dirstream::start(cookie);
+        // What is listed is mostly looked at next: what can be known of it then without a question is fetched with the names.
+        let attributes = plus || self.cache == CacheMode::Coherent;
         let fetch = |cred: Cred| async move {
-            self.client.readdir(&cred, dir, after, asked, plus).await.map_err(|e| errno(&e))
+            self.client.readdir(&cred, dir, after, asked, attributes).await.map_err(|e| errno(&e))
         };
         let (page, dots) = tokio::join!(creds::reading(ctx, fetch), self.dots(ctx, dir, dots));
         let page = page?;
