@@ -175,6 +175,24 @@ fn a_long_listing_costs_one_message_for_many_files() {
     assert_eq!(fs::metadata(two.join("d/77")).unwrap().mode() & 0o777, 0o600, "and none of it is old");
 }
 
+#[test]
+fn a_file_in_a_new_directory_is_made_by_one_message() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = TestCluster::builder(PVFS).iods(1).start();
+    let mount = cluster.mount(&["-o", "cache=coherent"]);
+    fs::create_dir(mount.join("d")).unwrap();
+    let before = asked(&cluster);
+    for n in 0..200 {
+        File::create(mount.join(format!("d/{n}"))).unwrap();
+    }
+    assert!(asked(&cluster) - before <= 3, "beside the creates themselves, only of the directory");
+    assert_eq!(fs::read_dir(mount.join("d")).unwrap().count(), 200);
+    assert_eq!(fs::metadata(mount.join("d/200")).unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(fs::metadata(mount.join("d/199")).unwrap().is_file());
+}
+
 /// How many questions about names and attributes the mounts of `cluster` have sent to the mgr.
 fn asked(cluster: &TestCluster) -> u64 {
     let requests = cluster.client_requests("mgr");

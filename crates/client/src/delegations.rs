@@ -8,7 +8,7 @@ use crate::touches::Touched;
 use pvfs_types::{Attr, Cred, FileKind, Ino, Name, mode};
 use pvfs_wire::msg::namespace::Entry;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -49,8 +49,17 @@ struct Held {
     attr: Attr,
     /// What of `attr` this client's own changes have left true.
     knows: Knows,
-    /// Of a directory: what names in it name, and that nothing is named so.
-    names: HashMap<Name, Option<Ino>>,
+    /// Of a directory.
+    names: Names,
+}
+
+/// What is known of the names in a directory.
+#[derive(Default)]
+struct Names {
+    /// What they name; `None`: nothing.
+    known: HashMap<Name, Option<Ino>>,
+    /// It was seen empty: only this client has made names since, and these are they.
+    made: Option<HashSet<Name>>,
 }
 
 /// What a name names.
@@ -139,8 +148,8 @@ impl Delegations {
         if held.knows < Knows::Rights || !may(&held.attr, cred, mode::X) {
             return None;
         }
-        let Some(ino) = held.names.get(name)? else { return Some(Named::Nothing) };
-        let found = state.held.get(ino)?;
+        let Some(ino) = held.names.find(name)? else { return Some(Named::Nothing) };
+        let found = state.held.get(&ino)?;
         found.attr(if found.attr.kind == FileKind::Dir { of_dir } else { Knows::All }).map(Named::Inode)
     }
 
@@ -208,7 +217,7 @@ impl Delegations {
             changed.entry(dir).or_insert(Knows::Rights);
         }
         for (dir, name, goes) in names {
-            match state.held.get_mut(&dir).and_then(|held| held.names.remove(&name)) {
+            match state.held.get_mut(&dir).and_then(|held| held.names.change(name)) {
                 Some(Some(ino)) => drop(changed.insert(ino, Knows::Nothing)),
                 // It may be any inode's.
                 None if goes => state.forget_all(),
@@ -243,8 +252,11 @@ impl Asking {
             since,
             attr: attr.clone(),
             knows: Knows::All,
-            names: HashMap::new(),
+            names: Names::default(),
         });
+        if attr.kind == FileKind::Dir && attr.change == Attr::CHANGE_FIRST {
+            held.names.made.get_or_insert_default();
+        }
         (held.attr, held.knows) = (attr, Knows::All);
     }
 
@@ -255,10 +267,7 @@ impl Asking {
             return;
         }
         if let Some(held) = state.held.get_mut(&dir).filter(|held| held.since < self.at) {
-            if held.names.len() >= NAMES_MAX {
-                held.names.clear();
-            }
-            held.names.insert(name.clone(), ino);
+            held.names.learn(name, ino);
         }
     }
 }
@@ -344,6 +353,34 @@ impl State {
     fn stands(&mut self, ino: Ino, at: u64) -> bool {
         let forgotten = self.forgotten.get(&ino).copied().unwrap_or(0).max(self.all_forgotten);
         self.live() && forgotten < at && !self.changing.contains_key(&ino)
+    }
+}
+
+impl Names {
+    /// What `name` names, where that is known; `Some(None)`: nothing.
+    fn find(&self, name: &Name) -> Option<Option<Ino>> {
+        let never_made = || self.made.as_ref().is_some_and(|made| !made.contains(name));
+        self.known.get(name).copied().or_else(|| never_made().then_some(None))
+    }
+
+    fn learn(&mut self, name: &Name, ino: Option<Ino>) {
+        if self.known.len() >= NAMES_MAX {
+            self.known.clear();
+        }
+        self.known.insert(name.clone(), ino);
+    }
+
+    /// This client makes or removes `name`. Gives what was known of it.
+    fn change(&mut self, name: Name) -> Option<Option<Ino>> {
+        let found = self.find(&name);
+        self.known.remove(&name);
+        if let Some(made) = &mut self.made {
+            made.insert(name);
+        }
+        if self.made.as_ref().is_some_and(|made| made.len() > NAMES_MAX) {
+            self.made = None;
+        }
+        found
     }
 }
 

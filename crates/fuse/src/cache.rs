@@ -10,9 +10,9 @@ pub enum CacheMode {
     None,
     /// Nothing: what a call returned on one mount is what the next call on any other sees. The kernel goes by attributes and
     /// pages of what is delegated.
+    #[default]
     Coherent,
     /// Close-to-open: an open asks; between opens, another mount's changes may be seen a second late.
-    #[default]
     Open,
     /// By everything: this mount alone uses the tree. Another one's changes may be seen a minute late.
     Private,

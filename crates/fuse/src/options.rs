@@ -304,7 +304,7 @@ mod tests {
         assert_eq!(parsed("secret=a=b").secret, Some("a=b".into()));
         assert!(parsed("locks=local").local_locks);
         assert!(!parsed("locks=local,locks=cluster").local_locks);
-        assert_eq!(parsed("").cache, CacheMode::Open);
+        assert_eq!(parsed("").cache, CacheMode::Coherent);
         assert_eq!(parsed("cache=private,cache=none").cache, CacheMode::None);
         assert_eq!(parsed("metrics=127.0.0.1:9").metrics.as_deref(), Some("127.0.0.1:9"));
     }

@@ -126,7 +126,7 @@ fn blank(ino: Ino, cred: &Cred, now: Timestamp) -> Inode {
         ctime: now,
         btime: now,
         rdev: (0, 0),
-        change: 1,
+        change: Attr::CHANGE_FIRST,
         dist: None,
         data_gen: DataGen(1),
         layout: None,

@@ -67,7 +67,7 @@ pub struct Attr {
     /// Device number of device nodes as `(major, minor)`, else `(0, 0)`.
     #[n(12)]
     pub rdev: (u32, u32),
-    /// Raised by every change of this inode.
+    /// Raised by every change of this inode, from [`Attr::CHANGE_FIRST`] on.
     #[n(13)]
     pub change: u64,
     /// Regular files only: how their bytes are dealt to targets.
@@ -156,6 +156,11 @@ pub enum SetTime {
     Now,
     #[n(1)]
     At(#[n(0)] Timestamp),
+}
+
+impl Attr {
+    /// `change` of an inode that was made and not changed since. In such a directory there never was a name.
+    pub const CHANGE_FIRST: u64 = 1;
 }
 
 /// What to change of an inode's attributes; `None` leaves as it is.

@@ -31,8 +31,8 @@ for all users; others through fusermount3 (Debian: apt install fuse3), for thems
 
 Options of -o: ro, nosuid, nodev, noexec, noatime, sync, dirsync and their opposites; allow_other; hard (default: a \
 call waits for a dead server for ever, or until a signal) or soft,timeo=SECONDS (it then fails with EIO); locks=cluster (default: \
-fcntl and flock hold over all mounts) or locks=local (over this one only, without a message); cache=coherent (what a call returned on one mount is what the next one on any other sees; the kernel keeps \
-what nobody else changes), cache=open (default: what others wrote and closed is seen by the next open, else \
+fcntl and flock hold over all mounts) or locks=local (over this one only, without a message); cache=coherent (default: what a call \
+returned on one mount is what the next one on any other sees), cache=open (what others wrote and closed is seen by the next open, else \
 within a second), cache=none (every call asks the servers, and sees what the last one on any mount did) or cache=private (this mount \
 alone uses the tree: another one's changes may be seen a minute late); cluster=FILE (as \
 --cluster); secret=FILE (cluster.key, where there is no cluster.toml); log=FILE; metrics=ADDR; held_target=SIZE, held_total=SIZE (how \

@@ -72,8 +72,8 @@ async fn an_answer_that_a_recall_has_overtaken_does_not_count() {
     delegations.forget(X);
     asked.learn(&entry(X, 1));
     assert_eq!(known(&delegations, X), None);
-    asked.learn(&entry(DIR, 1));
-    assert_eq!(known(&delegations, DIR), Some(1), "it was about another inode");
+    asked.learn(&entry(DIR, 5));
+    assert_eq!(known(&delegations, DIR), Some(5), "it was about another inode");
     drop((asked, other));
     assert!(delegations.state().forgotten.is_empty());
     let asked = delegations.ask();
@@ -103,7 +103,7 @@ fn named(delegations: &Delegations) -> Option<u64> {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_gone_by_that_this_client_changes() {
     let delegations = live();
-    delegations.ask().learn(&entry(DIR, 1));
+    delegations.ask().learn(&entry(DIR, 5));
     let asked = delegations.ask();
     asked.learn(&entry(X, 1));
     asked.learn_name(DIR, &name(), Some(X));
@@ -144,7 +144,7 @@ async fn what_this_client_changes_stays_held_until_it_is_recalled() {
 #[tokio::test(start_paused = true)]
 async fn that_nothing_has_a_name_is_known_until_something_has() {
     let delegations = live();
-    delegations.ask().learn(&entry(DIR, 1));
+    delegations.ask().learn(&entry(DIR, 5));
     delegations.ask().learn_name(DIR, &name(), None);
     assert_eq!(named(&delegations), Some(0));
     delegations.ask().learn(&entry(X, 1));
@@ -171,10 +171,10 @@ async fn a_path_is_walked_over_directories_in_which_this_client_makes_names() {
     const SUB: Ino = Ino(11);
     let delegations = live();
     let asked = delegations.ask();
-    asked.learn(&entry(DIR, 1));
+    asked.learn(&entry(DIR, 5));
     drop(asked);
     let asked = delegations.ask();
-    asked.learn(&entry(SUB, 1));
+    asked.learn(&entry(SUB, 5));
     asked.learn_name(DIR, &name(), Some(SUB));
     drop(asked);
     drop(delegations.change(Touched { dirs: vec![SUB], ..Touched::default() }));
@@ -186,12 +186,29 @@ async fn a_path_is_walked_over_directories_in_which_this_client_makes_names() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn in_a_directory_that_was_new_only_this_clients_names_are_asked_for() {
+    let delegations = live();
+    let other = |text: &[u8]| delegations.lookup(&Cred::root(), DIR, &Name::new(text).unwrap());
+    delegations.ask().learn(&entry(DIR, 2));
+    assert_eq!(other(b"y"), None);
+    delegations.forget(DIR);
+    delegations.ask().learn(&entry(DIR, Attr::CHANGE_FIRST));
+    assert_eq!((other(b"x"), other(b"y")), (Some(Named::Nothing), Some(Named::Nothing)));
+    drop(delegations.change(comes()));
+    delegations.ask().learn(&entry(DIR, 2));
+    assert_eq!((other(b"x"), other(b"y")), (None, Some(Named::Nothing)));
+    delegations.forget(DIR);
+    delegations.ask().learn(&entry(DIR, 2));
+    assert_eq!(other(b"y"), None, "others may have made names since");
+}
+
+#[tokio::test(start_paused = true)]
 async fn names_are_known_as_long_as_their_directory_and_for_whom_it_lets() {
     let delegations = live();
     let found = |cred: &Cred| delegations.lookup(cred, DIR, &name()).is_some();
     let (root, member) = (Cred::root(), Cred { uid: 9, gid: 9, groups: vec![6] });
     let asked = delegations.ask();
-    asked.learn(&entry(DIR, 1));
+    asked.learn(&entry(DIR, 5));
     asked.learn(&entry(X, 7));
     asked.learn_name(DIR, &name(), Some(X));
     assert!(!found(&root), "the directory may have changed between the two answers");

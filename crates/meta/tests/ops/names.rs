@@ -108,3 +108,18 @@ fn in_a_store_that_is_short_nothing_is_made_and_everything_can_be_removed() {
     w.is_short.set(false);
     w.dir(ROOT, "d");
 }
+
+#[test]
+fn a_directory_is_as_it_was_made_only_while_no_name_was_made_in_it() {
+    let w = World::new();
+    let fresh = |dir| w.attr(dir).change == pvfs_types::Attr::CHANGE_FIRST;
+    let (with_file, with_dir, target) = (w.dir(ROOT, "a"), w.dir(ROOT, "b"), w.dir(ROOT, "c"));
+    assert!(fresh(with_file) && fresh(with_dir) && fresh(target));
+    w.file(with_file, "f");
+    w.dir(with_dir, "d");
+    assert!(!fresh(with_file) && !fresh(with_dir));
+    w.rename(with_file, "f", target, "f").expect("moves");
+    assert!(!fresh(target));
+    w.unlink(target, "f").expect("removes");
+    assert!(!fresh(target), "also when it is empty again");
+}
