@@ -113,7 +113,6 @@ fn a_sync_after_one_that_failed_leaves_nothing_out() {
 /// A sync failed, and the iod was killed before it could take note of that; the kernel had told it once, and the next process's sync
 /// succeeded.
 #[test]
-#[ignore = "not mended: noting each sync before it begins would have clients send again after every kill within one"]
 fn a_failed_sync_of_which_nobody_took_note_loses_nothing() {
     keeps_its_promises(28_564);
 }
