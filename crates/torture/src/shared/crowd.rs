@@ -9,6 +9,7 @@ use super::{
 use std::{
     collections::BTreeMap,
     io::{self, BufRead as _, BufReader, Write as _},
+    os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
     sync::{
@@ -89,7 +90,8 @@ pub(crate) fn run(
 }
 
 fn start(mut command: Command, spec: &Spec) -> io::Result<(Member, std::process::ChildStdout)> {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    // A group of its own: Ctrl-C ends it by the end of its input, when it can tell what it has done.
+    let mut child = command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let (input, output) = (child.stdin.take(), child.stdout.take());
     let missing = || io::Error::other("no pipe to it");
     let mut input = input.ok_or_else(missing)?;
