@@ -69,6 +69,9 @@ pub struct Args {
     /// Of --shared, not these
     #[arg(long, value_name = "PARTS", value_delimiter = ',', value_parser = shared::parse_part, requires = "shared")]
     skip: Vec<Part>,
+    /// Of --shared: hold modification times too. They are not promised of files that are being written
+    #[arg(long, requires = "shared")]
+    times: bool,
     /// One of the processes of --shared
     #[arg(long, hide = true, exclusive = true)]
     shared_process: bool,

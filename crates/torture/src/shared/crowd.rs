@@ -144,6 +144,7 @@ fn judge(dirs: &[PathBuf], parts: &[Part], told: &[Told], outcome: &Outcome) {
         let turns = tallies.iter().map(|tally| tally.get(process::TURNS)).sum();
         let longest_us = tallies.iter().map(|tally| tally.get(process::LONGEST)).max();
         outcome.did(part, turns, Duration::from_micros(longest_us.unwrap_or_default()));
+        outcome.repeated(part, tallies.iter().map(|tally| tally.get(process::STALE)).sum());
         // One that has found a fault has stopped in the middle of something: its numbers say nothing.
         if outcome.has_fault(part) {
             continue;

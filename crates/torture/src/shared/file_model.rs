@@ -2,7 +2,7 @@
 //! mount, under names that change.
 
 use super::{
-    InTurn,
+    InTurn, SharedPlan,
     history::History,
     part::{At, Checked, Part, Wrong},
 };
@@ -34,6 +34,9 @@ struct Handle {
 pub(super) struct FileTurns {
     roots: Vec<PathBuf>,
     rng: Rng,
+    times: bool,
+    may_append: bool,
+    may_grow_by_room: bool,
     history: History,
     handles: Vec<Handle>,
     name: &'static str,
@@ -41,7 +44,7 @@ pub(super) struct FileTurns {
     bytes: Vec<u8>,
     mode: u32,
     xattrs: BTreeMap<String, Vec<u8>>,
-    /// When it was last modified, as it was set, or told; `None`: changed since.
+    /// With `times`, when it was last modified, as it was set or told; `None`: changed since.
     mtime: Option<(i64, i64)>,
     ino: Option<u64>,
 }
@@ -49,10 +52,13 @@ pub(super) struct FileTurns {
 impl InTurn for FileTurns {
     const PART: Part = Part::File;
 
-    fn new(roots: Vec<PathBuf>, seed: u64) -> FileTurns {
+    fn new(roots: Vec<PathBuf>, seed: u64, plan: &SharedPlan) -> FileTurns {
         FileTurns {
             roots,
             rng: Rng::with_seed(seed),
+            times: plan.times,
+            may_append: plan.parts.contains(&Part::Append),
+            may_grow_by_room: plan.parts.contains(&Part::Room),
             history: History::default(),
             handles: Vec::new(),
             name: NAMES[0],
@@ -76,7 +82,8 @@ impl InTurn for FileTurns {
             }
             12..34 => self.read(),
             34..54 => self.write(),
-            54..60 => self.append(),
+            54..60 if self.may_append => self.append(),
+            54..60 => self.write(),
             60..66 => self.truncate(),
             66..72 => self.fallocate(),
             72..84 => self.stat(),
@@ -129,7 +136,7 @@ impl FileTurns {
             self.close();
         }
         let mount = self.any_mount();
-        let kind = self.rng.u8(..4);
+        let kind = self.rng.u8(..if self.may_append { 4 } else { 3 });
         let (writes, appends) = (kind > 0, kind == 3);
         self.history.add(format!("mount {mount} open {} (kind {kind})", self.name));
         let mut options = File::options();
@@ -216,10 +223,11 @@ impl FileTurns {
         let Some(at) = self.any_handle(|handle| handle.writes) else { return self.open() };
         let keep = FallocateFlags::KEEP_SIZE;
         let (flags, what) = match self.rng.u8(..5) {
-            0 => (FallocateFlags::empty(), "room"),
-            1 => (keep, "room behind the end"),
+            0 if self.may_grow_by_room => (FallocateFlags::empty(), "room"),
+            0 | 1 => (keep, "room behind the end"),
             2 | 3 => (keep | FallocateFlags::PUNCH_HOLE, "a hole"),
-            _ => (FallocateFlags::ZERO_RANGE, "zeros"),
+            _ if self.may_grow_by_room => (FallocateFlags::ZERO_RANGE, "zeros"),
+            _ => (keep | FallocateFlags::ZERO_RANGE, "zeros up to the end"),
         };
         let offset = self.rng.usize(..=self.bytes.len().min(BYTES_MAX - CALL_BYTES_MAX));
         let len = self.rng.usize(1..=CALL_BYTES_MAX);
@@ -267,7 +275,7 @@ impl FileTurns {
             }
             Some(_) => Ok(()),
             None => {
-                self.mtime = Some(mtime);
+                self.mtime = self.times.then_some(mtime);
                 Ok(())
             }
         }
@@ -288,7 +296,7 @@ impl FileTurns {
         self.history.add(format!("{} utimens {secs}.{nanos:09}", self.shown(at)));
         let time = SystemTime::UNIX_EPOCH + Duration::new(secs.into(), nanos);
         self.handles[at].file.set_times(FileTimes::new().set_modified(time)).at("utimens")?;
-        self.mtime = Some((secs.into(), nanos.into()));
+        self.mtime = self.times.then_some((secs.into(), nanos.into()));
         Ok(())
     }
 

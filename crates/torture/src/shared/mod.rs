@@ -27,7 +27,7 @@ use part::Wrong;
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -47,6 +47,8 @@ pub struct SharedPlan {
     /// The same directory through each mount, at least two; a directory is made in it, and removed at the end.
     pub dirs: Vec<PathBuf>,
     pub parts: Vec<Part>,
+    /// The models hold modification times too: they stay as they were set or once told until the next change.
+    pub times: bool,
     pub time: Duration,
     /// What is random follows from it.
     pub seed: u64,
@@ -75,6 +77,8 @@ pub struct PartRow {
     /// Steps, over all processes. A step is some calls.
     pub steps: u64,
     pub longest_ms: f64,
+    /// Calls that gave `ESTALE` and were done when they were made once more: no fault, but more than a local file system asks for.
+    pub stale: u64,
     pub faults: u64,
 }
 
@@ -99,9 +103,18 @@ pub(crate) struct Outcome {
     state: Mutex<Gathered>,
 }
 
+/// Of one part.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    steps: u64,
+    longest: Duration,
+    stale: u64,
+    faults: u64,
+}
+
 #[derive(Default)]
 struct Gathered {
-    parts: BTreeMap<Part, (u64, Duration, u64)>,
+    parts: BTreeMap<Part, Sums>,
     faults: Vec<SharedFault>,
 }
 
@@ -117,22 +130,26 @@ impl Outcome {
     pub fn fault(&self, part: Part, wrong: &Wrong) {
         let at_secs = self.start.elapsed().as_secs_f64();
         let mut state = self.state();
-        let (_, _, faults) = state.parts.entry(part).or_default();
-        *faults += 1;
-        if *faults <= FAULTS_KEPT {
+        let sums = state.parts.entry(part).or_default();
+        sums.faults += 1;
+        if sums.faults <= FAULTS_KEPT {
             state.faults.push(SharedFault { at_secs, part, kind: wrong.kind, text: wrong.text.clone() });
         }
     }
 
     pub fn has_fault(&self, part: Part) -> bool {
-        self.state().parts.get(&part).is_some_and(|(_, _, faults)| *faults > 0)
+        self.state().parts.get(&part).is_some_and(|sums| sums.faults > 0)
     }
 
     pub fn did(&self, part: Part, steps: u64, longest: Duration) {
         let mut state = self.state();
-        let (all, longest_yet, _) = state.parts.entry(part).or_default();
-        *all += steps;
-        *longest_yet = (*longest_yet).max(longest);
+        let sums = state.parts.entry(part).or_default();
+        sums.steps += steps;
+        sums.longest = sums.longest.max(longest);
+    }
+
+    pub fn repeated(&self, part: Part, stale: u64) {
+        self.state().parts.entry(part).or_default().stale += stale;
     }
 }
 
@@ -201,10 +218,10 @@ fn report(plan: &SharedPlan, outcome: Outcome, recorder: Recorder) -> SharedRepo
         kills.entry(kill.name).or_insert(new).count += 1;
     }
     let row = |&part: &Part| {
-        let (steps, longest, faults) = gathered.parts.get(&part).copied().unwrap_or_default();
-        PartRow { part, steps, longest_ms: longest.as_secs_f64() * 1e3, faults }
+        let Sums { steps, longest, stale, faults } = gathered.parts.get(&part).copied().unwrap_or_default();
+        PartRow { part, steps, longest_ms: longest.as_secs_f64() * 1e3, stale, faults }
     };
-    let parts: Vec<PartRow> = plan.parts.iter().map(row).collect();
+    let parts: Vec<PartRow> = plan.parts.iter().filter(|part| part.is_told()).map(row).collect();
     SharedReport {
         seed: plan.seed,
         secs,
@@ -221,13 +238,18 @@ trait InTurn: Sized {
     const PART: Part;
 
     /// In `roots`, an empty directory through each mount.
-    fn new(roots: Vec<PathBuf>, seed: u64) -> Self;
+    fn new(roots: Vec<PathBuf>, seed: u64, plan: &SharedPlan) -> Self;
 
     /// One operation, held against the model.
     fn step(&mut self) -> part::Checked;
 
     /// The last operations, the latest last.
     fn history(&self) -> String;
+
+    /// Calls that were repeated for `ESTALE`.
+    fn stale(&self) -> u64 {
+        0
+    }
 }
 
 /// After a fault nobody knows what is there: the rest begins anew, in another directory. So often.
@@ -241,7 +263,7 @@ fn in_turn<T: InTurn>(plan: &SharedPlan, roots: &[PathBuf], over: &AtomicBool, o
             return outcome.fault(T::PART, &Wrong::from(error));
         }
         let seed = plan.seed.wrapping_add(beginning);
-        let mut model = T::new(dirs, seed);
+        let mut model = T::new(dirs, seed, plan);
         let mut steps = 0;
         let fault = loop {
             if over.load(Ordering::Relaxed) {
@@ -255,24 +277,25 @@ fn in_turn<T: InTurn>(plan: &SharedPlan, roots: &[PathBuf], over: &AtomicBool, o
                 break Some(wrong);
             }
         };
+        outcome.repeated(T::PART, model.stale());
         let Some(wrong) = fault else { return };
         let text = format!(
             "{}\n  at step {steps}; the last operations:\n{}  repeat with: {}",
             wrong.text,
             model.history(),
-            again(&plan.dirs, T::PART, seed)
+            again(plan, T::PART, seed)
         );
         outcome.fault(T::PART, &Wrong { text, ..wrong });
     }
 }
 
-fn again(dirs: &[PathBuf], part: Part, seed: u64) -> String {
-    let dirs: Vec<String> = dirs.iter().map(|dir: &PathBuf| shown(dir)).collect();
-    format!("pvfs torture --only {} --seed {seed} --shared {}", part.name(), dirs.join(" "))
-}
-
-fn shown(path: &Path) -> String {
-    path.display().to_string()
+fn again(plan: &SharedPlan, part: Part, seed: u64) -> String {
+    let dirs: Vec<String> = plan.dirs.iter().map(|dir| dir.display().to_string()).collect();
+    let skips: Vec<&str> =
+        Part::ALL.iter().filter(|part| !plan.parts.contains(part)).map(|part| part.name()).collect();
+    let skip = if skips.is_empty() { String::new() } else { format!(" --skip {}", skips.join(",")) };
+    let times = if plan.times { " --times" } else { "" };
+    format!("pvfs torture --only {}{skip}{times} --seed {seed} --shared {}", part.name(), dirs.join(" "))
 }
 
 #[cfg(test)]

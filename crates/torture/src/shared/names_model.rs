@@ -2,10 +2,10 @@
 //! can be asked about a name on any mount at once afterwards.
 
 use super::{
-    InTurn,
+    InTurn, SharedPlan,
     history::History,
     names::{Id, Kind, Node, ROOT, RenameMode, Tree},
-    part::{At, Checked, Part, Wrong},
+    part::{At, Checked, Part, Wrong, unless_stale},
 };
 use fastrand::Rng;
 use rustix::{
@@ -30,7 +30,9 @@ const XATTR: &str = "user.torture";
 pub(super) struct NamesTurns {
     roots: Vec<PathBuf>,
     rng: Rng,
+    times: bool,
     history: History,
+    stale: u64,
     tree: Tree,
     /// Files that are open, on whatever mount, with a name or without.
     handles: Vec<(usize, File, Id)>,
@@ -39,9 +41,17 @@ pub(super) struct NamesTurns {
 impl InTurn for NamesTurns {
     const PART: Part = Part::Names;
 
-    fn new(roots: Vec<PathBuf>, seed: u64) -> NamesTurns {
+    fn new(roots: Vec<PathBuf>, seed: u64, plan: &SharedPlan) -> NamesTurns {
         let rng = Rng::with_seed(seed.rotate_left(32));
-        NamesTurns { roots, rng, history: History::default(), tree: Tree::default(), handles: Vec::new() }
+        NamesTurns {
+            roots,
+            rng,
+            times: plan.times,
+            history: History::default(),
+            stale: 0,
+            tree: Tree::default(),
+            handles: Vec::new(),
+        }
     }
 
     fn step(&mut self) -> Checked {
@@ -67,6 +77,10 @@ impl InTurn for NamesTurns {
 
     fn history(&self) -> String {
         self.history.text()
+    }
+
+    fn stale(&self) -> u64 {
+        self.stale
     }
 }
 
@@ -142,9 +156,17 @@ impl NamesTurns {
             _ => (RenameMode::Over, RenameFlags::empty()),
         };
         self.history.add(format!("mount {mount} rename {from} {to} ({mode:?})"));
-        let root = &self.roots[mount];
-        let done = renameat_with(CWD, root.join(&from), CWD, root.join(&to), flags);
-        agree(done.map_err(io::Error::from), self.tree.rename(&from, &to, mode))?;
+        let (source, place) = (self.roots[mount].join(&from), self.roots[mount].join(&to));
+        // Linux cannot move its old idea of a directory, which another mount has renamed and something here has in use, while
+        // it renames. Whoever looks at the name first finds it.
+        let done = unless_stale(&mut self.stale, || {
+            let done = renameat_with(CWD, &source, CWD, &place, flags);
+            if done == Err(Errno::STALE) {
+                let _ = (fs::symlink_metadata(&source), fs::symlink_metadata(&place));
+            }
+            Ok(done?)
+        });
+        agree(done, self.tree.rename(&from, &to, mode))?;
         self.shows(&[&from, &to])
     }
 
@@ -211,7 +233,7 @@ impl NamesTurns {
         if let Some((file, id)) = both(File::open(place), self.tree.follow(&path))? {
             file.set_times(times).at("utimens")?;
             if let Some(node) = self.tree.node_mut(id) {
-                node.mtime = Some((secs.into(), nanos.into()));
+                node.mtime = self.times.then_some((secs.into(), nanos.into()));
             }
         }
         self.shows(&[&path])
@@ -340,7 +362,10 @@ impl NamesTurns {
         if told != expected {
             return Err(Wrong::other(format!("stat gave {told:?}, must be {expected:?}")));
         }
-        (node.ino, node.mtime) = (Some(told.ino), Some(told.mtime));
+        node.ino = Some(told.ino);
+        if self.times {
+            node.mtime = Some(told.mtime);
+        }
         Ok(())
     }
 }

@@ -21,6 +21,8 @@ pub enum Part {
     Stripes,
     /// Files unlinked while they are open.
     Unlink,
+    /// fallocate(2) that makes a file longer: of the model of one file.
+    Room,
     /// One file through all mounts in turn, every answer held against a model.
     File,
     /// One tree of names, likewise.
@@ -28,7 +30,7 @@ pub enum Part {
 }
 
 impl Part {
-    pub const ALL: [Part; 9] = [
+    pub const ALL: [Part; 10] = [
         Part::Fcntl,
         Part::Flock,
         Part::Append,
@@ -36,6 +38,7 @@ impl Part {
         Part::Replace,
         Part::Stripes,
         Part::Unlink,
+        Part::Room,
         Part::File,
         Part::Names,
     ];
@@ -49,6 +52,7 @@ impl Part {
             Part::Replace => "replace",
             Part::Stripes => "stripes",
             Part::Unlink => "unlink",
+            Part::Room => "room",
             Part::File => "file",
             Part::Names => "names",
         }
@@ -60,7 +64,12 @@ impl Part {
 
     /// Done by several processes at once; the others by one, through all mounts in turn.
     pub(crate) fn is_at_once(self) -> bool {
-        !matches!(self, Part::File | Part::Names)
+        !matches!(self, Part::Room | Part::File | Part::Names)
+    }
+
+    /// Has steps and faults of its own.
+    pub(crate) fn is_told(self) -> bool {
+        self != Part::Room
     }
 }
 
@@ -117,3 +126,22 @@ impl<T, E: Into<Wrong>> At<T> for Result<T, E> {
         })
     }
 }
+
+/// Does `call` once more, some times, where it gives `ESTALE`, and counts that in `stale`. What somebody else has replaced or
+/// moved between the kernel's finding it and its call gives that on a file system of several machines; never twice for long.
+pub(crate) fn unless_stale<T>(
+    stale: &mut u64,
+    mut call: impl FnMut() -> std::io::Result<T>,
+) -> std::io::Result<T> {
+    for _ in 0..STALE_MAX {
+        match call() {
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::STALE.raw_os_error()) => {
+                *stale += 1
+            }
+            done => return done,
+        }
+    }
+    call()
+}
+
+const STALE_MAX: u32 = 3;

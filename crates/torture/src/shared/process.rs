@@ -76,6 +76,8 @@ impl Tally {
 /// How often a part had its turn, and the longest one in microseconds: told beside its own numbers.
 pub(crate) const TURNS: &str = "turns";
 pub(crate) const LONGEST: &str = "longest-us";
+/// Calls that were repeated for `ESTALE`.
+pub(crate) const STALE: &str = "stale";
 
 /// What a process does of one part.
 pub(crate) trait Turn {
@@ -92,7 +94,7 @@ fn turn(part: Part, spec: &Spec) -> Option<Box<dyn Turn>> {
         Part::Replace => Box::new(replace::Publisher::new(dir, number)),
         Part::Stripes => Box::new(stripes::Stripes::new(dir, number, of)),
         Part::Unlink => Box::new(unlink::Unlinker::new(dir, number)),
-        Part::File | Part::Names => return None,
+        Part::Room | Part::File | Part::Names => return None,
     })
 }
 
@@ -105,7 +107,7 @@ pub(crate) fn make(part: Part, dir: &Path) -> io::Result<()> {
         Part::Replace => replace::make(dir),
         Part::Stripes => stripes::make(dir),
         Part::Unlink => unlink::make(dir),
-        Part::File | Part::Names => Ok(()),
+        Part::Room | Part::File | Part::Names => Ok(()),
     }
 }
 
@@ -118,7 +120,7 @@ pub(crate) fn check(part: Part, dir: &Path, tallies: &[Tally]) -> Checked {
         Part::Replace => replace::check(dir, tallies),
         Part::Stripes => stripes::check(dir, tallies),
         Part::Unlink => unlink::check(dir, tallies),
-        Part::File | Part::Names => Ok(()),
+        Part::Room | Part::File | Part::Names => Ok(()),
     }
 }
 

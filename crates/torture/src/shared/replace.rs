@@ -2,8 +2,8 @@
 //! never an older one than it has seen.
 
 use super::{
-    part::{At, Checked, Wrong},
-    process::{Tally, Turn},
+    part::{At, Checked, Wrong, unless_stale},
+    process::{STALE, Tally, Turn},
     stamp::{HEAD_BYTES, Stamp},
 };
 use std::{
@@ -22,6 +22,7 @@ pub(crate) struct Publisher {
     dir: PathBuf,
     process: u32,
     seq: u64,
+    stale: u64,
     /// The latest that was seen, by process.
     seen: HashMap<u32, u64>,
     /// Open since, and what was read then.
@@ -34,7 +35,7 @@ pub(crate) fn make(dir: &Path) -> std::io::Result<()> {
 
 impl Publisher {
     pub fn new(dir: &Path, process: u32) -> Publisher {
-        Publisher { dir: dir.to_owned(), process, seq: 0, seen: HashMap::new(), held: Vec::new() }
+        Publisher { dir: dir.to_owned(), process, seq: 0, stale: 0, seen: HashMap::new(), held: Vec::new() }
     }
 
     fn publish(&mut self, rng: &mut fastrand::Rng) -> Checked {
@@ -48,7 +49,7 @@ impl Publisher {
     }
 
     fn open(&mut self) -> Checked {
-        let mut file = File::open(self.dir.join(FILE)).at("open")?;
+        let mut file = unless_stale(&mut self.stale, || File::open(self.dir.join(FILE))).at("open")?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).at("read")?;
         let stamp = Stamp::read_all(&bytes).at("opened")?;
@@ -99,6 +100,7 @@ impl Turn for Publisher {
 
     fn tally(&self, tally: &mut Tally) {
         tally.add("published", self.seq);
+        tally.add(STALE, self.stale);
     }
 }
 

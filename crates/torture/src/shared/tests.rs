@@ -45,6 +45,7 @@ impl TwoWays {
         SharedPlan {
             dirs: self.dirs.clone(),
             parts: parts.to_vec(),
+            times: true,
             time,
             seed: 7,
             kill_every: Duration::from_millis(10),

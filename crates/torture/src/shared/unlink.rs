@@ -2,8 +2,8 @@
 //! them, and each goes once.
 
 use super::{
-    part::{At, Checked, Wrong},
-    process::{Tally, Turn},
+    part::{At, Checked, Wrong, unless_stale},
+    process::{STALE, Tally, Turn},
     stamp::{HEAD_BYTES, Stamp},
 };
 use std::{
@@ -24,6 +24,7 @@ pub(crate) struct Unlinker {
     process: u32,
     made: u64,
     unlinked: u64,
+    stale: u64,
     held: Vec<(File, Stamp)>,
 }
 
@@ -33,7 +34,7 @@ pub(crate) fn make(dir: &Path) -> std::io::Result<()> {
 
 impl Unlinker {
     pub fn new(dir: &Path, process: u32) -> Unlinker {
-        Unlinker { dir: dir.join(DIR), process, made: 0, unlinked: 0, held: Vec::new() }
+        Unlinker { dir: dir.join(DIR), process, made: 0, unlinked: 0, stale: 0, held: Vec::new() }
     }
 
     fn make(&mut self, rng: &mut fastrand::Rng) -> Checked {
@@ -68,7 +69,7 @@ impl Unlinker {
 
     /// Opens one and unlinks it: it, or somebody else, has done so then.
     fn unlink(&mut self, path: &Path) -> Checked {
-        let mut file = match File::open(path) {
+        let mut file = match unless_stale(&mut self.stale, || File::open(path)) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error).at("open"),
@@ -127,6 +128,7 @@ impl Turn for Unlinker {
     fn tally(&self, tally: &mut Tally) {
         tally.add("made", self.made);
         tally.add("unlinked", self.unlinked);
+        tally.add(STALE, self.stale);
     }
 }
 

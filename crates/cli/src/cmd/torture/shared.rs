@@ -78,6 +78,7 @@ pub fn run(args: &Args, up: Option<Daemons>) -> Result<(), CliError> {
     let plan = SharedPlan {
         dirs: args.shared.clone(),
         parts: parts.collect(),
+        times: args.times,
         time: super::time(args.secs),
         seed: super::seed(args),
         kill_every: Duration::from_secs_f64(args.every),
@@ -123,13 +124,11 @@ fn process(program: &Path) -> Command {
 }
 
 fn overview(report: &SharedReport) -> String {
-    let mut rows = vec![row!["PART", "STEPS", "LONGEST", "FAULTS"]];
-    rows.extend(
-        report.parts.iter().map(|part| {
-            row![part.part.name(), part.steps, format!("{:.1} ms", part.longest_ms), part.faults]
-        }),
-    );
-    let mut out = table(&rows, &[1, 2, 3]);
+    let mut rows = vec![row!["PART", "STEPS", "LONGEST", "STALE", "FAULTS"]];
+    rows.extend(report.parts.iter().map(|part| {
+        row![part.part.name(), part.steps, format!("{:.1} ms", part.longest_ms), part.stale, part.faults]
+    }));
+    let mut out = table(&rows, &[1, 2, 3, 4]);
     if !report.kills.is_empty() {
         let mut rows = vec![row!["KILLED", "TIMES"]];
         rows.extend(report.kills.iter().map(|kill| row![kill.name, kill.count]));
