@@ -129,6 +129,7 @@ fn each_op(op: Op, side: &mut Side<'_>) {
         Op::ListXattr => side.of::<xattr::ListXattr>(),
         Op::SetAttr => side.of::<namespace::SetAttr>(),
         Op::Create => side.of::<namespace::Create>(),
+        Op::TmpFile => side.of::<namespace::TmpFile>(),
         Op::MkDir => side.of::<namespace::MkDir>(),
         Op::MkNod => side.of::<namespace::MkNod>(),
         Op::SymLink => side.of::<namespace::SymLink>(),

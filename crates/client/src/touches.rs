@@ -4,7 +4,7 @@ use pvfs_types::{Ino, Name};
 use pvfs_wire::msg::{
     file::{EndWrites, Open, ReportSize},
     lock::{CancelLock, ReleaseLocks, SetLock},
-    namespace::{Create, Link, MkDir, MkNod, Rename, RmDir, SetAttr, SetLayout, SymLink, Unlink},
+    namespace::{Create, Link, MkDir, MkNod, Rename, RmDir, SetAttr, SetLayout, SymLink, TmpFile, Unlink},
     xattr::{RemoveXattr, SetXattr},
 };
 
@@ -75,6 +75,9 @@ impl Touches for Rename {
         vec![(self.dir, self.name.clone()), (self.new_dir, self.new_name.clone())]
     }
 }
+
+/// Makes an inode that nobody knows, and changes no directory.
+impl Touches for TmpFile {}
 
 /// Who writes is nobody's own to know; locks change no inode.
 impl Touches for EndWrites {}

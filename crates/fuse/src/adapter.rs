@@ -8,7 +8,7 @@ mod locks;
 
 use crate::{
     MountOptions, dirstream,
-    ops::{Context, DirRequest, Filesystem, Handle, NodeId, OpenFlags, Opened, RenameMode},
+    ops::{self, Context, DirRequest, Entry, Filesystem, Handle, NodeId, OpenFlags, Opened, RenameMode},
 };
 use pvfs_env::{Counter, Metrics};
 use pvfs_kfuse::{
@@ -61,7 +61,7 @@ pub struct Adapter<F> {
 }
 
 /// The operations that are counted, by the kernel's names for them.
-const OPS: [&str; 35] = [
+const OPS: [&str; 36] = [
     "access",
     "create",
     "fallocate",
@@ -95,6 +95,7 @@ const OPS: [&str; 35] = [
     "statfs",
     "statx",
     "symlink",
+    "tmpfile",
     "unlink",
     "write",
 ];
@@ -136,7 +137,9 @@ impl<F: Filesystem> Answering<'_, F> {
         let Request { node, op, .. } = request;
         let node = NodeId(node);
         match op {
-            Op::Open { .. } | Op::Create { .. } | Op::OpenDir { .. } => self.open(ctx, node, op, reply).await,
+            Op::Open { .. } | Op::Create { .. } | Op::TmpFile { .. } | Op::OpenDir { .. } => {
+                self.open(ctx, node, op, reply).await;
+            }
             Op::Read { .. }
             | Op::Write { .. }
             | Op::Flush { .. }
@@ -270,15 +273,13 @@ impl<F: Filesystem> Answering<'_, F> {
                 self.count("create");
                 let mode = convert::new_mode(mode, umask);
                 let flags = OpenFlags::from_bits(flags.cast_signed());
-                match self.fs.create(ctx, node, &name, mode, flags).await {
-                    Ok((entry, opened)) => {
-                        self.outdate(entry.node, opened);
-                        if !answer::created(reply, &entry, opened) {
-                            let _ = self.fs.release(ctx, opened.handle, None).await;
-                        }
-                    }
-                    Err(error) => reply.error(error.number()),
-                }
+                self.created(ctx, reply, self.fs.create(ctx, node, &name, mode, flags).await).await;
+            }
+            Op::TmpFile { mode, umask, flags } => {
+                self.count("tmpfile");
+                let mode = convert::new_mode(mode, umask);
+                let flags = OpenFlags::from_bits(flags.cast_signed());
+                self.created(ctx, reply, self.fs.tmpfile(ctx, node, mode, flags).await).await;
             }
             _ => {
                 self.count("opendir");
@@ -291,6 +292,18 @@ impl<F: Filesystem> Answering<'_, F> {
                     Err(error) => reply.error(error.number()),
                 }
             }
+        }
+    }
+
+    async fn created(&self, ctx: &Context, reply: Reply, made: ops::Reply<(Entry, Opened)>) {
+        match made {
+            Ok((entry, opened)) => {
+                self.outdate(entry.node, opened);
+                if !answer::created(reply, &entry, opened) {
+                    let _ = self.fs.release(ctx, opened.handle, None).await;
+                }
+            }
+            Err(error) => reply.error(error.number()),
         }
     }
 

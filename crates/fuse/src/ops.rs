@@ -297,6 +297,17 @@ pub trait Filesystem: Send + Sync + 'static {
         flags: OpenFlags,
     ) -> impl Future<Output = Reply<(Entry, Opened)>> + Send;
 
+    /// Creates a regular file without a name, as if in `dir`, and opens it.
+    fn tmpfile(
+        &self,
+        _ctx: &Context,
+        _dir: NodeId,
+        _mode: NewMode,
+        _flags: OpenFlags,
+    ) -> impl Future<Output = Reply<(Entry, Opened)>> + Send {
+        async { Err(Errno::ENOSYS) }
+    }
+
     fn open(
         &self,
         ctx: &Context,

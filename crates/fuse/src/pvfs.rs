@@ -24,7 +24,9 @@ use attr::{node_attr, statfs};
 use bytes::Bytes;
 use dir::OpenDir;
 use futures_util::future::{join, join3};
-use pvfs_client::{Access, Client, ClientError, CreateOptions, File, KERNEL_VALID_MAX, OpenOptions};
+use pvfs_client::{
+    Access, Client, ClientError, CreateOptions, File, KERNEL_VALID_MAX, OpenOptions, TmpFileOptions,
+};
 use pvfs_kfuse::Notifier;
 use pvfs_types::{Attr, Cred, Errno, FileKind, Ino, LayoutHint, LockKind, Name, NewMode, SetAttr};
 use std::{
@@ -379,6 +381,20 @@ impl Filesystem for PvfsFs {
         let made = self.client.create(&creds::whole(ctx), dir, &name, options).await;
         let made = made.map_err(|e| errno(&e))?;
         // The entry that goes with the answer is what the kernel will hold.
+        Ok((self.entry(&made.attr), self.opened(ctx, made.file, flags, false)))
+    }
+
+    async fn tmpfile(
+        &self,
+        ctx: &Context,
+        dir: NodeId,
+        mode: NewMode,
+        flags: OpenFlags,
+    ) -> Reply<(Entry, Opened)> {
+        let (access, linkable, layout) = (access(flags), !flags.exclusive, LayoutHint::default());
+        let options = TmpFileOptions { access, mode, linkable, layout };
+        let made = self.client.tmpfile(&creds::whole(ctx), self.ino(dir), options).await;
+        let made = made.map_err(|e| errno(&e))?;
         Ok((self.entry(&made.attr), self.opened(ctx, made.file, flags, false)))
     }
 

@@ -87,6 +87,12 @@ pub enum Op {
         umask: u32,
         flags: u32,
     },
+    /// As [`Op::Create`], without a name.
+    TmpFile {
+        mode: u32,
+        umask: u32,
+        flags: u32,
+    },
     Read {
         handle: u64,
         offset: u64,
@@ -337,6 +343,11 @@ fn opened(opcode: u32, mut f: Fields) -> Option<Op> {
             let abi::CreateIn { flags, mode, umask, .. } = f.take()?;
             Op::Create { name: f.name()?, mode, umask, flags }
         }
+        o::TMPFILE => {
+            // A name comes with it too, which stands for none.
+            let abi::CreateIn { flags, mode, umask, .. } = f.take()?;
+            Op::TmpFile { mode, umask, flags }
+        }
         o::READ => {
             let abi::ReadIn { fh: handle, offset, size: len, .. } = f.take()?;
             Op::Read { handle, offset, len }
@@ -463,6 +474,14 @@ mod tests {
         );
         refused(o::LOOKUP, &[b"no end"]);
         refused(o::SYMLINK, &[b"one\0"]);
+    }
+
+    #[test]
+    fn a_file_without_a_name_comes_with_one_that_stands_for_none() {
+        let args = abi::CreateIn { flags: 2, mode: 0o100_600, umask: 0o22, open_flags: 0 };
+        let op = Op::TmpFile { mode: 0o100_600, umask: 0o22, flags: 2 };
+        check(abi::opcode::TMPFILE, &[args.as_bytes(), b"/\0"], op);
+        refused(abi::opcode::TMPFILE, &[&args.as_bytes()[..15]]);
     }
 
     #[test]

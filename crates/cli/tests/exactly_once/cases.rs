@@ -67,6 +67,7 @@ pub fn of(op: Op) -> &'static [Case] {
 
         Op::SetAttr => names::SET_ATTR,
         Op::Create => names::CREATE,
+        Op::TmpFile => names::TMP_FILE,
         Op::MkDir => names::MK_DIR,
         Op::MkNod => names::MK_NOD,
         Op::SymLink => names::SYM_LINK,

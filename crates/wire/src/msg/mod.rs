@@ -89,6 +89,7 @@ ops! {
     SetLayout = 0x30a, "set_layout";
     SetXattr = 0x30b, "setxattr";
     RemoveXattr = 0x30c, "removexattr";
+    TmpFile = 0x30d, "tmpfile";
 
     // Client to mgr: open files.
     Open = 0x401, "open";

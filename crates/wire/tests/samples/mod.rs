@@ -293,6 +293,18 @@ fn changing(s: &mut Samples) {
         &Created { entry: file_entry(), capability: Some(capability()), created: true },
     );
     s.both(
+        &TmpFile {
+            by: mutator(),
+            dir: Ino(1),
+            mode: 0o600,
+            unmasked: Some(0o666),
+            open: Access::READ_WRITE,
+            linkable: true,
+            layout: layout(),
+        },
+        &Created { entry: file_entry(), capability: Some(capability()), created: true },
+    );
+    s.both(
         &MkDir { by: mutator(), dir: Ino(1), name: name("dir"), mode: 0o755, unmasked: None },
         &dir_entry(),
     );
