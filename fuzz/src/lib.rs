@@ -154,6 +154,7 @@ fn each_op(op: Op, side: &mut Side<'_>) {
         Op::Read => side.of::<data::Read>(),
         Op::Write => side.of::<data::Write>(),
         Op::Fill => side.of::<data::Fill>(),
+        Op::Copy => side.of::<data::Copy>(),
         Op::FindData => side.of::<data::FindData>(),
         Op::Sync => side.of::<data::Sync>(),
         Op::StatObjects => side.of::<data::StatObjects>(),

@@ -22,6 +22,8 @@ use tracing::debug;
 
 /// The longest write and read of one request, in bytes.
 pub const REQUEST_BYTES_MAX: u32 = 1 << 20;
+/// As many bytes as a kernel asks for whose answers have no room for more.
+const NARROW_COPY_BYTES_MAX: u64 = u32::MAX as u64 & !4095;
 /// Threads that read requests.
 pub const SESSION_THREADS: usize = 2;
 
@@ -61,8 +63,9 @@ pub struct Adapter<F> {
 }
 
 /// The operations that are counted, by the kernel's names for them.
-const OPS: [&str; 36] = [
+const OPS: [&str; 37] = [
     "access",
+    "copy_file_range",
     "create",
     "fallocate",
     "flush",
@@ -146,6 +149,7 @@ impl<F: Filesystem> Answering<'_, F> {
             | Op::Release { .. }
             | Op::Fsync { .. }
             | Op::Fallocate { .. }
+            | Op::CopyFileRange { .. }
             | Op::Lseek { .. } => self.use_file(ctx, op, reply).await,
             Op::ReadDir { .. } | Op::ReleaseDir { .. } | Op::FsyncDir { .. } => {
                 self.use_dir(ctx, node, op, reply).await;
@@ -351,6 +355,15 @@ impl<F: Filesystem> Answering<'_, F> {
                 let done = fs.fallocate(ctx, Handle(handle), offset, len, mode.cast_signed()).await;
                 answer::empty(reply, done);
             }
+            Op::CopyFileRange { handle, offset, to_handle, to_offset, len, flags, is_wide } => {
+                self.count("copy_file_range");
+                if flags != 0 {
+                    return reply.error(Errno::EINVAL.number());
+                }
+                let len = if is_wide { len } else { len.min(NARROW_COPY_BYTES_MAX) };
+                let (from, to) = ((Handle(handle), offset), (Handle(to_handle), to_offset));
+                answer::copied(reply, is_wide, fs.copy(ctx, from, to, len).await);
+            }
             Op::Lseek { handle, offset, whence } => {
                 self.count("lseek");
                 if i64::try_from(offset).is_err() {
@@ -411,7 +424,7 @@ impl<F: Filesystem> Answering<'_, F> {
     }
 }
 
-/// Whether doing it twice may differ from doing it once. (A write at its offset does not.)
+/// Whether doing it twice may differ from doing it once. (A write at its offset does not, nor does a copy.)
 fn may_change(op: &Op) -> bool {
     !matches!(
         op,
@@ -428,6 +441,7 @@ fn may_change(op: &Op) -> bool {
             | Op::ReleaseDir { .. }
             | Op::FsyncDir { .. }
             | Op::Lseek { .. }
+            | Op::CopyFileRange { .. }
             | Op::GetXattr { .. }
             | Op::ListXattr { .. }
             | Op::GetLock(_)

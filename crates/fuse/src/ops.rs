@@ -398,6 +398,18 @@ pub trait Filesystem: Send + Sync + 'static {
         async { Err(Errno::ENOSYS) }
     }
 
+    /// Copies bytes from one open file and offset to another; gives how many. Fewer than `len` mean that the file ends, or that
+    /// the next ones meet an error.
+    fn copy(
+        &self,
+        _ctx: &Context,
+        _from: (Handle, u64),
+        _to: (Handle, u64),
+        _len: u64,
+    ) -> impl Future<Output = Reply<u64>> + Send {
+        async { Err(Errno::ENOSYS) }
+    }
+
     fn fallocate(
         &self,
         _ctx: &Context,

@@ -473,6 +473,22 @@ impl Filesystem for PvfsFs {
         file.sync().await.map_err(|e| errno(&e))
     }
 
+    async fn copy(
+        &self,
+        ctx: &Context,
+        (from, from_offset): (Handle, u64),
+        (to, to_offset): (Handle, u64),
+        len: u64,
+    ) -> Reply<u64> {
+        let (source, open) = (self.usable(from)?, self.usable(to)?);
+        let source = source.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
+        let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
+        if ctx.uid != 0 && file.is_privileged() {
+            file.drop_privileges(&creds::whole(ctx)).await.map_err(|e| errno(&e))?;
+        }
+        file.copy_from(to_offset, source, from_offset, len).await.map_err(|e| errno(&e))
+    }
+
     async fn fallocate(&self, ctx: &Context, handle: Handle, offset: u64, len: u64, mode: i32) -> Reply<()> {
         const KEEP: i32 = libc::FALLOC_FL_KEEP_SIZE;
         const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | KEEP;

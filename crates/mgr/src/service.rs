@@ -161,6 +161,7 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
         | Op::Read
         | Op::Write
         | Op::Fill
+        | Op::Copy
         | Op::FindData
         | Op::Sync
         | Op::Commit

@@ -88,6 +88,7 @@ pub fn of(op: Op) -> &'static [Case] {
         Op::Read => data::READ,
         Op::Write => data::WRITE,
         Op::Fill => data::FILL,
+        Op::Copy => data::COPY,
         Op::Sync => data::SYNC,
         Op::RemoveObjects => data::REMOVE_OBJECTS,
         Op::TruncateObjects => data::TRUNCATE_OBJECTS,

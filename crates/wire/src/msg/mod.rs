@@ -116,6 +116,7 @@ ops! {
     Commit = 0x505, "commit";
     Fill = 0x507, "fill";
     FindData = 0x508, "find_data";
+    Copy = 0x509, "copy";
 
     // The check of a whole file system: client to iod, then client to mgr.
     ListObjects = 0x506, "list_objects";
