@@ -7,6 +7,7 @@
 
 mod cache;
 mod commits;
+mod copy;
 mod error;
 mod fence;
 mod fill;
@@ -29,7 +30,7 @@ pub use error::StoreError;
 pub use fence::Acked;
 pub use format::{format_disk, format_target};
 pub use list::Listing;
-pub use objects::{Fill, FillWith, ObjectRead, ObjectRun, ObjectStat, Write};
+pub use objects::{Copied, Copy, Fill, FillWith, ObjectRead, ObjectRun, ObjectStat, Write};
 pub use records::{FORMAT_VERSION, Identity, Loss, Membership, MgrTime, State, Witness};
 pub use store::{Store, StoreOptions};
 pub use syncing::Extent;
