@@ -17,6 +17,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio::time::Instant;
 
 /// How long programs work.
 const WORK: Duration = Duration::from_secs(20);
@@ -74,6 +75,22 @@ pub fn run(seed: u64, print: bool) -> Report {
     report
 }
 
+/// What some program has been doing for longer than any call may take; waits for that.
+async fn stuck(progress: &[Arc<Progress>]) -> Vec<String> {
+    let well_since = Instant::now();
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let then = Instant::now() - CALLS_END;
+        if then < well_since {
+            continue;
+        }
+        let stuck: Vec<String> = progress.iter().filter_map(|progress| progress.since(then)).collect();
+        if !stuck.is_empty() {
+            return stuck;
+        }
+    }
+}
+
 async fn simulate(seed: u64, print: bool) -> Report {
     let trace = Trace::begin(print);
     let random = Random::of(seed, "run");
@@ -112,9 +129,14 @@ async fn simulate(seed: u64, print: bool) -> Report {
             }
         }
     };
-    if tokio::time::timeout(CALLS_END, ended).await.is_err() {
-        for progress in &progress {
-            trace.fail(format!("has not ended after {CALLS_END:?}: {}", progress.doing()));
+    let stuck = tokio::select! {
+        biased;
+        () = ended => Vec::new(),
+        stuck = stuck(&progress) => stuck,
+    };
+    if !stuck.is_empty() {
+        for what in stuck {
+            trace.fail(format!("has not ended after {CALLS_END:?}: {what}"));
         }
         for seat in &seats {
             event!(trace, seat.name, "{}", seat.waiting());

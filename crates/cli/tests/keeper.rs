@@ -3,12 +3,18 @@
 #![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
 
 use pvfs_testkit::{Child, Half, TestCluster, can_mount, wait_until};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    fs::{AtFlags, CWD, Mode, OFlags, linkat},
+    process::{Pid, Signal, kill_process},
+};
 use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::Write,
-    os::unix::fs::{FileExt, MetadataExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{FileExt, MetadataExt},
+    },
     path::Path,
     process::Command,
     time::{Duration, Instant},
@@ -48,6 +54,7 @@ fn round(dir: &Path, number: usize, log: &mut File, nameless: &File) {
     fs::rename(&new, &kept).expect("renames");
     assert!(!new.exists());
     log.write_all(record(number).as_bytes()).expect("appends");
+    linked_nameless(dir, &at("nameless", number), &data);
     let sub = at("dir", number);
     fs::create_dir(&sub).expect("makes a directory");
     fs::hard_link(&kept, sub.join("link")).expect("links");
@@ -79,6 +86,17 @@ fn round(dir: &Path, number: usize, log: &mut File, nameless: &File) {
         fs::remove_file(&old).expect("removes");
         assert!(!old.exists());
     }
+}
+
+/// A file that gets its name when it is whole.
+fn linked_nameless(dir: &Path, name: &Path, data: &[u8]) {
+    let flags = OFlags::TMPFILE | OFlags::RDWR;
+    let file = File::from(rustix::fs::open(dir, flags, Mode::RWXU).expect("opens without a name"));
+    file.write_all_at(data, 0).expect("writes");
+    let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+    linkat(CWD, from, CWD, name, AtFlags::SYMLINK_FOLLOW).expect("links");
+    assert!(fs::read(name).expect("reads") == data, "the file that got a name");
+    fs::remove_file(name).expect("unlinks");
 }
 
 #[test]

@@ -95,6 +95,44 @@ fn run(work: impl Future<Output = ()>) {
     runtime.block_on(async { tokio::time::timeout(LIMIT, work).await.expect("in time") });
 }
 
+/// The client holds what it wrote to the file before, and has to leave it: it was copied over.
+#[test]
+fn what_targets_copied_outlives_their_machine_and_is_not_written_over_by_what_was_there_before() {
+    for kind in disks() {
+        let mut cluster = cluster(kind);
+        run(async {
+            let (client, other) = (connect(&cluster).await, connect(&cluster).await);
+            let layout = LayoutHint { base: Some(0), pcount: Some(2), ssize: Some(STRIP) };
+            let options = CreateOptions { layout, ..CreateOptions::default() };
+            let (data, len) = (bytes(6 << 20, 1), 6 << 20);
+            let from = client.create_path(&ROOT, "from", options).await.unwrap().file;
+            from.write_at(0, data.clone().into()).await.unwrap();
+            let to = client.create_path(&ROOT, "to", options).await.unwrap().file;
+            to.write_at(0, bytes(7 << 20, 2).into()).await.unwrap();
+            let others = other.open_path(&ROOT, "to", OpenOptions::READ_WRITE).await.unwrap();
+            others.write_at(100, bytes(1 << 20, 3).into()).await.unwrap();
+            assert_eq!(to.copy_from(0, &from, 0, len).await.unwrap(), len);
+            assert_eq!(count(&client, "pvfs_client_read_bytes_total"), 0, "the targets copied it");
+            others.write_at(200, "newer".into()).await.unwrap();
+            cluster.lose_power("iod0");
+            cluster.restart("iod0");
+            let mut expect = data.clone();
+            expect[200..205].copy_from_slice(b"newer");
+            expect.extend(&bytes(7 << 20, 2)[6 << 20..]);
+            // Each sends again what it holds.
+            for file in [&to, &others] {
+                file.sync().await.unwrap();
+            }
+            for file in [&to, &others] {
+                assert!(file.read_at(0, 64 << 20).await.unwrap() == expect, "other bytes on {kind:?}");
+            }
+            assert!(read(&other, "from").await == data, "the source is sent again");
+            assert_eq!(count(&client, "pvfs_client_lost_bytes_total"), 0);
+        });
+        cluster.fsck_finds_nothing();
+    }
+}
+
 #[test]
 fn what_a_live_client_wrote_and_never_synced_outlives_an_iods_machine() {
     for kind in disks() {

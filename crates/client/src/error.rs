@@ -48,6 +48,8 @@ pub enum ClientError {
     NoData { offset: u64 },
     #[error("a range of no bytes, at offset {offset}")]
     EmptyRange { offset: u64 },
+    #[error("{len} bytes of one file cannot be copied from offset {from} to offset {at}: they overlap")]
+    Overlap { from: u64, at: u64, len: u64 },
     #[error("the ranges have {ranges} bytes in all, the data {data}")]
     LengthMismatch { ranges: u64, data: u64 },
     #[error("no memory for {bytes} bytes")]
@@ -111,6 +113,7 @@ impl ClientError {
             ClientError::Pattern(_)
             | ClientError::BadOffset { .. }
             | ClientError::EmptyRange { .. }
+            | ClientError::Overlap { .. }
             | ClientError::LengthMismatch { .. }
             | ClientError::LockRange { .. }
             | ClientError::NoAccess => Errno::EINVAL,

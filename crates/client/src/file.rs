@@ -1,5 +1,6 @@
 //! An open file: reads and writes at offsets, lists and strided patterns, sync, close.
 
+mod copy;
 mod holes;
 
 use crate::{

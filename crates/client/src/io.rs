@@ -25,7 +25,7 @@ use pvfs_wire::{
 use std::{future::Future, ops::Range, sync::Arc};
 
 /// How often a sync that a target's disk failed is tried again, each time after all that is held was sent again.
-const FAILED_SYNCS_MAX: u32 = 2;
+pub(crate) const FAILED_SYNCS_MAX: u32 = 2;
 
 /// What a slot answered to one read request.
 pub(crate) struct ReadAnswer {
@@ -66,7 +66,7 @@ pub(crate) async fn write(
 }
 
 /// Makes sure that the mgr knows of the writer, before the first byte leaves.
-async fn begin_write(core: &Arc<Core>, inode: &Arc<Inode>) -> Result<(WriteInFlight, Capability)> {
+pub(crate) async fn begin_write(core: &Arc<Core>, inode: &Arc<Inode>) -> Result<(WriteInFlight, Capability)> {
     loop {
         if let Some(begun) = inode.begin_write() {
             return Ok(begun);
@@ -152,7 +152,7 @@ where
 }
 
 /// The answers, if all came under one data generation; the first error, if there is one.
-fn same_generation<T>(answers: Vec<Result<(DataGen, T)>>) -> Result<Option<(DataGen, Vec<T>)>> {
+pub(crate) fn same_generation<T>(answers: Vec<Result<(DataGen, T)>>) -> Result<Option<(DataGen, Vec<T>)>> {
     let mut generation = None;
     let mut same = Vec::with_capacity(answers.len());
     let mut mixed = false;
@@ -281,7 +281,7 @@ pub(crate) async fn find_data(
 }
 
 /// Asks the iod that holds `slot` until it is done or refused for good. Gives the data generation it was done in.
-async fn call_slot<R: Request>(
+pub(crate) async fn call_slot<R: Request>(
     core: &Arc<Core>,
     inode: &Arc<Inode>,
     mut capability: Capability,

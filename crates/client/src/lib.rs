@@ -59,6 +59,7 @@ mod size;
 mod slots;
 mod status;
 mod targets;
+mod tmpfile;
 mod touches;
 mod waits;
 mod xattr;
@@ -74,6 +75,7 @@ pub use namespace::{DirItem, DirPage};
 pub use open::{CreateOptions, Created, OpenOptions};
 pub use recalls::KERNEL_VALID_MAX;
 pub use status::{ClientStatus, ServerStatus, WaitingCall, WaitingFor};
+pub use tmpfile::TmpFileOptions;
 pub use waits::{WaitsFor, asked_by};
 
 // What callers need of the layers below.

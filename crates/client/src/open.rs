@@ -209,9 +209,15 @@ impl Client {
 }
 
 /// A create under way, for the orphans' sake.
-struct CreateUnderWay<'a> {
+pub(crate) struct CreateUnderWay<'a> {
     core: &'a Core,
     number: u64,
+}
+
+impl CreateUnderWay<'_> {
+    pub fn new(core: &Core) -> CreateUnderWay<'_> {
+        CreateUnderWay { core, number: core.session.orphans(crate::orphans::Orphans::create_begins) }
+    }
 }
 
 impl Drop for CreateUnderWay<'_> {
@@ -259,8 +265,7 @@ impl Core {
         options: CreateOptions,
     ) -> Result<Created> {
         let CreateOptions { access, mode, unmasked, exclusive, truncate, layout } = options;
-        let number = self.session.orphans(crate::orphans::Orphans::create_begins);
-        let under_way = CreateUnderWay { core: self, number };
+        let under_way = CreateUnderWay::new(self);
         let closes = self.closes.ended();
         let make = |by| Create {
             by,

@@ -4,7 +4,7 @@ use pvfs_types::{Ino, Name};
 use pvfs_wire::msg::{
     file::{EndWrites, Open, ReportSize},
     lock::{CancelLock, ReleaseLocks, SetLock},
-    namespace::{Create, Link, MkDir, MkNod, Rename, RmDir, SetAttr, SetLayout, SymLink, Unlink},
+    namespace::{Create, Link, MkDir, MkNod, Rename, RmDir, SetAttr, SetLayout, SymLink, TmpFile, Unlink},
     xattr::{RemoveXattr, SetXattr},
 };
 
@@ -42,6 +42,8 @@ inodes! {
     RemoveXattr: ino;
     Open: ino;
     ReportSize: ino;
+    // Makes an inode that nobody knows, and changes no directory.
+    TmpFile: ;
     // Who writes is nobody's own to know; locks change no inode.
     EndWrites: ;
     SetLock: ;

@@ -8,7 +8,7 @@ mod locks;
 
 use crate::{
     MountOptions, dirstream,
-    ops::{Context, DirRequest, Filesystem, Handle, NodeId, OpenFlags, Opened, RenameMode},
+    ops::{self, Context, DirRequest, Entry, Filesystem, Handle, NodeId, OpenFlags, Opened, RenameMode},
 };
 use pvfs_env::{Counter, Metrics};
 use pvfs_kfuse::{
@@ -22,6 +22,8 @@ use tracing::debug;
 
 /// The longest write and read of one request, in bytes.
 pub const REQUEST_BYTES_MAX: u32 = 1 << 20;
+/// As many bytes as a kernel asks for whose answers have no room for more.
+const NARROW_COPY_BYTES_MAX: u64 = u32::MAX as u64 & !4095;
 /// Threads that read requests.
 pub const SESSION_THREADS: usize = 2;
 
@@ -61,8 +63,9 @@ pub struct Adapter<F> {
 }
 
 /// The operations that are counted, by the kernel's names for them.
-const OPS: [&str; 35] = [
+const OPS: [&str; 37] = [
     "access",
+    "copy_file_range",
     "create",
     "fallocate",
     "flush",
@@ -95,6 +98,7 @@ const OPS: [&str; 35] = [
     "statfs",
     "statx",
     "symlink",
+    "tmpfile",
     "unlink",
     "write",
 ];
@@ -136,13 +140,16 @@ impl<F: Filesystem> Answering<'_, F> {
         let Request { node, op, .. } = request;
         let node = NodeId(node);
         match op {
-            Op::Open { .. } | Op::Create { .. } | Op::OpenDir { .. } => self.open(ctx, node, op, reply).await,
+            Op::Open { .. } | Op::Create { .. } | Op::TmpFile { .. } | Op::OpenDir { .. } => {
+                self.open(ctx, node, op, reply).await;
+            }
             Op::Read { .. }
             | Op::Write { .. }
             | Op::Flush { .. }
             | Op::Release { .. }
             | Op::Fsync { .. }
             | Op::Fallocate { .. }
+            | Op::CopyFileRange { .. }
             | Op::Lseek { .. } => self.use_file(ctx, op, reply).await,
             Op::ReadDir { .. } | Op::ReleaseDir { .. } | Op::FsyncDir { .. } => {
                 self.use_dir(ctx, node, op, reply).await;
@@ -270,15 +277,13 @@ impl<F: Filesystem> Answering<'_, F> {
                 self.count("create");
                 let mode = convert::new_mode(mode, umask);
                 let flags = OpenFlags::from_bits(flags.cast_signed());
-                match self.fs.create(ctx, node, &name, mode, flags).await {
-                    Ok((entry, opened)) => {
-                        self.outdate(entry.node, opened);
-                        if !answer::created(reply, &entry, opened) {
-                            let _ = self.fs.release(ctx, opened.handle, None).await;
-                        }
-                    }
-                    Err(error) => reply.error(error.number()),
-                }
+                self.created(ctx, reply, self.fs.create(ctx, node, &name, mode, flags).await).await;
+            }
+            Op::TmpFile { mode, umask, flags } => {
+                self.count("tmpfile");
+                let mode = convert::new_mode(mode, umask);
+                let flags = OpenFlags::from_bits(flags.cast_signed());
+                self.created(ctx, reply, self.fs.tmpfile(ctx, node, mode, flags).await).await;
             }
             _ => {
                 self.count("opendir");
@@ -291,6 +296,18 @@ impl<F: Filesystem> Answering<'_, F> {
                     Err(error) => reply.error(error.number()),
                 }
             }
+        }
+    }
+
+    async fn created(&self, ctx: &Context, reply: Reply, made: ops::Reply<(Entry, Opened)>) {
+        match made {
+            Ok((entry, opened)) => {
+                self.outdate(entry.node, opened);
+                if !answer::created(reply, &entry, opened) {
+                    let _ = self.fs.release(ctx, opened.handle, None).await;
+                }
+            }
+            Err(error) => reply.error(error.number()),
         }
     }
 
@@ -337,6 +354,15 @@ impl<F: Filesystem> Answering<'_, F> {
                 self.count("fallocate");
                 let done = fs.fallocate(ctx, Handle(handle), offset, len, mode.cast_signed()).await;
                 answer::empty(reply, done);
+            }
+            Op::CopyFileRange { handle, offset, to_handle, to_offset, len, flags, is_wide } => {
+                self.count("copy_file_range");
+                if flags != 0 {
+                    return reply.error(Errno::EINVAL.number());
+                }
+                let len = if is_wide { len } else { len.min(NARROW_COPY_BYTES_MAX) };
+                let (from, to) = ((Handle(handle), offset), (Handle(to_handle), to_offset));
+                answer::copied(reply, is_wide, fs.copy(ctx, from, to, len).await);
             }
             Op::Lseek { handle, offset, whence } => {
                 self.count("lseek");
@@ -398,7 +424,7 @@ impl<F: Filesystem> Answering<'_, F> {
     }
 }
 
-/// Whether doing it twice may differ from doing it once. (A write at its offset does not.)
+/// Whether doing it twice may differ from doing it once. (A write at its offset does not, nor does a copy.)
 fn may_change(op: &Op) -> bool {
     !matches!(
         op,
@@ -415,6 +441,7 @@ fn may_change(op: &Op) -> bool {
             | Op::ReleaseDir { .. }
             | Op::FsyncDir { .. }
             | Op::Lseek { .. }
+            | Op::CopyFileRange { .. }
             | Op::GetXattr { .. }
             | Op::ListXattr { .. }
             | Op::GetLock(_)

@@ -299,6 +299,17 @@ pub trait Filesystem: Send + Sync + 'static {
         flags: OpenFlags,
     ) -> impl Future<Output = Reply<(Entry, Opened)>> + Send;
 
+    /// Creates a regular file without a name, as if in `dir`, and opens it.
+    fn tmpfile(
+        &self,
+        _ctx: &Context,
+        _dir: NodeId,
+        _mode: NewMode,
+        _flags: OpenFlags,
+    ) -> impl Future<Output = Reply<(Entry, Opened)>> + Send {
+        async { Err(Errno::ENOSYS) }
+    }
+
     fn open(
         &self,
         ctx: &Context,
@@ -385,6 +396,18 @@ pub trait Filesystem: Send + Sync + 'static {
         _handle: Handle,
         _offset: u64,
         _whence: i32,
+    ) -> impl Future<Output = Reply<u64>> + Send {
+        async { Err(Errno::ENOSYS) }
+    }
+
+    /// Copies bytes from one open file and offset to another; gives how many. Fewer than `len` mean that the file ends, or that
+    /// the next ones meet an error.
+    fn copy(
+        &self,
+        _ctx: &Context,
+        _from: (Handle, u64),
+        _to: (Handle, u64),
+        _len: u64,
     ) -> impl Future<Output = Reply<u64>> + Send {
         async { Err(Errno::ENOSYS) }
     }

@@ -26,7 +26,7 @@ use attr::{node_attr, statfs};
 use bytes::Bytes;
 use dir::OpenDir;
 use futures_util::future::{join, join3};
-use pvfs_client::{Access, Client, ClientError, CreateOptions, File, OpenOptions};
+use pvfs_client::{Access, Client, ClientError, CreateOptions, File, OpenOptions, TmpFileOptions};
 use pvfs_kfuse::Notifier;
 use pvfs_types::{Attr, Cred, Errno, FileKind, Ino, LayoutHint, LockKind, Name, NewMode, SetAttr};
 use std::{
@@ -357,6 +357,21 @@ impl Filesystem for PvfsFs {
         Ok((entry, self.opened(ctx, OpenFile::opened(made.file, way), flags, made.attr.ino)))
     }
 
+    async fn tmpfile(
+        &self,
+        ctx: &Context,
+        dir: NodeId,
+        mode: NewMode,
+        flags: OpenFlags,
+    ) -> Reply<(Entry, Opened)> {
+        let (access, linkable, layout) = (access(flags), !flags.exclusive, LayoutHint::default());
+        let options = TmpFileOptions { access, mode, linkable, layout };
+        let made = self.client.tmpfile(&creds::whole(ctx), self.ino(dir), options).await;
+        let made = made.map_err(|e| errno(&e))?;
+        let way = self.way(flags, false);
+        Ok((self.entry(&made.attr), self.opened(ctx, OpenFile::opened(made.file, way), flags, made.attr.ino)))
+    }
+
     async fn open(&self, ctx: &Context, node: NodeId, flags: OpenFlags) -> Reply<Opened> {
         let ino = self.ino(node);
         if let Some(open) = self.open_by_delegation(ctx, ino, flags) {
@@ -447,6 +462,28 @@ impl Filesystem for PvfsFs {
         let open = self.usable(handle)?;
         let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
         file.sync().await.map_err(|e| errno(&e))
+    }
+
+    async fn copy(
+        &self,
+        ctx: &Context,
+        (from, from_offset): (Handle, u64),
+        (to, to_offset): (Handle, u64),
+        len: u64,
+    ) -> Reply<u64> {
+        let (source, open) = (self.usable(from)?, self.usable(to)?);
+        let source = source.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
+        let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
+        if ctx.uid != 0 && file.is_privileged() {
+            file.drop_privileges(&creds::whole(ctx)).await.map_err(|e| errno(&e))?;
+        }
+        if self.cache.is_strict() && self.delegation(source.ino()).is_none() {
+            source.attr().await.map_err(|e| errno(&e))?;
+        }
+        let copied = file.copy_from(to_offset, source, from_offset, len).await;
+        // What the page cache holds of it is old.
+        self.pages.filled(file.ino(), None);
+        copied.map_err(|e| errno(&e))
     }
 
     async fn fallocate(&self, ctx: &Context, handle: Handle, offset: u64, len: u64, mode: i32) -> Reply<()> {

@@ -8,6 +8,7 @@ pub struct Counters {
     metrics: Metrics,
     pub bytes_read: Counter,
     pub bytes_written: Counter,
+    pub bytes_copied: Counter,
     commit_microseconds: Counter,
     ops: HashMap<Op, Counter>,
 }
@@ -20,6 +21,7 @@ impl Counters {
             Op::Read,
             Op::Write,
             Op::Fill,
+            Op::Copy,
             Op::FindData,
             Op::Sync,
             Op::Commit,
@@ -31,6 +33,7 @@ impl Counters {
         Counters {
             bytes_read: bytes("read"),
             bytes_written: bytes("written"),
+            bytes_copied: bytes("copied"),
             commit_microseconds: metrics.counter("pvfs_iod_commit_microseconds_total", &[]),
             ops: ops.into_iter().collect(),
             metrics,

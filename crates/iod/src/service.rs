@@ -89,6 +89,12 @@ impl Service for Iod {
                 drop(request);
                 self.answer(op, reply, answer).await;
             }
+            // In its order among the writes: what its client writes after it gave up must not be copied over.
+            Op::Copy => {
+                let answer = pvfs_env::disk::blocking(|| ops::copy::serve(&self, &request, &admitted));
+                drop(admitted);
+                self.answer(op, reply, answer).await;
+            }
             Op::StatObjects => match request.decode() {
                 Ok(stat) if ops::stat_objects::count(&stat) <= STATS_INLINE_MAX => {
                     let answer = ops::stat_objects::serve(&self, &stat);
@@ -130,7 +136,7 @@ impl Service for Iod {
 
     /// What would harm if an old copy of it landed on newer bytes.
     fn fences(&self, op: Op) -> bool {
-        matches!(op, Op::Write | Op::Fill | Op::RemoveObjects | Op::TruncateObjects)
+        matches!(op, Op::Write | Op::Fill | Op::Copy | Op::RemoveObjects | Op::TruncateObjects)
     }
 }
 

@@ -7,15 +7,15 @@ mod support;
 use pvfs_iod::IodError;
 use pvfs_store::{StoreError, format_target};
 use pvfs_types::{
-    Errno, Level, LogicalOffset, Pattern, Slot, TargetId,
-    limits::{PAYLOAD_BYTES_MAX, PIECES_MAX},
+    Errno, Level, LogicalOffset, ObjectOffset, Pattern, SessionId, Slot, TargetId,
+    limits::{COPY_BYTES_MAX, PAYLOAD_BYTES_MAX, PIECES_MAX},
 };
 use pvfs_wire::{
     Access, Capability, Lease, Status,
     cap::Grant,
     msg::{
         admin::GetStatus,
-        data::{Acked, Commit, Pass, Ranges, Read, RemoveObjects, StatObjects, Sync, TruncateObjects},
+        data::{Acked, Commit, Copy, Pass, Ranges, Read, RemoveObjects, StatObjects, Sync, TruncateObjects},
         hello::Role,
     },
 };
@@ -35,6 +35,56 @@ async fn bytes_written_are_read_back_run_by_run() {
     assert_eq!(it.iod.count("pvfs_iod_bytes_total{dir=\"written\"}"), 5);
     assert_eq!(it.iod.count("pvfs_iod_bytes_total{dir=\"read\"}"), 7);
     it.iod.stop().await;
+}
+
+/// From slot 1 to slot 2 of the same file.
+fn copy(from: Access, to: Access, len: u64) -> Copy {
+    Copy {
+        target: TARGET,
+        pass: pass(to),
+        slot: Slot(2),
+        start: ObjectOffset(4),
+        end: ObjectOffset(4 + len),
+        from: pass(from).capability,
+        from_slot: Slot(1),
+        from_start: ObjectOffset(1),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_are_copied_from_object_to_object_where_both_may_be_used_so() {
+    let it = Joined::start().await;
+    it.client.write(0, b"abcdef").await.unwrap();
+    let done = it.client.peer.call(&copy(Access::READ, Access::WRITE, 10)).await.unwrap();
+    assert_eq!(done.source_len, 6);
+    let (_, bytes) = it.client.read_with(pass(Access::READ), 2, list(&[(0, 100)])).await.unwrap();
+    assert_eq!(&bytes[..], b"\0\0\0\0bcdef");
+    assert_eq!(it.iod.count("pvfs_iod_bytes_total{dir=\"copied\"}"), 10);
+
+    let good = || copy(Access::READ, Access::WRITE, 10);
+    let mut forged = good();
+    forged.from.grant.ino.0 += 1;
+    let mut foreign = good();
+    foreign.from = Capability::sign(Grant { session: SessionId(6), ..grant(Access::READ) }, &key());
+    let mut expired = good();
+    expired.pass.lease = Lease::sign(SessionId(5), 1, &key());
+    for (req, status) in [
+        (copy(Access::WRITE, Access::WRITE, 10), Status::CapabilityRights),
+        (copy(Access::READ, Access::READ, 10), Status::CapabilityRights),
+        (copy(Access::READ, Access::WRITE, 0), Status::BadRequest),
+        (copy(Access::READ, Access::WRITE, COPY_BYTES_MAX + 1), Status::BadRequest),
+        (Copy { from_slot: Slot(4), ..good() }, Status::BadRequest),
+        (Copy { from_start: ObjectOffset(u64::MAX - 3), ..good() }, Status::Errno(Errno::EFBIG)),
+        (Copy { end: ObjectOffset(u64::MAX), ..good() }, Status::Errno(Errno::EFBIG)),
+        (Copy { target: TargetId(77), ..good() }, Status::WrongTarget),
+        (forged, Status::CapabilityForged),
+        (foreign, Status::CapabilityForged),
+        (expired, Status::LeaseExpired),
+    ] {
+        assert_eq!(refused(it.client.peer.call(&req).await), status, "{req:?}");
+    }
+    let (_, bytes) = it.client.read_with(pass(Access::READ), 2, list(&[(0, 100)])).await.unwrap();
+    assert_eq!(&bytes[..], b"\0\0\0\0bcdef", "what was refused changed nothing");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

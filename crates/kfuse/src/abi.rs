@@ -262,6 +262,8 @@ layouts! {
         fh_in: u64, off_in: u64, nodeid_out: u64, fh_out: u64, off_out: u64, len: u64, flags: u64,
     } = 56;
 
+    CopyFileRangeOut { bytes_copied: u64, } = 8;
+
     SetXattrIn { size: u32, flags: u32, } = 8;
     GetXattrIn { size: u32, padding: u32, } = 8;
     GetXattrOut { size: u32, padding: u32, } = 8;

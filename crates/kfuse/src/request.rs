@@ -87,6 +87,12 @@ pub enum Op {
         umask: u32,
         flags: u32,
     },
+    /// As [`Op::Create`], without a name.
+    TmpFile {
+        mode: u32,
+        umask: u32,
+        flags: u32,
+    },
     Read {
         handle: u64,
         offset: u64,
@@ -163,6 +169,16 @@ pub enum Op {
         handle: u64,
         offset: u64,
         whence: u32,
+    },
+    CopyFileRange {
+        handle: u64,
+        offset: u64,
+        to_handle: u64,
+        to_offset: u64,
+        len: u64,
+        flags: u64,
+        /// The answer has room for any length ([`abi::CopyFileRangeOut`]), else it is that of a write.
+        is_wide: bool,
     },
     /// One that is not served; its number.
     Other(u32),
@@ -337,6 +353,11 @@ fn opened(opcode: u32, mut f: Fields) -> Option<Op> {
             let abi::CreateIn { flags, mode, umask, .. } = f.take()?;
             Op::Create { name: f.name()?, mode, umask, flags }
         }
+        o::TMPFILE => {
+            // A name comes with it too, which stands for none.
+            let abi::CreateIn { flags, mode, umask, .. } = f.take()?;
+            Op::TmpFile { mode, umask, flags }
+        }
         o::READ => {
             let abi::ReadIn { fh: handle, offset, size: len, .. } = f.take()?;
             Op::Read { handle, offset, len }
@@ -367,6 +388,18 @@ fn opened(opcode: u32, mut f: Fields) -> Option<Op> {
         o::FALLOCATE => {
             let abi::FallocateIn { fh: handle, offset, length: len, mode, .. } = f.take()?;
             Op::Fallocate { handle, offset, len, mode }
+        }
+        o::COPY_FILE_RANGE | o::COPY_FILE_RANGE_64 => {
+            let args: abi::CopyFileRangeIn = f.take()?;
+            Op::CopyFileRange {
+                handle: args.fh_in,
+                offset: args.off_in,
+                to_handle: args.fh_out,
+                to_offset: args.off_out,
+                len: args.len,
+                flags: args.flags,
+                is_wide: opcode == o::COPY_FILE_RANGE_64,
+            }
         }
         o::LSEEK => {
             let abi::LseekIn { fh: handle, offset, whence, .. } = f.take()?;
@@ -466,6 +499,14 @@ mod tests {
     }
 
     #[test]
+    fn a_file_without_a_name_comes_with_one_that_stands_for_none() {
+        let args = abi::CreateIn { flags: 2, mode: 0o100_600, umask: 0o22, open_flags: 0 };
+        let op = Op::TmpFile { mode: 0o100_600, umask: 0o22, flags: 2 };
+        check(abi::opcode::TMPFILE, &[args.as_bytes(), b"/\0"], op);
+        refused(abi::opcode::TMPFILE, &[&args.as_bytes()[..15]]);
+    }
+
+    #[test]
     fn a_write_has_the_bytes_it_claims() {
         let args = abi::WriteIn { fh: 5, offset: 7, size: 3, ..abi::WriteIn::default() };
         let data = Bytes::from_static(b"abc");
@@ -482,6 +523,34 @@ mod tests {
         refused(abi::opcode::BATCH_FORGET, &[count(u32::MAX).as_bytes(), one.as_bytes()]);
         let value = abi::SetXattrIn { size: u32::MAX, flags: 0 };
         refused(abi::opcode::SETXATTR, &[value.as_bytes(), b"user.x\0v"]);
+    }
+
+    #[test]
+    fn a_copy_says_where_from_and_where_to() {
+        let args = abi::CopyFileRangeIn {
+            fh_in: 1,
+            off_in: 2,
+            nodeid_out: 3,
+            fh_out: 4,
+            off_out: 5,
+            len: 6,
+            flags: 7,
+        };
+        for (opcode, is_wide) in
+            [(abi::opcode::COPY_FILE_RANGE, false), (abi::opcode::COPY_FILE_RANGE_64, true)]
+        {
+            let op = Op::CopyFileRange {
+                handle: 1,
+                offset: 2,
+                to_handle: 4,
+                to_offset: 5,
+                len: 6,
+                flags: 7,
+                is_wide,
+            };
+            check(opcode, &[args.as_bytes()], op);
+            refused(opcode, &[&args.as_bytes()[..55]]);
+        }
     }
 
     #[test]

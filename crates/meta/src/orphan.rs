@@ -1,4 +1,4 @@
-//! Orphans: files that lost their last name and may still be open somewhere.
+//! Orphans: files that lost their last name, or never had one, and may be open somewhere.
 //!
 //! They stand in a list with rising numbers. A session that has one open claims it; one that nobody claims, and that
 //! every live session has seen, is reaped. Who has seen what, the mgr keeps in memory.
@@ -91,10 +91,30 @@ pub(crate) fn last_name_gone(txn: &mut impl WriteTxn, inode: &mut Inode) -> Resu
         inode::remove(txn, inode)?;
         return Ok(None);
     }
+    list(txn, inode, false).map(Some)
+}
+
+/// Puts the file `inode`, which has no name, at the end of the list. `linkable`: it may be given one.
+pub(crate) fn list(txn: &mut impl WriteTxn, inode: &mut Inode, linkable: bool) -> Result<Orphan> {
     let seq = head(txn)?.checked_add(1).ok_or(MetaError::NumbersUsedUp { what: "orphan numbers" })?;
     record::put(txn, &keys::orphan_numbers(), &Counter { last: seq });
-    record::put(txn, &keys::orphan(seq), &OrphanEntry { ino: inode.ino });
+    record::put(txn, &keys::orphan(seq), &OrphanEntry { ino: inode.ino, linkable: linkable.then_some(true) });
     inode.orphan_seq = Some(seq);
     inode::put(txn, inode);
-    Ok(Some(Orphan { seq, ino: inode.ino }))
+    Ok(Orphan { seq, ino: inode.ino })
+}
+
+/// Takes the orphan `inode` off the list, with all claims on it, if it may be given a name. It is the caller's to put.
+pub(crate) fn unlist_linkable(txn: &mut impl WriteTxn, inode: &mut Inode) -> Result<bool> {
+    let Some(seq) = inode.orphan_seq else { return Ok(false) };
+    let entry: Option<OrphanEntry> = record::find(txn, &keys::orphan(seq))?;
+    if entry.is_none_or(|entry| entry.linkable != Some(true)) {
+        return Ok(false);
+    }
+    for session in claims(txn, inode.ino)? {
+        release(txn, session, inode.ino);
+    }
+    txn.delete(&keys::orphan(seq));
+    inode.orphan_seq = None;
+    Ok(true)
 }

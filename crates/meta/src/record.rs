@@ -273,6 +273,9 @@ pub struct Writer {
 pub struct OrphanEntry {
     #[n(0)]
     pub ino: Ino,
+    /// It never had a name, and may be given one.
+    #[n(1)]
+    pub linkable: Option<bool>,
 }
 
 /// Says by its key alone what there is to say.

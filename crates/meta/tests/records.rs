@@ -121,7 +121,8 @@ fn sessions_are_written_like_this() {
     check(&Client { session: SessionId(3) }, "018103");
     check(&Reply { seq: 300, reply: b"answer".to_vec() }, "018219012c46616e73776572");
     check(&Writer { since: AT }, "0181821a3b9aca0005");
-    check(&OrphanEntry { ino: Ino(1234) }, "01811904d2");
+    check(&OrphanEntry { ino: Ino(1234), linkable: None }, "01811904d2");
+    check(&OrphanEntry { ino: Ino(1234), linkable: Some(true) }, "01821904d2f5");
     check(&Mark {}, "0180");
 }
 

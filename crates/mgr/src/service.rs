@@ -21,7 +21,7 @@ use pvfs_wire::{
         hello::Role,
         namespace::{
             AttrSet, CheckAccess, Create, Created, Entry, GetAttr, Link, LinkTarget, Lookup, MkDir, MkNod,
-            ReadLink, Rename, RmDir, SetAttr, SetLayout, SymLink, Unlink, Unlinked,
+            ReadLink, Rename, RmDir, SetAttr, SetLayout, SymLink, TmpFile, Unlink, Unlinked,
         },
         session::{Caller, Done, Mutator},
         xattr::{GetXattr, ListXattr, RemoveXattr, SetXattr, XattrNames, XattrValue},
@@ -101,6 +101,7 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
 
         Op::SetAttr => set_attr(mgr, request.decode()?).await,
         Op::Create => create(mgr, request.decode()?).await,
+        Op::TmpFile => tmpfile(mgr, request.decode()?).await,
         Op::Open => open(mgr, request.decode()?).await,
         Op::MkDir => {
             let req: MkDir = request.decode()?;
@@ -157,6 +158,7 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
         | Op::Read
         | Op::Write
         | Op::Fill
+        | Op::Copy
         | Op::FindData
         | Op::Sync
         | Op::Commit
@@ -332,6 +334,16 @@ async fn create(mgr: &Mgr, req: Create) -> Reply {
     };
     let reply = change_in_steps(mgr, by, Arc::new(work)).await;
     if truncates { wake_garbage(mgr, reply) } else { reply }
+}
+
+async fn tmpfile(mgr: &Mgr, req: TmpFile) -> Reply {
+    let signer = Signer::new(mgr, req.by.session);
+    change(mgr, req.by.clone(), move |txn, env| {
+        let stat = ops::tmpfile(txn, &req, env)?;
+        let capability = signer.grant(&stat, req.open);
+        Ok(Created { capability, entry: entry(stat), created: true })
+    })
+    .await
 }
 
 async fn report_size(mgr: &Mgr, req: ReportSize) -> Reply {

@@ -7,6 +7,7 @@
 
 mod cache;
 mod commits;
+mod copy;
 mod error;
 mod fence;
 mod fill;
@@ -20,6 +21,7 @@ mod ops;
 mod records;
 mod small_files;
 mod store;
+mod syncing;
 mod text;
 mod tombstones;
 mod unsynced;
@@ -28,7 +30,8 @@ pub use error::StoreError;
 pub use fence::Acked;
 pub use format::{format_disk, format_target};
 pub use list::Listing;
-pub use objects::{Fill, FillWith, ObjectRead, ObjectRun, ObjectStat, Write};
-pub use records::{FORMAT_VERSION, Identity, Loss, Membership, MgrTime, State};
+pub use objects::{Copied, Copy, Fill, FillWith, ObjectRead, ObjectRun, ObjectStat, Write};
+pub use records::{FORMAT_VERSION, Identity, Loss, Membership, MgrTime, State, Witness};
 pub use store::{Store, StoreOptions};
+pub use syncing::Extent;
 pub use text::RecordError;

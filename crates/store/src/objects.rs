@@ -52,6 +52,26 @@ pub struct Fill {
     pub makes: bool,
 }
 
+/// What [`crate::Store::copy`] is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copy {
+    /// Of the source, in bytes. Its end is at most `i64::MAX`.
+    pub range: Range<u64>,
+    /// Where its first byte goes.
+    pub to: u64,
+    /// As in [`Write`].
+    pub writer: u64,
+    pub makes: bool,
+}
+
+/// What a copy did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copied {
+    pub acked: Acked,
+    /// How long the source was; 0 where there is none.
+    pub source_len: u64,
+}
+
 /// What a read found. All of it holds at one moment: of each run `bytes` has exactly what lies below `object_len`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectRead {

@@ -6,6 +6,7 @@ use crate::{
     format::FIRST_GENERATION,
     handle::{Handle, SharedFile},
     objects::{self, OBJECTS_DIR},
+    syncing::Extent,
 };
 use bytes::{Bytes, BytesMut};
 use pvfs_env::disk::{Disk, DiskFile, blocking};
@@ -79,6 +80,7 @@ impl Store {
         blocking(|| {
             let handle = self.cache.get(id);
             self.mend(&handle)?;
+            let _sync = self.begin_sync(Extent::Objects)?;
             self.sync_handle(&handle, Some(by))?;
             self.ledger.save()
         })
@@ -101,6 +103,7 @@ impl Store {
             let _turn = handle.sync_turn();
             let failed = |source| self.failed("truncate", id, source);
             let Some(file) = self.existing_or_lost(&handle)? else { return Ok(()) };
+            let _sync = self.begin_sync(Extent::Objects)?;
             // The bulk of it while others read and write.
             self.sync_file(&handle, &*file)?;
             drop(file);
@@ -110,7 +113,7 @@ impl Store {
             let up_to = self.close_fence()?;
             // Also where nothing was cut: an earlier try may have cut and died before its sync.
             self.sync_file(&handle, &**file)?;
-            self.leave_fence(&**file, up_to, Some(len)).map_err(failed)
+            self.leave_fence(&handle, &**file, up_to, Some(len)).map_err(failed)
         })
     }
 
@@ -168,7 +171,7 @@ impl Store {
         self.close_fence()
             .and_then(|up_to| {
                 self.sync_file(handle, &*file)?;
-                self.leave_fence(&*file, up_to, None).map_err(failed)
+                self.leave_fence(handle, &*file, up_to, None).map_err(failed)
             })
             .inspect_err(|_| handle.is_unfenced())
     }
@@ -207,7 +210,13 @@ impl Store {
 
     /// Notes with the object that all up to `up_to` is durable in it, or was cut off at `len`. Durable on return. A disk
     /// that keeps no notes goes without.
-    fn leave_fence(&self, file: &dyn DiskFile, up_to: Acked, len: Option<u64>) -> io::Result<()> {
+    fn leave_fence(
+        &self,
+        handle: &Arc<Handle>,
+        file: &dyn DiskFile,
+        up_to: Acked,
+        len: Option<u64>,
+    ) -> io::Result<()> {
         let mut fences = fences(file)?;
         fences.add(up_to, len);
         match file.set_note(&fences.encode()) {
@@ -219,6 +228,10 @@ impl Store {
                 Ok(())
             }
             Err(error) => {
+                // What was written since the object's own sync may have failed with it.
+                if !handle.unsynced().is_empty() {
+                    self.mending.add(handle);
+                }
                 self.ledger.raise(&error);
                 Err(error)
             }

@@ -1,6 +1,9 @@
 //! The records of a target directory: what they say and how they are written. Pure.
 
-use crate::text::{self, RecordError};
+use crate::{
+    syncing::Extent,
+    text::{self, RecordError},
+};
 use pvfs_types::{FsId, TargetId, TargetUuid};
 
 /// The version of the target directory's format that this build reads and writes.
@@ -33,6 +36,14 @@ pub struct State {
 pub struct Loss {
     pub boot: u64,
     pub generation: u64,
+}
+
+/// What a process is syncing right now, for the next one in the same run of the machine. As [`Loss`], written over in place
+/// and without a sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Witness {
+    pub boot: u64,
+    pub extent: Extent,
 }
 
 /// The number the mgr gave this target when it joined. Written once.
@@ -112,6 +123,33 @@ impl Loss {
         Ok(Loss {
             boot: fields.get("boot", from_hex)?,
             generation: fields.get("generation", |v| v.parse().ok())?,
+        })
+    }
+}
+
+impl Witness {
+    pub(crate) const FILE: &str = "syncing";
+
+    /// Always of the same length.
+    pub fn encode(&self) -> String {
+        let extent = match self.extent {
+            Extent::Nothing => "none",
+            Extent::Objects => "some",
+            Extent::All => "full",
+        };
+        text::encode("syncing", 1, &[("boot", hex(self.boot)), ("extent", extent.to_owned())])
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Witness, RecordError> {
+        let fields = text::decode(bytes, "syncing", 1)?;
+        Ok(Witness {
+            boot: fields.get("boot", from_hex)?,
+            extent: fields.get("extent", |v| match v {
+                "none" => Some(Extent::Nothing),
+                "some" => Some(Extent::Objects),
+                "full" => Some(Extent::All),
+                _ => None,
+            })?,
         })
     }
 }
@@ -200,6 +238,18 @@ mod tests {
         );
         assert_eq!(Loss::decode(text.as_bytes()), Ok(loss));
         assert_eq!(text.len(), Loss { boot: u64::MAX, generation: u64::MAX }.encode().len());
+    }
+
+    #[test]
+    fn golden_syncing() {
+        let witness = |extent| Witness { boot: 0xab, extent };
+        let text = witness(Extent::Objects).encode();
+        assert_eq!(text, "pvfs syncing 1\nboot 00000000000000ab\nextent some\ncrc32c 164dbf70\n");
+        for extent in [Extent::Nothing, Extent::Objects, Extent::All] {
+            let other = witness(extent).encode();
+            assert_eq!(Witness::decode(other.as_bytes()), Ok(witness(extent)));
+            assert_eq!(other.len(), text.len());
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::{
     mend::Mending,
     objects::SHARDS,
     small_files::{self, load_identity, open_dir, take_lock},
+    syncing::{Extent, Syncing},
     tombstones::Tombstones,
 };
 use pvfs_env::{
@@ -66,6 +67,7 @@ impl Default for StoreOptions {
 pub struct Store {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) ledger: Ledger,
+    pub(crate) syncing: Syncing,
     pub(crate) cache: Cache,
     pub(crate) commits: Commits,
     pub(crate) mending: Mending,
@@ -98,6 +100,7 @@ impl Store {
         let identity = load_identity(&*disk, fs)?;
         let lock = take_lock(&*disk)?;
         let (ledger, before) = Ledger::open(Arc::clone(&disk))?;
+        let (syncing, interrupted) = Syncing::open(&*disk, ledger.boot())?;
         let membership = load_membership(&*disk, &identity)?;
         let mgr_time = small_files::load(&*disk, MgrTime::FILE)?.and_then(|b| MgrTime::decode(&b).ok());
         let mgr_time_at_open = match (membership, mgr_time) {
@@ -112,11 +115,12 @@ impl Store {
         })?;
         let event = |event| options.metrics.counter("pvfs_iod_object_cache_total", &[("event", event)]);
         let counters = CacheCounters { hits: event("hit"), misses: event("miss"), evictions: event("evict") };
-        Ok(Store {
+        let store = Store {
             commits: Commits::new(ledger.run(), before.clean),
             mending: Mending::default(),
             noteless: AtomicBool::new(false),
             ledger,
+            syncing,
             cache: Cache::new(options.open_objects_max, counters),
             tombstones: Mutex::new(Tombstones::new(TOMBSTONES_MAX)),
             durable_shards: (0..SHARDS).map(|_| AtomicBool::new(false)).collect(),
@@ -126,7 +130,11 @@ impl Store {
             mgr_time_file,
             _lock: lock,
             disk,
-        })
+        };
+        if let Some(interrupted) = interrupted {
+            blocking(|| store.settle(&interrupted))?;
+        }
+        Ok(store)
     }
 
     /// Syncs everything and notes that nothing is missing. Nobody may write to the store any more; what is written after
@@ -142,6 +150,7 @@ impl Store {
     }
 
     fn sync_all(&self) -> Result<(), StoreError> {
+        let _sync = self.begin_sync(Extent::All)?;
         self.disk.sync_all().map_err(|source| {
             // Nobody says which objects it was.
             self.cache
@@ -171,7 +180,9 @@ impl Store {
             let (mark, dirty) = self.commits.begin();
             let synced = match dirty {
                 Dirty::Few(handles) => {
-                    let synced = handles.iter().try_for_each(|handle| self.sync_handle(handle, None));
+                    let synced = self.begin_sync(Extent::Objects).and_then(|_sync| {
+                        handles.iter().try_for_each(|handle| self.sync_handle(handle, None))
+                    });
                     drop(handles);
                     self.cache.trim();
                     synced

@@ -119,6 +119,71 @@ fn a_raised_generation_that_the_disk_did_not_take_is_known_to_the_next_process()
 }
 
 #[test]
+fn a_failed_sync_of_which_a_dead_process_took_no_note_raises_the_generation() {
+    let target = TempTarget::new();
+    let (store, faults) = target.open_faulty();
+    let written = store.write(id(1), &writes(&[run(0, 3)]), b"abc").unwrap().generation;
+    faults.fail_next_sync_of(".0000");
+    faults.dies_in_next_sync.store(true, Ordering::SeqCst);
+    store.sync(id(1), 1).unwrap_err();
+    assert_eq!(store.generation(), written, "it could tell nobody");
+    drop(store);
+    // The object's next sync would succeed, without the bytes.
+    let store = target.open_with(&faults);
+    assert_eq!(store.generation(), written + 1);
+    assert_eq!(store.sync(id(1), 1).unwrap(), written + 1);
+    drop(store);
+    assert_eq!(target.open_with(&faults).generation(), written + 1, "raised once");
+}
+
+#[test]
+fn a_failed_sync_of_all_of_which_a_dead_process_took_no_note_raises_the_generation_and_is_made_good() {
+    let target = TempTarget::new();
+    let (store, faults) = target.open_faulty();
+    drop(store);
+    // The first commit after a stop that was not clean syncs all.
+    let store = target.open_with(&faults);
+    let written = store.write(id(1), &writes(&[run(5, 3)]), b"abc").unwrap().generation;
+    faults.fail_next_sync_of("*");
+    faults.dies_in_next_sync.store(true, Ordering::SeqCst);
+    store.commit().unwrap_err();
+    drop(store);
+    // The file system has told its error; the object has its own.
+    faults.fail_next_sync_of("0000000000000001.00000000.0000");
+    let store = target.open_with(&faults);
+    assert_eq!(store.generation(), written + 1);
+    // Its writer may be dead: what is in memory goes to the disk once more.
+    faults.written.lock().unwrap().clear();
+    store.sync(id(1), 1).unwrap();
+    assert!(faults.written.lock().unwrap().contains(&(0, b"\0\0\0\0\0abc".to_vec())));
+}
+
+#[test]
+fn a_process_that_died_in_a_sync_that_did_not_fail_loses_nothing() {
+    let target = TempTarget::new();
+    let (store, faults) = target.open_faulty();
+    let before = store.write(id(1), &writes(&[run(0, 3)]), b"abc").unwrap().generation;
+    faults.dies_in_next_sync.store(true, Ordering::SeqCst);
+    store.sync(id(1), 1).unwrap_err();
+    drop(store);
+    let store = target.open_with(&faults);
+    assert_eq!(store.generation(), before, "of an object");
+    faults.dies_in_next_sync.store(true, Ordering::SeqCst);
+    let _ = store.commit();
+    drop(store);
+    faults.take_synced();
+    assert_eq!(target.open_with(&faults).generation(), before, "of all");
+    assert!(faults.take_synced().iter().any(|name| name.ends_with("1.00000000.0000")), "each was asked");
+    drop(target.open_with(&faults));
+    faults.take_synced();
+    drop(target.open_with(&faults));
+    assert!(
+        !faults.take_synced().contains(&"*".to_owned()),
+        "who was killed in no sync has nothing looked for"
+    );
+}
+
+#[test]
 fn a_stop_that_cannot_sync_is_not_clean() {
     let target = TempTarget::new();
     let (store, faults) = target.open_faulty();

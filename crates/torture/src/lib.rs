@@ -10,6 +10,7 @@ mod model;
 mod picture;
 mod record;
 mod report;
+pub mod shared;
 mod worker;
 
 pub use kill::{Process, Role, Victims};
@@ -43,6 +44,11 @@ pub struct Plan {
 pub enum TortureError {
     #[error("{what} {}: {source}", path.display())]
     Io { what: &'static str, path: PathBuf, source: io::Error },
+    #[error(
+        "what is made in {} does not show in {}: name the same directory through several mounts", one.display(),
+        other.display()
+    )]
+    NotTheSame { one: PathBuf, other: PathBuf },
 }
 
 /// Runs `plan`, killing what `victims` finds (nothing without), until its time is over or `stop` turns true.

@@ -88,6 +88,23 @@ pub enum FaultKind {
     Doubled,
 }
 
+impl FaultKind {
+    pub const ALL: [FaultKind; 4] = [FaultKind::Error, FaultKind::Lost, FaultKind::Wrong, FaultKind::Doubled];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            FaultKind::Error => "error",
+            FaultKind::Lost => "lost",
+            FaultKind::Wrong => "wrong",
+            FaultKind::Doubled => "doubled",
+        }
+    }
+
+    pub(crate) fn find(name: &str) -> Option<FaultKind> {
+        FaultKind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 /// Something that was wrong.
 #[derive(Clone, Debug, Serialize)]
 pub struct Fault {

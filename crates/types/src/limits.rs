@@ -33,6 +33,8 @@ pub const TARGETS_MAX: usize = 10_000;
 pub const BODY_BYTES_MAX: u32 = 1 << 20;
 /// The longest payload of a frame, in bytes. Clients split larger requests.
 pub const PAYLOAD_BYTES_MAX: u32 = 4 << 20;
+/// Most bytes one request to an iod may copy. Clients split larger ones.
+pub const COPY_BYTES_MAX: u64 = 8 << 20;
 /// Most pieces one list request to an iod may carry.
 pub const PIECES_MAX: usize = 16_384;
 /// Most runs a strided request may describe over all targets together, after runs that touch are taken as one. What

@@ -18,6 +18,7 @@ impl Actor {
     pub(super) async fn recover(&mut self) -> Result<(), String> {
         self.now.set(&format!("{} waits for the last of a dead client", self.name));
         tokio::time::sleep(ALL_ARRIVED).await;
+        self.now.set(&format!("{} closes what a dead client had open", self.name));
         self.discard_handles().await;
         if let Some(node) = self.touched.take().filter(|&node| self.model.has(node)) {
             self.loosen(Some(node));
@@ -114,8 +115,9 @@ impl Actor {
             }
             match self.settle(node).await {
                 Ok(()) => {}
-                Err(Stop::Broken(what)) => return Err(format!("{}: {what}", self.now.doing())),
+                Err(Stop::Broken(what)) => return Err(format!("{}: {what}", self.now.what())),
                 Err(Stop::Died) => {
+                    self.now.set(&format!("{} waits for the last of a dead client", self.name));
                     tokio::time::sleep(ALL_ARRIVED).await;
                     self.notice_new_clients().await;
                 }
@@ -182,7 +184,7 @@ impl Actor {
                 };
                 match looked {
                     Ok(()) => {}
-                    Err(Stop::Broken(what)) => return Err(format!("{}: {what}", self.now.doing())),
+                    Err(Stop::Broken(what)) => return Err(format!("{}: {what}", self.now.what())),
                     Err(Stop::Died) => return Err(format!("{}: a client died at the end", self.name)),
                 }
             }

@@ -19,7 +19,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -85,17 +85,38 @@ pub struct Actor {
 /// What an actor is doing, for those who wait for it.
 #[derive(Default)]
 pub struct Progress {
-    doing: Mutex<String>,
+    doing: Mutex<Doing>,
     pub ops: AtomicU64,
 }
 
+#[derive(Default)]
+struct Doing {
+    what: String,
+    /// `None`: nothing.
+    since: Option<Instant>,
+}
+
 impl Progress {
-    fn set(&self, doing: &str) {
-        doing.clone_into(&mut self.doing.lock().unwrap_or_else(PoisonError::into_inner));
+    fn set(&self, what: &str) {
+        *self.doing() = Doing { what: what.to_owned(), since: Some(Instant::now()) };
     }
 
-    pub fn doing(&self) -> String {
-        self.doing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn ended(&self) {
+        self.doing().since = None;
+    }
+
+    /// What it has been doing since `then` or before.
+    pub fn since(&self, then: Instant) -> Option<String> {
+        let doing = self.doing();
+        doing.since.filter(|&since| since <= then).map(|_| doing.what.clone())
+    }
+
+    fn doing(&self) -> MutexGuard<'_, Doing> {
+        self.doing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn what(&self) -> String {
+        self.doing().what.clone()
     }
 }
 
@@ -159,6 +180,7 @@ impl Actor {
         self.settle_all().await?;
         self.notice_new_clients().await;
         self.look_at_all().await?;
+        self.now.ended();
         event!(self.cluster.trace, self.name, "ends after {} operations", self.ops);
         Ok(self)
     }
@@ -239,7 +261,7 @@ impl Actor {
 
     async fn outcome(&mut self, done: Done) -> Result<(), String> {
         match done {
-            Err(Stop::Broken(what)) => return Err(format!("{}: {what}", self.now.doing())),
+            Err(Stop::Broken(what)) => return Err(format!("{}: {what}", self.now.what())),
             Err(Stop::Died) => self.recover().await?,
             Ok(()) => {}
         }

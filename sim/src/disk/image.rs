@@ -115,6 +115,8 @@ struct FileState {
     seen: Content,
     durable: Content,
     unsynced: Vec<FileOp>,
+    /// A sync of all lost bytes of it: its own next sync tells of that.
+    has_untold: bool,
     mtime: Timestamp,
 }
 
@@ -134,6 +136,8 @@ pub struct Image {
     /// Syncs and notes that failed, and power losses: after each an iod takes unsynced bytes for lost, and has them sent
     /// again.
     pub losses: u64,
+    /// A file's sync failed: the next sync of all tells of that, as on Linux.
+    has_untold: bool,
     random: Random,
 }
 
@@ -163,6 +167,7 @@ impl Image {
             locked_by: None,
             descriptors: Vec::new(),
             losses: 0,
+            has_untold: false,
             random,
         }
     }
@@ -195,6 +200,7 @@ impl Image {
             seen: Content::default(),
             durable: Content::default(),
             unsynced: Vec::new(),
+            has_untold: false,
             mtime: now,
         };
         self.files.insert(id, file);
@@ -247,8 +253,21 @@ impl Image {
         Ok(())
     }
 
+    /// After an error some files have lost bytes to the platter, and tell of it at their own next sync.
     pub fn sync_all(&mut self) -> io::Result<()> {
-        self.fails_with_a_loss(self.faults.sync_one_in)?;
+        if std::mem::take(&mut self.has_untold) {
+            self.losses += 1;
+            return Err(errno(EIO));
+        }
+        if let Err(error) = self.fails_with_a_loss(self.faults.sync_one_in) {
+            for file in self.files.values_mut().filter(|file| !file.unsynced.is_empty()) {
+                if self.random.one_in(2) {
+                    file.unsynced.clear();
+                    file.has_untold = true;
+                }
+            }
+            return Err(error);
+        }
         for op in self.unsynced.drain(..) {
             self.durable.apply(&op);
         }
@@ -318,12 +337,17 @@ impl Image {
     }
 
     pub fn sync(&mut self, id: FileId) -> io::Result<()> {
-        let failed = self.fails_with_a_loss(self.faults.sync_one_in);
+        let mut failed = self.fails_with_a_loss(self.faults.sync_one_in);
         let file = self.file(id)?;
-        if failed.is_err() {
+        if std::mem::take(&mut file.has_untold) && failed.is_ok() {
+            failed = Err(errno(EIO));
+            self.losses += 1;
+        } else if failed.is_err() {
             file.unsynced.clear();
-            return failed;
+            self.has_untold = true;
         }
+        failed?;
+        let file = self.file(id)?;
         file.unsynced.drain(..).for_each(|op| file.durable.apply(&op));
         Ok(())
     }
@@ -356,7 +380,9 @@ impl Image {
                 }
             }
             file.seen = file.durable.clone();
+            file.has_untold = false;
         }
+        self.has_untold = false;
         self.losses += 1;
         self.durable.drop_unreachable();
         (self.names, self.dirs) = (self.durable.files.clone(), self.durable.dirs.clone());

@@ -1,7 +1,9 @@
 //! `pvfs torture`: a workload that checks itself, while daemons are killed under it.
 
+mod shared;
+
 use crate::{args::Global, context::Context, error::CliError, family, out, row, runtime, show::table};
-use pvfs_torture::{Plan, Process, Report, Role, Victims};
+use pvfs_torture::{Plan, Process, Report, Role, Victims, shared::Part};
 use std::{
     fmt::Write as _,
     path::PathBuf,
@@ -20,11 +22,19 @@ know what each answer must be. With --kill, daemons of the `pvfs up` on this mac
 turn, and started again by it; else the killing is yours. Reported are the longest operations of each kind, the pause that \
 each kill made, and every error, lost, wrong or doubled byte and name. The exit status is 0 only when there was none.
 
+With --shared, the same directory through two or more mounts (of -o cache=coherent) is worked on: by two processes on each \
+at once, which count under locks (fcntl, flock), append records (append), exclude each other by names (mutex), rename \
+files over open ones (replace), write blocks side by side (stripes) and unlink what is open (unlink); and by models of one file (file) \
+and of a tree of names (names), which hold what a call on one mount returned against what the next one on any other sees. With \
+--kill mount, it is those mounts' workers that are killed.
+
 Examples:
   pvfs torture /mnt/pvfs --kill mgr,iod,mount
   pvfs torture /mnt/pvfs --secs 600 --kill iod --svg torture.svg
   pvfs torture /mnt/pvfs --secs 0              until Ctrl-C; pull what plugs you like
-  pvfs torture --json /tmp                     any file system will do")]
+  pvfs torture --json /tmp                     any file system will do
+  pvfs torture --secs 600 --kill mgr,iod,mount --shared /mnt/a /mnt/b
+  pvfs torture --only names --seed 7 --shared /mnt/a /mnt/b /mnt/c")]
 pub struct Args {
     /// The directory to work in [default: the mount of `pvfs up`]
     #[arg(value_name = "DIR")]
@@ -50,6 +60,21 @@ pub struct Args {
     /// Draw the run into this file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// The same directory through several mounts: whether they agree
+    #[arg(long, value_name = "DIR", num_args = 2.., conflicts_with_all = ["dir", "workers", "svg"])]
+    shared: Vec<PathBuf>,
+    /// Of --shared, only these
+    #[arg(long, value_name = "PARTS", value_delimiter = ',', value_parser = shared::parse_part, requires = "shared")]
+    only: Vec<Part>,
+    /// Of --shared, not these
+    #[arg(long, value_name = "PARTS", value_delimiter = ',', value_parser = shared::parse_part, requires = "shared")]
+    skip: Vec<Part>,
+    /// Of --shared: hold modification times too. They are not promised of files that are being written
+    #[arg(long, requires = "shared")]
+    times: bool,
+    /// One of the processes of --shared
+    #[arg(long, hide = true, exclusive = true)]
+    shared_process: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +83,8 @@ pub enum TortureCmdError {
     Torture(#[from] pvfs_torture::TortureError),
     #[error("no `pvfs up` of this user runs here, so there is nothing to {what}: {advice}")]
     NoUp { what: &'static str, advice: &'static str },
+    #[error("--skip leaves nothing of --only")]
+    NothingLeft,
 }
 
 /// The daemons below a running `pvfs up`.
@@ -87,21 +114,29 @@ fn role_of(name: &str) -> Role {
 }
 
 pub fn run(args: &Args, _: &Global) -> Result<(), CliError> {
+    if args.shared_process {
+        return shared::be_a_process();
+    }
     let context = Context::load();
     let no_up = |what, advice| TortureCmdError::NoUp { what, advice };
+    let daemons = match &context {
+        _ if args.kill.is_empty() => None,
+        // The mounts' own workers are found without.
+        _ if !args.shared.is_empty() && args.kill == [Role::Mount] => None,
+        Some(context) => Some(Daemons { up: context.pid, roles: args.kill.clone() }),
+        None => return Err(no_up("kill", "start one, or leave --kill out and kill by hand").into()),
+    };
+    if !args.shared.is_empty() {
+        return shared::run(args, daemons);
+    }
     let mount = || context.as_ref().and_then(|context| context.mount.clone());
     let dir = args.dir.clone().or_else(mount);
     let dir = dir.ok_or_else(|| no_up("work on", "name a directory"))?;
-    let daemons = match (&context, args.kill.is_empty()) {
-        (_, true) => None,
-        (Some(context), false) => Some(Daemons { up: context.pid, roles: args.kill.clone() }),
-        (None, false) => return Err(no_up("kill", "start one, or leave --kill out and kill by hand").into()),
-    };
     let plan = Plan {
         dir,
         workers: args.workers,
-        time: if args.secs == 0 { Duration::from_hours(24 * 365) } else { Duration::from_secs(args.secs) },
-        seed: args.seed.unwrap_or_else(|| u64::from_ne_bytes(pvfs_env::random::bytes())),
+        time: time(args.secs),
+        seed: seed(args),
         kill_every: Duration::from_secs_f64(args.every),
     };
     if !args.json {
@@ -111,7 +146,10 @@ pub fn run(args: &Args, _: &Global) -> Result<(), CliError> {
             plan.seed
         ));
     }
-    let report = run_plan(plan, daemons)?;
+    let report = run_stoppable(move |stop| {
+        let victims = daemons.as_ref().map(|daemons| daemons as &dyn Victims);
+        pvfs_torture::run(&plan, victims, &stop)
+    })?;
     if let Some(file) = &args.svg {
         std::fs::write(file, pvfs_torture::draw(&report))
             .map_err(|source| CliError::Local { path: file.clone(), source })?;
@@ -126,8 +164,18 @@ pub fn run(args: &Args, _: &Global) -> Result<(), CliError> {
     if report.passed { Ok(()) } else { Err(CliError::Told) }
 }
 
-/// Runs it; Ctrl-C ends the work, not the report.
-fn run_plan(plan: Plan, daemons: Option<Daemons>) -> Result<Report, CliError> {
+fn time(secs: u64) -> Duration {
+    if secs == 0 { Duration::from_hours(24 * 365) } else { Duration::from_secs(secs) }
+}
+
+fn seed(args: &Args) -> u64 {
+    args.seed.unwrap_or_else(|| u64::from_ne_bytes(pvfs_env::random::bytes()))
+}
+
+/// Runs `work`; Ctrl-C ends the work, not the report.
+fn run_stoppable<T: Send + 'static>(
+    work: impl FnOnce(Arc<AtomicBool>) -> Result<T, pvfs_torture::TortureError> + Send + 'static,
+) -> Result<T, CliError> {
     let stop = Arc::new(AtomicBool::new(false));
     runtime::block_on(1, async {
         let signal = runtime::stop_signal()?;
@@ -136,11 +184,7 @@ fn run_plan(plan: Plan, daemons: Option<Daemons>) -> Result<Report, CliError> {
             signal.await;
             stopping.store(true, Ordering::Relaxed);
         });
-        let work = move || {
-            let victims = daemons.as_ref().map(|daemons| daemons as &dyn Victims);
-            pvfs_torture::run(&plan, victims, &stop)
-        };
-        let done = tokio::task::spawn_blocking(work).await;
+        let done = tokio::task::spawn_blocking(move || work(stop)).await;
         let done = done.map_err(|error| CliError::Runtime { source: std::io::Error::other(error) })?;
         Ok(done.map_err(TortureCmdError::from)?)
     })

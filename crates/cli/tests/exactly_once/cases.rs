@@ -67,6 +67,7 @@ pub fn of(op: Op) -> &'static [Case] {
 
         Op::SetAttr => names::SET_ATTR,
         Op::Create => names::CREATE,
+        Op::TmpFile => names::TMP_FILE,
         Op::MkDir => names::MK_DIR,
         Op::MkNod => names::MK_NOD,
         Op::SymLink => names::SYM_LINK,
@@ -87,6 +88,7 @@ pub fn of(op: Op) -> &'static [Case] {
         Op::Read => data::READ,
         Op::Write => data::WRITE,
         Op::Fill => data::FILL,
+        Op::Copy => data::COPY,
         Op::Sync => data::SYNC,
         Op::RemoveObjects => data::REMOVE_OBJECTS,
         Op::TruncateObjects => data::TRUNCATE_OBJECTS,

@@ -67,6 +67,28 @@ pub const FILL: &[Case] = &[at_iod(
     step!(|cell| said(cell.last().write_at(0, "the newer ones".into()).await)),
 )];
 
+/// As much as targets copy by themselves.
+const COPY_BYTES: u64 = 4 << 20;
+
+pub const COPY: &[Case] = &[at_iod(
+    "copy",
+    step!(|cell| {
+        let (from, to) =
+            (make(&cell.actor, cell.dir, "from", "").await, make(&cell.actor, cell.dir, "to", "").await);
+        from.write_at(0, vec![b'x'; 4 << 20].into()).await.unwrap();
+        to.write_at(0, "what was there".into()).await.unwrap();
+        cell.hold(from);
+        cell.hold(to);
+        String::new()
+    }),
+    step!(|cell| {
+        let from = std::sync::Arc::clone(&cell.held.lock().unwrap()[0]);
+        format!("{:?}", cell.last().copy_from(0, &from, 0, COPY_BYTES).await)
+    }),
+    // A late copy must not land on these.
+    step!(|cell| said(cell.last().write_at(0, "the newer ones".into()).await)),
+)];
+
 pub const SYNC: &[Case] = &[at_iod(
     "sync",
     step!(|cell| said(cell.hold(make(&cell.actor, cell.dir, "f", "bytes").await).attr().await)),

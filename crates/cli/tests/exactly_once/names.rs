@@ -4,8 +4,8 @@ use crate::{
     cases::{Asked, Case, Step},
     world::{Cell, ROOT, name},
 };
-use pvfs_client::{Client, CreateOptions, File, OpenOptions, RenameMode};
-use pvfs_types::{FileKind, Ino, LayoutHint, SetAttr};
+use pvfs_client::{Access, Client, CreateOptions, File, OpenOptions, RenameMode, TmpFileOptions};
+use pvfs_types::{FileKind, Ino, LayoutHint, NewMode, SetAttr};
 
 /// A result as text: its errno, or that it is good.
 pub fn said<T, E: std::fmt::Debug>(result: Result<T, E>) -> String {
@@ -104,6 +104,34 @@ pub const CREATE: &[Case] = &[
     ),
 ];
 
+/// A file without a name, held open.
+async fn make_nameless(cell: &Cell) -> String {
+    let (mode, layout) = (NewMode { mode: 0o640, unmasked: None }, LayoutHint::default());
+    let options = TmpFileOptions { access: Access::READ_WRITE, mode, linkable: true, layout };
+    match cell.actor.tmpfile(&ROOT, cell.dir, options).await {
+        Ok(made) => {
+            let answer = format!("made, {} names", made.attr.nlink);
+            cell.hold(made.file);
+            answer
+        }
+        Err(error) => format!("{error:?}"),
+    }
+}
+
+async fn name_last(cell: &Cell, file: &str) -> String {
+    let last = cell.last();
+    let written = said(last.write_at(0, "bytes".into()).await);
+    let named = cell.actor.link(&ROOT, last.ino(), cell.dir, &name(file)).await;
+    format!("{written}, {:?} names", named.map(|attr| attr.nlink))
+}
+
+pub const TMP_FILE: &[Case] = &[at_mgr(
+    "tmpfile",
+    step!(|_cell| String::new()),
+    step!(|cell| make_nameless(&cell).await),
+    step!(|cell| name_last(&cell, "f").await),
+)];
+
 pub const MK_DIR: &[Case] = &[at_mgr(
     "mkdir",
     step!(|_cell| String::new()),
@@ -128,12 +156,20 @@ pub const SYM_LINK: &[Case] = &[at_mgr(
     step!(|cell| said(cell.actor.unlink(&ROOT, cell.dir, &name("s")).await)),
 )];
 
-pub const LINK: &[Case] = &[at_mgr(
-    "link",
-    step!(|cell| said(Ok::<_, ()>(put(&cell, "f", "bytes").await))),
-    step!(|cell| said(cell.actor.link(&ROOT, ino(&cell, "f").await, cell.dir, &name("g")).await)),
-    step!(|cell| said(cell.actor.unlink(&ROOT, cell.dir, &name("g")).await)),
-)];
+pub const LINK: &[Case] = &[
+    at_mgr(
+        "link",
+        step!(|cell| said(Ok::<_, ()>(put(&cell, "f", "bytes").await))),
+        step!(|cell| said(cell.actor.link(&ROOT, ino(&cell, "f").await, cell.dir, &name("g")).await)),
+        step!(|cell| said(cell.actor.unlink(&ROOT, cell.dir, &name("g")).await)),
+    ),
+    at_mgr(
+        "link of a file without a name",
+        step!(|cell| make_nameless(&cell).await),
+        step!(|cell| name_last(&cell, "g").await),
+        step!(|cell| said(cell.actor.unlink(&ROOT, cell.dir, &name("g")).await)),
+    ),
+];
 
 pub const UNLINK: &[Case] = &[at_mgr(
     "unlink",

@@ -4,6 +4,7 @@
 
 mod bounce;
 mod cluster;
+mod copies;
 mod data;
 mod delegations;
 mod faults;

@@ -49,6 +49,15 @@ pub fn written(reply: Reply, len: usize, answer: Answer<()>) {
     one(reply, answer.map(|()| abi::WriteOut { size, padding: 0 }));
 }
 
+/// Answers a copy; `is_wide`: there is room for any length.
+pub fn copied(reply: Reply, is_wide: bool, answer: Answer<u64>) {
+    if is_wide {
+        return one(reply, answer.map(|bytes_copied| abi::CopyFileRangeOut { bytes_copied }));
+    }
+    let size = answer.and_then(|bytes| u32::try_from(bytes).map_err(|_| Errno::EOVERFLOW));
+    one(reply, size.map(|size| abi::WriteOut { size, padding: 0 }));
+}
+
 pub fn position(reply: Reply, answer: Answer<u64>) {
     let signed = answer.and_then(|at| i64::try_from(at).map(|_| at).map_err(|_| Errno::EOVERFLOW));
     one(reply, signed.map(|offset| abi::LseekOut { offset }));

@@ -1,6 +1,7 @@
 //! The operations, one file each: check the request, do it on the store, say how it went.
 
 pub mod commit;
+pub mod copy;
 pub mod fill;
 pub mod find_data;
 pub mod list_objects;
@@ -19,7 +20,7 @@ use pvfs_wire::{
     Refusal, Status,
     msg::{
         admin::DaemonStatus,
-        data::{Acked, DataFound, Durability, ObjectStats, Written},
+        data::{Acked, Copied, DataFound, Durability, ObjectStats, Written},
         fsck::Objects,
         session::Done,
     },
@@ -40,7 +41,7 @@ macro_rules! plain_answers {
     };
 }
 
-plain_answers!(Written, DataFound, ObjectStats, Objects, Done, DaemonStatus);
+plain_answers!(Written, Copied, DataFound, ObjectStats, Objects, Done, DaemonStatus);
 
 /// The answer of what is always refused.
 pub enum Never {}

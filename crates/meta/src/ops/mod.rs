@@ -29,6 +29,7 @@ mod setattr;
 mod setxattr;
 mod symlink;
 mod test_lock;
+mod tmpfile;
 mod unlink;
 
 pub use cancel_lock::cancel_lock;
@@ -60,6 +61,7 @@ pub use setattr::setattr;
 pub use setxattr::setxattr;
 pub use symlink::symlink;
 pub use test_lock::test_lock;
+pub use tmpfile::tmpfile;
 pub use unlink::unlink;
 
 use crate::{Inode, MetaError, OpEnv, Result, access, dentry, inode};

@@ -17,4 +17,5 @@ mod repair;
 mod sessions;
 mod sizes;
 mod targets;
+mod tmpfile;
 mod xattrs;

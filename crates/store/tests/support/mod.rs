@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -53,8 +53,12 @@ impl TempTarget {
     }
 
     pub fn open_with(&self, faults: &Arc<Faults>) -> Store {
-        let disk =
-            FaultyDisk { real: RealDisk::open(self.path()).expect("is there"), faults: Arc::clone(faults) };
+        faults.is_dead.store(false, Ordering::SeqCst);
+        let disk = FaultyDisk {
+            real: RealDisk::open(self.path()).expect("is there"),
+            faults: Arc::clone(faults),
+            tells: faults.untold.swap(false, Ordering::SeqCst).into(),
+        };
         Store::open_disk(Arc::new(disk), FS, &StoreOptions::default()).expect("opens")
     }
 }
@@ -68,10 +72,16 @@ pub struct Faults {
     pub sync_fails: Mutex<Vec<&'static str>>,
     /// Every sync, by name.
     pub synced: Mutex<Vec<String>>,
-    /// Every write to a file, as offset and bytes.
+    /// Every write to an object, as offset and bytes.
     pub written: Mutex<Vec<(u64, Vec<u8>)>>,
     /// How often files were cut.
     pub cuts: AtomicU64,
+    /// The process is killed in the next sync of an object or of all, whether that fails or not.
+    pub dies_in_next_sync: AtomicBool,
+    /// It was: nothing that it does has any effect.
+    is_dead: AtomicBool,
+    /// An object's sync failed. As Linux has it, a sync of all by whoever opens the disk next tells of that too, once.
+    untold: AtomicBool,
 }
 
 impl Faults {
@@ -84,19 +94,40 @@ impl Faults {
     }
 
     fn sync(&self, name: &str, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.alive()?;
         self.synced.lock().unwrap().push(name.to_owned());
-        let mut fails = self.sync_fails.lock().unwrap();
-        if let Some(at) = fails.iter().position(|end| name.ends_with(end)) {
-            fails.remove(at);
-            return Err(io::Error::from_raw_os_error(5));
+        let synced = if self.takes_failure(name) {
+            self.untold.fetch_or(name.ends_with(".0000"), Ordering::SeqCst);
+            Err(io::Error::from_raw_os_error(5))
+        } else {
+            sync()
+        };
+        if (name == "*" || name.ends_with(".0000")) && self.dies_in_next_sync.swap(false, Ordering::SeqCst) {
+            self.is_dead.store(true, Ordering::SeqCst);
         }
-        sync()
+        synced
+    }
+
+    fn takes_failure(&self, name: &str) -> bool {
+        let mut fails = self.sync_fails.lock().unwrap();
+        let place = fails.iter().position(|end| name.ends_with(end));
+        place.map(|at| fails.remove(at)).is_some()
+    }
+
+    fn alive(&self) -> io::Result<()> {
+        if self.is_dead.load(Ordering::SeqCst) {
+            Err(io::Error::other("the process is dead"))
+        } else {
+            Ok(())
+        }
     }
 }
 
 struct FaultyDisk {
     real: RealDisk,
     faults: Arc<Faults>,
+    /// Its next sync of all tells of what failed before.
+    tells: AtomicBool,
 }
 
 struct FaultyFile {
@@ -122,6 +153,7 @@ impl Disk for FaultyDisk {
         Ok(self.wrap(name, self.real.open(name)?))
     }
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        self.faults.alive()?;
         Ok(self.wrap(name, self.real.create(name)?))
     }
     fn stat(&self, name: &str) -> io::Result<FileStat> {
@@ -131,9 +163,11 @@ impl Disk for FaultyDisk {
         self.real.make_dir(name)
     }
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.faults.alive()?;
         self.real.remove(name)
     }
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.faults.alive()?;
         self.real.rename(from, to)
     }
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
@@ -143,7 +177,8 @@ impl Disk for FaultyDisk {
         self.faults.sync(dir, || self.real.sync_dir(dir))
     }
     fn sync_all(&self) -> io::Result<()> {
-        self.faults.sync("*", || Ok(()))
+        let is_told = self.tells.swap(false, Ordering::SeqCst);
+        self.faults.sync("*", || if is_told { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) })
     }
     fn usage(&self) -> io::Result<Usage> {
         self.real.usage()
@@ -158,13 +193,17 @@ impl DiskFile for FaultyFile {
         self.real.read_at(buf, len, offset)
     }
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.faults.written.lock().unwrap().push((offset, bytes.to_vec()));
+        self.faults.alive()?;
+        if self.name.contains('/') {
+            self.faults.written.lock().unwrap().push((offset, bytes.to_vec()));
+        }
         self.real.write_at(bytes, offset)
     }
     fn stat(&self) -> io::Result<FileStat> {
         self.real.stat()
     }
     fn truncate(&self, len: u64) -> io::Result<()> {
+        self.faults.alive()?;
         self.faults.cuts.fetch_add(1, Ordering::SeqCst);
         self.real.truncate(len)
     }

@@ -165,6 +165,44 @@ pub struct Fill {
     pub again: Option<Acked>,
 }
 
+/// Copies a range from one object to another on the same target, at most `limits::COPY_BYTES_MAX`. Where the one has no data, or
+/// ends before, the other gets zeros, as far as it reaches. Sent again it copies again: who asked has had no answer yet. The
+/// copy is not held by any client: who wants it to outlive the machine syncs, and copies again where the generation has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Copy {
+    #[n(0)]
+    pub target: TargetId,
+    /// To write `slot`. Its lease is that of `from` too.
+    #[n(1)]
+    pub pass: Pass,
+    #[n(2)]
+    pub slot: Slot,
+    #[n(3)]
+    pub start: ObjectOffset,
+    /// Behind the last byte; above `start`.
+    #[n(4)]
+    pub end: ObjectOffset,
+    /// To read `from_slot`.
+    #[n(5)]
+    pub from: Capability,
+    #[n(6)]
+    pub from_slot: Slot,
+    /// Where the first byte comes from.
+    #[n(7)]
+    pub from_start: ObjectOffset,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Copied {
+    #[n(0)]
+    pub generations: Generations,
+    #[n(1)]
+    pub durability: Option<Durability>,
+    /// How long the source object was; 0 where there is none. Behind it the file may have a hole, or end.
+    #[n(2)]
+    pub source_len: u64,
+}
+
 /// Asks where an object has data, or none, next.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct FindData {
@@ -269,6 +307,7 @@ request! {
     Read => Read, ReadDone;
     Write => Write, Written;
     Fill => Fill, Written;
+    Copy => Copy, Copied;
     FindData => FindData, DataFound;
     Sync => Sync, Written;
     Commit => Commit, Written;

@@ -89,6 +89,7 @@ ops! {
     SetLayout = 0x30a, "set_layout";
     SetXattr = 0x30b, "setxattr";
     RemoveXattr = 0x30c, "removexattr";
+    TmpFile = 0x30d, "tmpfile";
 
     // Client to mgr: open files.
     Open = 0x401, "open";
@@ -115,6 +116,7 @@ ops! {
     Commit = 0x505, "commit";
     Fill = 0x507, "fill";
     FindData = 0x508, "find_data";
+    Copy = 0x509, "copy";
 
     // The check of a whole file system: client to iod, then client to mgr.
     ListObjects = 0x506, "list_objects";

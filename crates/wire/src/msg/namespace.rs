@@ -194,6 +194,28 @@ pub struct Created {
     pub created: bool,
 }
 
+/// Creates a regular file without a name, as if in `dir`, and opens it: `O_TMPFILE`. Answered by [`Created`]. It lives as an
+/// unlinked file that is open does; a [`Link`] gives it a name, where it may have one.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct TmpFile {
+    #[n(0)]
+    pub by: Mutator,
+    #[n(1)]
+    pub dir: Ino,
+    #[n(2)]
+    pub mode: u32,
+    /// As in [`Create`].
+    #[n(3)]
+    pub unmasked: Option<u32>,
+    #[n(4)]
+    pub open: Access,
+    /// Without `O_EXCL`.
+    #[n(5)]
+    pub linkable: bool,
+    #[n(6)]
+    pub layout: LayoutHint,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct MkDir {
     #[n(0)]
@@ -243,7 +265,7 @@ pub struct SymLink {
     pub target: Vec<u8>,
 }
 
-/// Gives `ino` one more name.
+/// Gives `ino` one more name; a file of [`TmpFile`] its first.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Link {
     #[n(0)]
@@ -331,6 +353,7 @@ request! {
     StatFs => StatFs, FsUsage;
     SetAttr => SetAttr, AttrSet;
     Create => Create, Created;
+    TmpFile => TmpFile, Created;
     MkDir => MkDir, Entry;
     MkNod => MkNod, Entry;
     SymLink => SymLink, Entry;

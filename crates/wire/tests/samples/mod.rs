@@ -293,6 +293,18 @@ fn changing(s: &mut Samples) {
         &Created { entry: file_entry(), capability: Some(capability()), created: true },
     );
     s.both(
+        &TmpFile {
+            by: mutator(),
+            dir: Ino(1),
+            mode: 0o600,
+            unmasked: Some(0o666),
+            open: Access::READ_WRITE,
+            linkable: true,
+            layout: layout(),
+        },
+        &Created { entry: file_entry(), capability: Some(capability()), created: true },
+    );
+    s.both(
         &MkDir { by: mutator(), dir: Ino(1), name: name("dir"), mode: 0o755, unmasked: None },
         &dir_entry(),
     );
@@ -465,6 +477,17 @@ fn bytes(s: &mut Samples) {
     };
     s.both(&zeros, &written(durability));
     s.request(&Fill { with: FillWith::Room, again: Some(acked), ..zeros });
+    let copy = data::Copy {
+        target: TargetId(1),
+        pass: known,
+        slot: Slot(2),
+        start,
+        end: ObjectOffset(4096 + 77),
+        from: capability(),
+        from_slot: Slot(3),
+        from_start: ObjectOffset(0),
+    };
+    s.both(&copy, &Copied { generations: generations(), durability: Some(durability), source_len: 5 });
     let find = FindData { target: TargetId(1), pass: known, slot: Slot(2), from: start, hole: false };
     s.both(&find, &DataFound { generations: generations(), at: Some(end) });
     s.both(&FindData { hole: true, ..find }, &DataFound { generations: generations(), at: None });
