@@ -53,11 +53,18 @@ struct Held {
     names: Names,
 }
 
+/// What is known of a name.
+#[derive(Clone, Copy)]
+enum Target {
+    Unknown,
+    Nothing,
+    Inode(Ino),
+}
+
 /// What is known of the names in a directory.
 #[derive(Default)]
 struct Names {
-    /// What they name; `None`: nothing.
-    known: HashMap<Name, Option<Ino>>,
+    known: HashMap<Name, Target>,
     /// It was seen empty: only this client has made names since, and these are they.
     made: Option<HashSet<Name>>,
 }
@@ -148,7 +155,11 @@ impl Delegations {
         if held.knows < Knows::Rights || !may(&held.attr, cred, mode::X) {
             return None;
         }
-        let Some(ino) = held.names.find(name)? else { return Some(Named::Nothing) };
+        let ino = match held.names.find(name) {
+            Target::Unknown => return None,
+            Target::Nothing => return Some(Named::Nothing),
+            Target::Inode(ino) => ino,
+        };
         let found = state.held.get(&ino)?;
         found.attr(if found.attr.kind == FileKind::Dir { of_dir } else { Knows::All }).map(Named::Inode)
     }
@@ -217,11 +228,12 @@ impl Delegations {
             changed.entry(dir).or_insert(Knows::Rights);
         }
         for (dir, name, goes) in names {
-            match state.held.get_mut(&dir).and_then(|held| held.names.change(name)) {
-                Some(Some(ino)) => drop(changed.insert(ino, Knows::Nothing)),
+            let held = state.held.get_mut(&dir);
+            match held.map_or(Target::Unknown, |held| held.names.change(name)) {
+                Target::Inode(ino) => drop(changed.insert(ino, Knows::Nothing)),
                 // It may be any inode's.
-                None if goes => state.forget_all(),
-                Some(None) | None => {}
+                Target::Unknown if goes => state.forget_all(),
+                Target::Unknown | Target::Nothing => {}
             }
         }
         for (ino, knows) in &changed {
@@ -357,21 +369,23 @@ impl State {
 }
 
 impl Names {
-    /// What `name` names, where that is known; `Some(None)`: nothing.
-    fn find(&self, name: &Name) -> Option<Option<Ino>> {
-        let never_made = || self.made.as_ref().is_some_and(|made| !made.contains(name));
-        self.known.get(name).copied().or_else(|| never_made().then_some(None))
+    fn find(&self, name: &Name) -> Target {
+        match self.known.get(name) {
+            Some(target) => *target,
+            None if self.made.as_ref().is_some_and(|made| !made.contains(name)) => Target::Nothing,
+            None => Target::Unknown,
+        }
     }
 
     fn learn(&mut self, name: &Name, ino: Option<Ino>) {
         if self.known.len() >= NAMES_MAX {
             self.known.clear();
         }
-        self.known.insert(name.clone(), ino);
+        self.known.insert(name.clone(), ino.map_or(Target::Nothing, Target::Inode));
     }
 
     /// This client makes or removes `name`. Gives what was known of it.
-    fn change(&mut self, name: Name) -> Option<Option<Ino>> {
+    fn change(&mut self, name: Name) -> Target {
         let found = self.find(&name);
         self.known.remove(&name);
         if let Some(made) = &mut self.made {
