@@ -5,6 +5,7 @@ use pvfs_wire::msg::{
     file::{EndWrites, Open, ReportSize},
     lock::{CancelLock, ReleaseLocks, SetLock},
     namespace::{Create, Link, MkDir, MkNod, Rename, RmDir, SetAttr, SetLayout, SymLink, Unlink},
+    quota::SetQuota,
     xattr::{RemoveXattr, SetXattr},
 };
 
@@ -76,8 +77,9 @@ impl Touches for Rename {
     }
 }
 
-/// Who writes is nobody's own to know; locks change no inode.
+/// Who writes is nobody's own to know; locks change no inode, and quotas nothing of one that is told.
 impl Touches for EndWrites {}
 impl Touches for SetLock {}
 impl Touches for CancelLock {}
 impl Touches for ReleaseLocks {}
+impl Touches for SetQuota {}

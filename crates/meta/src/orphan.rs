@@ -95,6 +95,6 @@ pub(crate) fn last_name_gone(txn: &mut impl WriteTxn, inode: &mut Inode) -> Resu
     record::put(txn, &keys::orphan_numbers(), &Counter { last: seq });
     record::put(txn, &keys::orphan(seq), &OrphanEntry { ino: inode.ino });
     inode.orphan_seq = Some(seq);
-    inode::put(txn, inode);
+    inode::put(txn, inode)?;
     Ok(Some(Orphan { seq, ino: inode.ino }))
 }
