@@ -324,15 +324,26 @@ impl Core {
         let (core, inode) = (Arc::clone(self), Arc::clone(inode));
         // Seldom, and each write would bear its size.
         Box::pin(self.finish(async move {
-            let _record = inode.record.lock().await;
-            let at_hand = inode.capability(Access::WRITE);
-            let at_hand = at_hand.filter(|&capability| core.serves(&inode, capability, None));
-            match at_hand.filter(|capability| capability.grant.reaches(end)) {
-                Some(capability) => Ok(capability),
-                None => Ok(core.open_once_more(&inode, Access::WRITE, Some(end)).await?.capability),
+            match core.ask_for_room(&inode, end).await {
+                // What was written before the limit was set may be written over: once the mgr knows that it is there.
+                Err(ClientError::Refused { errno: Errno::EDQUOT, .. }) if inode.with(|state| state.dirty) => {
+                    core.report(&inode, None).await?;
+                    core.ask_for_room(&inode, end).await
+                }
+                asked => asked,
             }
         }))
         .await
+    }
+
+    async fn ask_for_room(self: &Arc<Self>, inode: &Arc<Inode>, end: u64) -> Result<Capability> {
+        let _record = inode.record.lock().await;
+        let at_hand = inode.capability(Access::WRITE);
+        let at_hand = at_hand.filter(|&capability| self.serves(inode, capability, None));
+        match at_hand.filter(|capability| capability.grant.reaches(end)) {
+            Some(capability) => Ok(capability),
+            None => Ok(self.open_once_more(inode, Access::WRITE, Some(end)).await?.capability),
+        }
     }
 
     async fn open_again(

@@ -4,12 +4,12 @@ use super::{Findings, content::Content};
 use crate::record::{Inode, QuotaUsage};
 use crate::{Result, inode, quota, superblock};
 use pvfs_kv::WriteTxn;
-use pvfs_types::QuotaOwner;
-use std::collections::BTreeMap;
+use pvfs_types::{QuotaOwner, SessionId};
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn check(content: &Content, findings: &mut Findings) {
     let right = right_usage(content);
-    for owner in right.keys().chain(content.usage.keys()).collect::<std::collections::BTreeSet<_>>() {
+    for owner in right.keys().chain(content.usage.keys()).collect::<BTreeSet<_>>() {
         let of = |sums: &BTreeMap<QuotaOwner, QuotaUsage>| sums.get(owner).copied().unwrap_or_default();
         let (counted, there) = (of(&content.usage), of(&right));
         let text = format!("counts {}, there are {}", show(counted), show(there));
@@ -51,7 +51,8 @@ fn is_on(content: &Content) -> bool {
 }
 
 fn may_be_ahead(content: &Content, inode: &Inode) -> bool {
-    content.writers.iter().any(|(ino, _)| *ino == inode.ino)
+    let writer = content.writers.range((inode.ino, SessionId(0))..).next();
+    writer.is_some_and(|(ino, _)| *ino == inode.ino)
         || content.intents.iter().any(|intent| intent.ino == inode.ino)
 }
 

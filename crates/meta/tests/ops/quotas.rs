@@ -1,6 +1,6 @@
 //! Quotas: what is counted, what is refused, trees, and how far writers may write.
 
-use crate::world::{ROOT, World, done, errno, user};
+use crate::world::{ROOT, World, done, errno, name, user};
 use pvfs_kv::WriteSet;
 use pvfs_meta::record::{Inode, QuotaUsage, Record};
 use pvfs_meta::{Outcome, inode, keys, ops, orphan, quota, session, settle, superblock};
@@ -8,6 +8,7 @@ use pvfs_types::{Errno, Ino, QuotaOwner, SetAttr, limits};
 use pvfs_wire::Access;
 use pvfs_wire::msg::file::Open;
 use pvfs_wire::msg::fsck::{Fix, Repair};
+use pvfs_wire::msg::namespace::SymLink;
 use pvfs_wire::msg::quota::{GetQuotas, LimitChange, SetQuota};
 
 const MIB: u64 = 1 << 20;
@@ -401,4 +402,29 @@ fn an_orphan_that_is_open_stays_charged_to_its_tree() {
     .expect("releases");
     assert!(w.reap(found));
     assert_eq!(used(&w, QuotaOwner::Tree(top)), (0, 0, 1));
+}
+
+#[test]
+fn a_directory_with_too_much_below_it_becomes_no_tree() {
+    let w = World::new();
+    let top = w.dir(ROOT, "top");
+    let make = |count: usize, text: &str| {
+        w.run(|txn, env| {
+            for n in 0..count {
+                let name = name(&format!("{text}{n}"));
+                let req = SymLink { by: w.by(), dir: top, name, target: b"x".to_vec() };
+                ops::symlink(txn, &req, env)?;
+            }
+            Ok(())
+        })
+        .expect("makes links");
+    };
+    make(limits::TREE_INODES_MAX - 1, "a");
+    let tree = QuotaOwner::Tree(top);
+    w.set_quota(tree, Some(1), None).expect("just fits");
+    assert_eq!(used(&w, tree), (0, 0, limits::TREE_INODES_MAX as u64));
+    w.set_quota(tree, None, None).expect("clears");
+    make(1, "b");
+    assert_eq!(errno(w.set_quota(tree, Some(1), None)), Errno::E2BIG);
+    assert_eq!(load(&w, top).tree, None, "nothing has changed");
 }
