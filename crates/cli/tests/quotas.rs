@@ -90,21 +90,22 @@ fn a_quota_that_is_exceeded_in_the_middle_of_a_write_keeps_what_was_acknowledged
         (ann(&cluster)["bytes"].as_u64(), ann(&cluster)["inodes"].as_u64()),
         (Some(10 << 20), Some(1))
     );
-    exceeds(&mount, "echo more >> big");
+    exceeds(&mount, "dd if=/dev/zero bs=4 count=1 of=big oflag=append conv=notrunc status=none");
     exceeds(&mount, "truncate -s 11M big");
-    exceeds(&mount, "echo one > another");
+    let another = "dd if=/dev/zero bs=4 count=1 of=another status=none";
+    exceeds(&mount, another);
     may(&mount, "dd if=/dev/urandom of=big bs=1M count=10 conv=notrunc status=none");
 
     cluster.kill9("mgr");
     cluster.restart("mgr");
     let after = ann(&cluster);
     assert_eq!((after["bytes"].as_u64(), after["inodes"].as_u64()), (Some(10 << 20), Some(2)), "{after}");
-    exceeds(&mount, "echo two > another");
+    exceeds(&mount, another);
     exceeds(&mount, "mkdir a b c d");
 
     may(&mount, "rm big");
     // Room comes as soon as every session has checked in.
-    wait_until("there is room", LIMIT, || as_ann(&mount, "echo three > another").status.success());
+    wait_until("there is room", LIMIT, || as_ann(&mount, another).status.success());
     may(&mount, "dd if=/dev/zero of=next bs=1M count=5 status=none; rm -r next another a b c");
     wait_until("all is given back", LIMIT, || {
         let quota = ann(&cluster);
@@ -170,6 +171,7 @@ fn users_see_their_own_quota_and_set_none() {
     let shown = cluster.run_ok("quota", ["show"]);
     assert!(shown.contains("no limit was ever set"), "{shown}");
     limit_ann(&cluster, &["--bytes", "10M"]);
+    fs::set_permissions(cluster.data_dir(), Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(cluster.cluster_toml(), Permissions::from_mode(0o644)).unwrap();
     let key = cluster.cluster_toml().with_file_name("cluster.key");
     fs::set_permissions(key, Permissions::from_mode(0o644)).unwrap();
