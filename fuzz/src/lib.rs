@@ -13,7 +13,7 @@ pub use mutate::{Rng, mutated};
 
 use pvfs_types::{Distribution, IodtabGen, LogicalOffset, Pattern};
 use pvfs_wire::msg::{
-    Op, Request, admin, data, delegation, file, fsck, hello, lock, namespace, session, xattr,
+    Op, Request, admin, data, delegation, file, fsck, hello, lock, namespace, quota, session, xattr,
 };
 use pvfs_wire::{FRAME_HEADER_BYTES, Header, Refusal};
 
@@ -127,6 +127,7 @@ fn each_op(op: Op, side: &mut Side<'_>) {
         Op::Access => side.of::<namespace::CheckAccess>(),
         Op::GetXattr => side.of::<xattr::GetXattr>(),
         Op::ListXattr => side.of::<xattr::ListXattr>(),
+        Op::GetQuotas => side.of::<quota::GetQuotas>(),
         Op::SetAttr => side.of::<namespace::SetAttr>(),
         Op::Create => side.of::<namespace::Create>(),
         Op::TmpFile => side.of::<namespace::TmpFile>(),
@@ -140,6 +141,7 @@ fn each_op(op: Op, side: &mut Side<'_>) {
         Op::SetLayout => side.of::<namespace::SetLayout>(),
         Op::SetXattr => side.of::<xattr::SetXattr>(),
         Op::RemoveXattr => side.of::<xattr::RemoveXattr>(),
+        Op::SetQuota => side.of::<quota::SetQuota>(),
         Op::Open => side.of::<file::Open>(),
         Op::ReportSize => side.of::<file::ReportSize>(),
         Op::EndWrites => side.of::<file::EndWrites>(),

@@ -81,7 +81,7 @@ impl Asker {
     }
 
     pub async fn usage(&self, mgr: &str) -> Result<FsUsage, CallError> {
-        self.peer(Role::Mgr, mgr).call_once(&StatFs {}, DEADLINE).await
+        self.peer(Role::Mgr, mgr).call_once(&StatFs::default(), DEADLINE).await
     }
 }
 

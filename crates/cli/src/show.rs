@@ -154,6 +154,21 @@ impl Owners {
     pub fn group(&self, gid: u32) -> String {
         self.groups.get(&gid).cloned().unwrap_or_else(|| gid.to_string())
     }
+
+    /// The number of a user, by name or number.
+    pub fn find_user(&self, text: &str) -> Option<u32> {
+        find_number(&self.users, text)
+    }
+
+    /// The number of a group, by name or number.
+    pub fn find_group(&self, text: &str) -> Option<u32> {
+        find_number(&self.groups, text)
+    }
+}
+
+fn find_number(names: &HashMap<u32, String>, text: &str) -> Option<u32> {
+    let by_name = names.iter().find(|(_, name)| *name == text).map(|(number, _)| *number);
+    by_name.or_else(|| text.parse().ok())
 }
 
 fn read_names(file: &str) -> HashMap<u32, String> {

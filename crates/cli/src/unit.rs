@@ -15,6 +15,20 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| format!("{text:?} is too large"))
 }
 
+/// Reads `5000`, `20K`, `1M`: powers of 1000, as people count things.
+pub fn parse_count(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: u64 = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" => 1,
+        "k" => 1_000,
+        "m" => 1_000_000,
+        "g" => 1_000_000_000,
+        other => return Err(format!("unknown unit {other:?}: use K, M or G (powers of 1000)")),
+    };
+    let number: u64 = digits.parse().map_err(|_| format!("{text:?} is no count: write 5000, 20K or 1M"))?;
+    number.checked_mul(unit).ok_or_else(|| format!("{text:?} is too large"))
+}
+
 /// For `--strip-size`.
 pub fn parse_strip_bytes(text: &str) -> Result<u32, String> {
     let bytes = parse_bytes(text)?;
@@ -70,6 +84,15 @@ mod tests {
         assert_eq!(parse_bytes("1MiB"), Ok(1 << 20));
         for bad in ["", "K", "-1", "1.5M", "1X", "99999999999T"] {
             assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn counts_are_powers_of_1000() {
+        assert_eq!(parse_count("5000"), Ok(5000));
+        assert_eq!(parse_count("20k"), Ok(20_000));
+        for bad in ["", "M", "-1", "1.5M", "1T", "99999999999G"] {
+            assert!(parse_count(bad).is_err(), "{bad}");
         }
     }
 

@@ -143,7 +143,7 @@ impl File {
     /// Writes `data` at `offset`; the file grows where it ends before. Done whole or, after an error, in part.
     ///
     /// # Errors
-    /// `EFBIG` it would end past the largest file size; `ENOSPC` a target is full; `EBADF` not open for writing.
+    /// `EFBIG` it would end past the largest file size; `ENOSPC` a target is full; `EDQUOT` limits do not leave room; `EBADF` not open for writing.
     ///
     /// # Examples
     /// ```no_run
@@ -440,7 +440,7 @@ impl File {
         if plan.is_empty() {
             return Ok(());
         }
-        let in_flight = io::write(&self.core, &self.inode, plan, data).await?;
+        let in_flight = io::write(&self.core, &self.inode, plan, data, end).await?;
         in_flight.done(LogicalOffset(end), self.core.session.now(), &self.cred);
         Ok(())
     }

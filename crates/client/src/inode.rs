@@ -211,10 +211,10 @@ impl Inode {
         self.with(|state| state.capability(access))
     }
 
-    /// A write begins, if the mgr knows this session as a writer and a capability is at hand.
-    pub fn begin_write(self: &Arc<Self>) -> Option<(WriteInFlight, Capability)> {
+    /// A write up to `end` begins, if the mgr knows this session as a writer and a capability for that is at hand.
+    pub fn begin_write(self: &Arc<Self>, end: u64) -> Option<(WriteInFlight, Capability)> {
         self.with(|state| {
-            let capability = state.capability(Access::WRITE)?;
+            let capability = state.capability(Access::WRITE).filter(|found| found.grant.reaches(end))?;
             state.recorded.filter(|&session| session == capability.grant.session)?;
             state.writes_in_flight += 1;
             let in_flight = WriteInFlight { inode: Arc::clone(self), epoch: state.size_epoch, done: false };
@@ -259,6 +259,11 @@ impl State {
         if grant.access.write {
             self.write_cap = Some(capability);
         }
+    }
+
+    /// Other limits may bind the file now: the next write asks.
+    pub fn forget_write_capability(&mut self) {
+        self.write_cap = None;
     }
 
     /// Learns from an answer of the mgr. Answers may overtake each other; older ones change nothing.

@@ -27,6 +27,26 @@ use std::{future::Future, ops::Range, sync::Arc};
 /// How often a sync that a target's disk failed is tried again, each time after all that is held was sent again.
 pub(crate) const FAILED_SYNCS_MAX: u32 = 2;
 
+/// What is asked of a file's targets.
+#[derive(Clone, Copy)]
+pub(crate) struct Want {
+    access: Access,
+    /// The end of what is written, as far as limits may not allow it; 0: they do.
+    reach: u64,
+}
+
+impl From<Access> for Want {
+    fn from(access: Access) -> Want {
+        Want { access, reach: 0 }
+    }
+}
+
+impl Want {
+    fn to_write(reach: u64) -> Want {
+        Want { access: Access::WRITE, reach }
+    }
+}
+
 /// What a slot answered to one read request.
 pub(crate) struct ReadAnswer {
     pub done: ReadDone,
@@ -48,30 +68,32 @@ pub(crate) async fn read(
     }
 }
 
-/// Writes by `plan`, from `data`. The size is known to this client before it is told to anybody.
+/// Writes by `plan`, from `data`, nothing behind `end`. The size is known to this client before it is told to anybody.
 pub(crate) async fn write(
     core: &Arc<Core>,
     inode: &Arc<Inode>,
     plan: &[SlotRequest],
     data: &Bytes,
+    end: u64,
 ) -> Result<WriteInFlight> {
-    let (in_flight, mut capability) = begin_write(core, inode).await?;
+    let (in_flight, mut capability) = begin_write(core, inode, end).await?;
     loop {
-        let answers = each_slot(plan, |request| write_slot(core, inode, capability, request, data)).await;
+        let answers =
+            each_slot(plan, |request| write_slot(core, inode, capability, request, data, end)).await;
         if same_generation(answers)?.is_some() {
             return Ok(in_flight);
         }
-        capability = core.fresh_capability(inode, Access::WRITE, None).await?;
+        capability = core.capability_to(inode, end).await?;
     }
 }
 
-/// Makes sure that the mgr knows of the writer, before the first byte leaves.
-pub(crate) async fn begin_write(core: &Arc<Core>, inode: &Arc<Inode>) -> Result<(WriteInFlight, Capability)> {
+/// Makes sure that the mgr knows of the writer, and allows what it writes, before the first byte leaves.
+pub(crate) async fn begin_write(core: &Arc<Core>, inode: &Arc<Inode>, end: u64) -> Result<(WriteInFlight, Capability)> {
     loop {
-        if let Some(begun) = inode.begin_write() {
+        if let Some(begun) = inode.begin_write(end) {
             return Ok(begun);
         }
-        core.fresh_capability(inode, Access::WRITE, None).await?;
+        core.capability_to(inode, end).await?;
     }
 }
 
@@ -183,6 +205,7 @@ async fn write_slot(
     capability: Capability,
     request: &SlotRequest,
     data: &Bytes,
+    end: u64,
 ) -> Result<(DataGen, ())> {
     let payload = request.payload(data);
     let target = core.targets.locate(&capability.grant.dist, request.slot).await;
@@ -190,7 +213,7 @@ async fn write_slot(
     let ranges = || request.ranges.clone();
     let make = |target, pass| Write { target, pass, slot: request.slot, ranges: ranges(), again: None };
     let (data_gen, (written, _)) =
-        call_slot(core, inode, capability, Access::WRITE, request.slot, &payload, make).await?;
+        call_slot(core, inode, capability, Want::to_write(end), request.slot, &payload, make).await?;
     core.counters.bytes_written.add(request.bytes);
     let what = What::Bytes { ranges: ranges(), payload: held::own(payload, request.bytes) };
     keep(core, (inode.ino, data_gen, request.slot), target, room, what, request.bytes, &written);
@@ -217,31 +240,32 @@ fn keep(
     hold.told(written);
 }
 
-/// Fills the logical bytes `start..end`: with zeros, or with room.
+/// Fills the logical bytes `start..end`: with zeros, or with room. The file is to reach to `reach`, or hold room so far.
 pub(crate) async fn fill(
     core: &Arc<Core>,
     inode: &Arc<Inode>,
     range: Range<u64>,
     with: FillWith,
+    reach: u64,
 ) -> Result<WriteInFlight> {
-    let (in_flight, mut capability) = begin_write(core, inode).await?;
+    let (in_flight, mut capability) = begin_write(core, inode, reach).await?;
     loop {
         let dist = capability.grant.dist;
         let filled = dist.slots().filter_map(|slot| {
             let [start, end] = [range.start, range.end].map(|at| dist.object_len(slot, at));
-            (start < end).then(|| fill_slot(core, inode, capability, slot, start..end, with))
+            (start < end).then(|| fill_slot(core, inode, (capability, reach), slot, start..end, with))
         });
         if same_generation(join_all(filled).await)?.is_some() {
             return Ok(in_flight);
         }
-        capability = core.fresh_capability(inode, Access::WRITE, None).await?;
+        capability = core.capability_to(inode, reach).await?;
     }
 }
 
 async fn fill_slot(
     core: &Arc<Core>,
     inode: &Arc<Inode>,
-    capability: Capability,
+    (capability, reach): (Capability, u64),
     slot: Slot,
     range: Range<u64>,
     with: FillWith,
@@ -250,7 +274,8 @@ async fn fill_slot(
     let room = core.holds.room(target, 0).await;
     let (start, end) = (ObjectOffset(range.start), ObjectOffset(range.end));
     let make = |target, pass| Fill { target, pass, slot, start, end, with, again: None };
-    let (data_gen, (written, _)) = call_slot(core, inode, capability, Access::WRITE, slot, &[], make).await?;
+    let want = Want::to_write(reach);
+    let (data_gen, (written, _)) = call_slot(core, inode, capability, want, slot, &[], make).await?;
     if with == FillWith::Zeros {
         keep(core, (inode.ino, data_gen, slot), target, room, What::Zeros { start, end }, 0, &written);
     }
@@ -285,13 +310,17 @@ pub(crate) async fn call_slot<R: Request>(
     core: &Arc<Core>,
     inode: &Arc<Inode>,
     mut capability: Capability,
-    access: Access,
+    want: impl Into<Want>,
     slot: Slot,
     payload: &[Bytes],
     make: impl Fn(TargetId, Pass) -> R,
 ) -> Result<(DataGen, (R::Reply, Bytes))> {
+    let Want { access, reach } = want.into();
     let mut tries = Tries::default();
     loop {
+        if reach > 0 && !capability.grant.reaches(reach) {
+            capability = core.capability_to(inode, reach).await?;
+        }
         let target = core.targets.locate(&capability.grant.dist, slot).await;
         let pass = Pass { capability, lease: core.session.lease(), store: core.holds.known(target) };
         match core.targets.call(target, &make(target, pass), payload).await {

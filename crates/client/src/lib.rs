@@ -51,6 +51,7 @@ mod open;
 mod orphans;
 mod paths;
 mod plan;
+mod quota;
 mod recalls;
 mod replay;
 mod retry;
@@ -83,6 +84,7 @@ pub use pvfs_wire::{
     Access,
     msg::{
         namespace::{FsUsage, RenameMode},
+        quota::{LimitChange, Quota, Quotas},
         xattr::XattrMode,
     },
 };

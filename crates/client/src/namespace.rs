@@ -6,6 +6,7 @@ use crate::{
     Client, ClientError, File,
     delegations::{Delegations, Named},
     error::Result,
+    inode::State,
     waits::{WaitsFor, waiting_for},
 };
 use pvfs_types::{Attr, Cred, Errno, FileKind, Ino, LayoutHint, Name, NewMode, SetAttr as Changes, limits};
@@ -193,11 +194,11 @@ impl Client {
         }
     }
 
-    /// Space and inodes of the whole file system.
-    pub async fn statfs(&self) -> Result<FsUsage> {
+    /// Space and inodes of the whole file system; where `at` is in a tree with limits, of those.
+    pub async fn statfs(&self, at: Option<Ino>) -> Result<FsUsage> {
         self.core
             .call(Op::StatFs, None, async {
-                waiting_for(WaitsFor::Mgr, self.core.mgr.call(&StatFs {}))
+                waiting_for(WaitsFor::Mgr, self.core.mgr.call(&StatFs { at }))
                     .await
                     .map_err(crate::calls::refused::<StatFs>)
             })
@@ -386,6 +387,9 @@ impl crate::client::Core {
                 Ok(set) => {
                     if let Some(inode) = &inode {
                         inode.truncated(&set.entry.attr, changes.size.is_some());
+                        if changes.uid.is_some() || changes.gid.is_some() {
+                            inode.with(State::forget_write_capability);
+                        }
                         set.capability
                             .inspect(|&capability| inode.with(|state| state.put_capability(capability)));
                     }

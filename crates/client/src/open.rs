@@ -151,7 +151,7 @@ impl Client {
             let count = OpenCount::new(&work, ino, access);
             let inode = Arc::clone(&count.inode);
             let _record = inode.record.lock().await;
-            let opened = work.open_once_more(&inode, access).await?;
+            let opened = work.open_once_more(&inode, access, None).await?;
             Ok(File::new(Arc::clone(&work), tasks, count, access, &cred, opened.entry))
         }))
         .await
@@ -236,7 +236,7 @@ impl Core {
     ) -> Result<File> {
         let count = OpenCount::new(self, ino, access);
         let inode = Arc::clone(&count.inode);
-        let make = |by| Open { by, ino, access, truncate, again: false };
+        let make = |by| Open { by, ino, access, truncate, again: false, grow_to: None };
         let _emptying = truncate.then(|| self.emptyings.one());
         let opened = if access.write || truncate {
             let _record = inode.record.lock().await;
@@ -322,6 +322,36 @@ impl Core {
         self.finish(async move { core.open_again(&inode, access, refused).await }).await
     }
 
+    /// A capability to write up to `end`, of which limits may not know yet.
+    ///
+    /// # Errors
+    /// `EDQUOT` they do not allow so much.
+    pub async fn capability_to(self: &Arc<Self>, inode: &Arc<Inode>, end: u64) -> Result<Capability> {
+        let (core, inode) = (Arc::clone(self), Arc::clone(inode));
+        // Seldom, and each write would bear its size.
+        Box::pin(self.finish(async move {
+            match core.ask_for_room(&inode, end).await {
+                // What was written before the limit was set may be written over: once the mgr knows that it is there.
+                Err(ClientError::Refused { errno: Errno::EDQUOT, .. }) if inode.with(|state| state.dirty) => {
+                    core.report(&inode, None).await?;
+                    core.ask_for_room(&inode, end).await
+                }
+                asked => asked,
+            }
+        }))
+        .await
+    }
+
+    async fn ask_for_room(self: &Arc<Self>, inode: &Arc<Inode>, end: u64) -> Result<Capability> {
+        let _record = inode.record.lock().await;
+        let at_hand = inode.capability(Access::WRITE);
+        let at_hand = at_hand.filter(|&capability| self.serves(inode, capability, None));
+        match at_hand.filter(|capability| capability.grant.reaches(end)) {
+            Some(capability) => Ok(capability),
+            None => Ok(self.open_once_more(inode, Access::WRITE, Some(end)).await?.capability),
+        }
+    }
+
     async fn open_again(
         self: &Arc<Self>,
         inode: &Arc<Inode>,
@@ -334,13 +364,18 @@ impl Core {
         {
             return Ok(capability);
         }
-        Ok(self.open_once_more(inode, access).await?.capability)
+        Ok(Box::pin(self.open_once_more(inode, access, None)).await?.capability)
     }
 
     /// As an open that was done before: without a look at rights. The caller holds `inode.record`.
-    async fn open_once_more(self: &Arc<Self>, inode: &Inode, access: Access) -> Result<Opened> {
+    async fn open_once_more(
+        self: &Arc<Self>,
+        inode: &Inode,
+        access: Access,
+        grow_to: Option<u64>,
+    ) -> Result<Opened> {
         let ino = inode.ino;
-        let make = |by| Open { by, ino, access, truncate: false, again: true };
+        let make = |by| Open { by, ino, access, truncate: false, again: true, grow_to };
         let opened = if access.write {
             self.ends.take_back(ino).await;
             self.mutate_here(&Cred::root(), make).await

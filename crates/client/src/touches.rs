@@ -5,6 +5,7 @@ use pvfs_wire::msg::{
     file::{EndWrites, Open, ReportSize},
     lock::{CancelLock, ReleaseLocks, SetLock},
     namespace::{Create, Link, MkDir, MkNod, Rename, RmDir, SetAttr, SetLayout, SymLink, TmpFile, Unlink},
+    quota::SetQuota,
     xattr::{RemoveXattr, SetXattr},
 };
 
@@ -44,11 +45,12 @@ inodes! {
     ReportSize: ino;
     // Makes an inode that nobody knows, and changes no directory.
     TmpFile: ;
-    // Who writes is nobody's own to know; locks change no inode.
+    // Who writes is nobody's own to know; locks change no inode, and quotas nothing of one that is told.
     EndWrites: ;
     SetLock: ;
     CancelLock: ;
     ReleaseLocks: ;
+    SetQuota: ;
 }
 
 /// Requests that change one name in a directory, and whether something may have that name before.

@@ -548,8 +548,8 @@ impl Filesystem for PvfsFs {
         Ok(())
     }
 
-    async fn statfs(&self, _ctx: &Context, _node: NodeId) -> Reply<StatFs> {
-        self.client.statfs().await.map(statfs).map_err(|e| errno(&e))
+    async fn statfs(&self, _ctx: &Context, node: NodeId) -> Reply<StatFs> {
+        self.client.statfs(Some(self.ino(node))).await.map(statfs).map_err(|e| errno(&e))
     }
 
     async fn getxattr(&self, ctx: &Context, node: NodeId, name: &[u8], room: u32) -> Reply<Bytes> {

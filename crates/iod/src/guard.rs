@@ -1,6 +1,6 @@
 //! May this request do this? Decides by the capability and lease it shows and by the mgr's time alone. Pure.
 
-use pvfs_types::Slot;
+use pvfs_types::{ObjectOffset, Slot};
 use pvfs_wire::{Access, MacKey, Refusal, Status, cap::Grant, msg::data::Pass};
 
 /// Whether `pass` allows `wanted` on these slots of its file at mgr time `now_ms`.
@@ -58,6 +58,30 @@ pub fn check(
     }
 }
 
+/// Whether what is written up to `end` of the object in `slot` is within what the mgr allowed, and has allowed since limits
+/// bind.
+///
+/// # Errors
+/// `CapabilityOld` limits were set since; `CapabilityRights` it is past the end that is allowed.
+pub fn may_reach(
+    grant: &Grant,
+    writes_since_ms: Option<u64>,
+    slot: Slot,
+    end: ObjectOffset,
+) -> Result<(), Refusal> {
+    if writes_since_ms.is_some_and(|since_ms| grant.granted_ms.unwrap_or(0) <= since_ms) {
+        let text = "a limit was set since the mgr granted this, and may bind the file";
+        return Err(Refusal::new(Status::CapabilityOld, text));
+    }
+    match grant.size_max {
+        Some(size_max) if end.0 > grant.dist.object_len(slot, size_max) => {
+            let text = format!("the mgr allowed writing up to {size_max}, this is past it");
+            Err(Refusal::new(Status::CapabilityRights, text))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether a write under `grant` may make an object. What objects were removed is known to the process that removed them:
 /// where the file may have lost this data generation before this process was told the mgr's time first, at
 /// `first_told_ms`, it may not.
@@ -97,6 +121,7 @@ mod tests {
             dist: Distribution { iodtab: IodtabGen(1), base: 0, pcount: 4, ssize: 65536 },
             access,
             granted_ms: Some(NOW),
+            size_max: None,
         }
     }
 
@@ -169,6 +194,23 @@ mod tests {
         assert_eq!(may_make(Some(NOW), Some(NOW)), Err(Status::CapabilityOld), "maybe before it");
         assert_eq!(may_make(Some(NOW), None), Err(Status::NotNow));
         assert_eq!(may_make(None, Some(NOW)), Ok(()), "a mgr that does not say");
+    }
+
+    #[test]
+    fn nothing_is_written_past_what_was_allowed_or_under_what_was_granted_before_a_limit() {
+        let check = |size_max, since_ms, slot, end| {
+            let grant = Grant { size_max, ..grant(Access::WRITE) };
+            may_reach(&grant, since_ms, Slot(slot), ObjectOffset(end)).map_err(|refusal| refusal.status)
+        };
+        assert_eq!(check(None, None, 0, u64::MAX), Ok(()));
+        let size_max = Some(65536 + 100);
+        assert_eq!(check(size_max, None, 0, 65536), Ok(()));
+        assert_eq!(check(size_max, None, 0, 65537), Err(Status::CapabilityRights));
+        assert_eq!(check(size_max, None, 1, 100), Ok(()));
+        assert_eq!(check(size_max, None, 1, 101), Err(Status::CapabilityRights));
+        assert_eq!(check(size_max, None, 2, 1), Err(Status::CapabilityRights));
+        assert_eq!(check(None, Some(NOW - 1), 0, 1), Ok(()));
+        assert_eq!(check(None, Some(NOW), 0, 1), Err(Status::CapabilityOld));
     }
 
     #[test]

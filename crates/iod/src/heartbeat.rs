@@ -71,6 +71,7 @@ impl Heart {
     fn take(&self, answer: &HeartbeatAnswer) {
         let targets = &self.iod.targets;
         self.iod.time.told(answer.mgr_time_ms);
+        self.iod.time.told_writes_since(answer.writes_since_ms);
         if self.iod.time.now_ms().is_none_or(|now| answer.mgr_time_ms > now) {
             let written = targets.iter().map(|target| target.store.follow_mgr_time(answer.mgr_time_ms));
             match written.collect::<Result<Vec<()>, _>>() {

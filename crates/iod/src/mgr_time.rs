@@ -16,6 +16,8 @@ struct State {
     now_ms: Option<u64>,
     /// What a mgr told this process first, in milliseconds.
     first_told_ms: Option<u64>,
+    /// Capabilities to write that are not younger are too old.
+    writes_since_ms: Option<u64>,
     confirmed_ms: u64,
     /// Shared by the requests admitted since it was made, and what tells that they have ended.
     admission: (Arc<Admission>, Ended),
@@ -40,8 +42,14 @@ impl MgrTime {
     /// `now_ms`: the time that an earlier process followed last.
     pub fn new(now_ms: Option<u64>) -> MgrTime {
         let confirmed_ms = now_ms.unwrap_or(0);
-        let state =
-            State { now_ms, first_told_ms: None, confirmed_ms, admission: Admission::new(), pending: None };
+        let state = State {
+            now_ms,
+            first_told_ms: None,
+            writes_since_ms: None,
+            confirmed_ms,
+            admission: Admission::new(),
+            pending: None,
+        };
         MgrTime { state: Mutex::new(state) }
     }
 
@@ -54,6 +62,15 @@ impl MgrTime {
         self.with(|state| {
             state.first_told_ms.get_or_insert(told_ms);
         });
+    }
+
+    /// A mgr told since when capabilities to write are good. It never takes that back.
+    pub fn told_writes_since(&self, since_ms: Option<u64>) {
+        self.with(|state| state.writes_since_ms = state.writes_since_ms.max(since_ms));
+    }
+
+    pub fn writes_since_ms(&self) -> Option<u64> {
+        self.with(|state| state.writes_since_ms)
     }
 
     /// The mgr's time when, or after, this process started; `None`: no mgr was heard since.

@@ -15,7 +15,10 @@ use pvfs_wire::{
     cap::Grant,
     msg::{
         admin::GetStatus,
-        data::{Acked, Commit, Copy, Pass, Ranges, Read, RemoveObjects, StatObjects, Sync, TruncateObjects},
+        data::{
+            Acked, Commit, Copy, Fill, FillWith, Pass, Ranges, Read, RemoveObjects, StatObjects, Sync,
+            TruncateObjects,
+        },
         hello::Role,
     },
 };
@@ -159,6 +162,40 @@ async fn what_was_granted_before_the_iod_started_makes_no_object_but_writes_to_t
     assert_eq!(it.client.peer.call(&stat).await.unwrap().objects, [None]);
     write(1001).await.unwrap();
     write(1000).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_limits_do_not_allow_is_not_written_also_by_what_was_granted_before_them() {
+    let it = Joined::start().await;
+    let write = async |granted_ms, size_max, at| {
+        let grant = Grant { granted_ms: Some(granted_ms), size_max, ..grant(Access::WRITE) };
+        let pass = Pass { capability: Capability::sign(grant, &key()), ..pass(Access::WRITE) };
+        it.client.write_with(pass, 1, list(&[(at, 1)]), b"x").await
+    };
+    write(1001, Some(4096 + 1), 0).await.unwrap();
+    assert_eq!(refused(write(1001, Some(4096 + 1), 1).await), Status::CapabilityRights);
+    let room = Fill {
+        target: TARGET,
+        pass: Pass {
+            capability: Capability::sign(
+                Grant { granted_ms: Some(1001), size_max: Some(4096 + 1), ..grant(Access::WRITE) },
+                &key(),
+            ),
+            ..pass(Access::WRITE)
+        },
+        slot: Slot(1),
+        start: ObjectOffset(0),
+        end: ObjectOffset(2),
+        with: FillWith::Room,
+        again: None,
+    };
+    assert_eq!(refused(it.client.peer.call(&room).await), Status::CapabilityRights);
+    it.mgr.answer.lock().unwrap().writes_since_ms = Some(1500);
+    // The second heartbeat from now on follows an answer that told it.
+    it.mgr.hears_next().await;
+    it.mgr.hears_next().await;
+    assert_eq!(refused(write(1500, None, 0).await), Status::CapabilityOld);
+    write(1501, None, 0).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,8 @@
 
 use pvfs_kv::KvError;
 use pvfs_types::{
-    AclError, Errno, Ino, LayoutError, Name, SessionId, TargetUuid, XattrName, XattrNameError, limits,
+    AclError, Errno, Ino, LayoutError, Name, QuotaOwner, SessionId, TargetUuid, XattrName, XattrNameError,
+    limits,
 };
 use pvfs_wire::{Refusal, Status};
 
@@ -96,6 +97,23 @@ pub enum MetaError {
     NoTargets,
     #[error("the metadata store is full, only removals go on: remove something, or give its disk more space")]
     StoreShort,
+    /// `used`: with what is charged ahead for files that are being written.
+    #[error("quota exceeded: {owner} may have {limit} {what}, and has {used}")]
+    QuotaExceeded { owner: QuotaOwner, what: &'static str, used: u128, limit: u64 },
+    #[error("root has no limits")]
+    QuotaOfRoot,
+    #[error("inode {ino} is in tree {tree}: trees do not lie in one another")]
+    TreeInTree { ino: Ino, tree: Ino },
+    #[error(
+        "more than {} inodes lie below directory {top}: a tree gets its first limit, and loses its last, while it is smaller",
+        limits::TREE_INODES_MAX
+    )]
+    TreeTooLarge { top: Ino },
+    #[error("inode {ino} has names outside of the tree of directory {top}")]
+    TreeHasLinksOutside { top: Ino, ino: Ino },
+    /// As between two file systems.
+    #[error("inode {ino} and directory {dir} are not in the same tree: copy it instead")]
+    OtherTree { ino: Ino, dir: Ino },
     #[error("target {uuid} cannot join: a file system has at most {} targets", limits::TARGETS_MAX)]
     TargetsMax { uuid: TargetUuid },
     #[error("{session} is not known (any more)")]
@@ -136,13 +154,17 @@ impl MetaError {
             | MetaError::BadTime { .. }
             | MetaError::TooManyFiles { .. }
             | MetaError::LockRange { .. }
-            | MetaError::NoAccessAsked => Errno::EINVAL,
+            | MetaError::NoAccessAsked
+            | MetaError::QuotaOfRoot
+            | MetaError::TreeInTree { .. } => Errno::EINVAL,
+            MetaError::QuotaExceeded { .. } => Errno::EDQUOT,
+            MetaError::OtherTree { .. } | MetaError::TreeHasLinksOutside { .. } => Errno::EXDEV,
             MetaError::Deadlock { .. } => Errno::EDEADLK,
             MetaError::LocksMax { .. } => Errno::ENOLCK,
             MetaError::Layout(e) => e.errno(),
             MetaError::XattrName(e) => e.errno(),
             MetaError::NoXattr { .. } => Errno::ENODATA,
-            MetaError::XattrTooBig { .. } => Errno::E2BIG,
+            MetaError::XattrTooBig { .. } | MetaError::TreeTooLarge { .. } => Errno::E2BIG,
             MetaError::Acl(e) => e.errno(),
             MetaError::AclOfSymlink { .. } => Errno::EOPNOTSUPP,
             MetaError::Special { .. } => Errno::ENXIO,

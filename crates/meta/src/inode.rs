@@ -3,7 +3,7 @@
 pub use crate::record::Inode;
 
 use crate::record::{self, By};
-use crate::{MetaError, Result, access, keys, lock, superblock, writer, xattr};
+use crate::{MetaError, Result, access, keys, lock, quota, superblock, writer, xattr};
 use pvfs_kv::{Read, WriteTxn};
 use pvfs_types::{
     Attr, Cred, DataGen, Distribution, Extras, FileKind, Ino, NewMode, SessionId, Timestamp, limits, mode,
@@ -16,6 +16,8 @@ pub struct Stat {
     pub attr: Attr,
     /// A session other than the asking one has the file open for writing: `attr.size` may be too small.
     pub has_writers: bool,
+    /// How far writers may write, where that is limited.
+    pub allowed: Option<u64>,
 }
 
 impl From<Stat> for Entry {
@@ -55,8 +57,11 @@ pub(crate) fn load_named(txn: &(impl Read + ?Sized), ino: Ino) -> Result<Inode> 
     })
 }
 
-pub(crate) fn put(txn: &mut impl WriteTxn, inode: &Inode) {
+/// Every change of an inode goes this way, so that what owners use is counted.
+pub(crate) fn put(txn: &mut impl WriteTxn, inode: &Inode) -> Result<()> {
+    quota::count(txn, inode.ino, Some(inode))?;
     record::put(txn, &keys::inode(inode.ino), inode);
+    Ok(())
 }
 
 /// What is particular to a new inode.
@@ -76,6 +81,9 @@ impl New {
 
 /// Makes an inode in `dir`, with one name to come (a directory counts its own `.` too), owned by `cred` and by the
 /// group that `dir` says. Puts it; `dir` and the entry are the caller's to put.
+///
+/// # Errors
+/// `EDQUOT` an owner of it has as many inodes as it may have.
 pub(crate) fn make(
     txn: &mut impl WriteTxn,
     dir: &Inode,
@@ -99,9 +107,11 @@ pub(crate) fn make(
         target: new.target,
         acl,
         default_acl,
+        tree: dir.tree,
         ..blank(ino, cred, now)
     };
-    put(txn, &inode);
+    quota::may_make(txn, &inode, cred)?;
+    put(txn, &inode)?;
     Ok(inode)
 }
 
@@ -137,6 +147,8 @@ fn blank(ino: Ino, cred: &Cred, now: Timestamp) -> Inode {
         acl: None,
         default_acl: None,
         xattrs: None,
+        tree: None,
+        allowed: None,
     }
 }
 
@@ -146,13 +158,14 @@ pub(crate) fn remove(txn: &mut impl WriteTxn, inode: &Inode) -> Result<()> {
     if inode.xattrs.is_some() {
         xattr::remove_all(txn, inode.ino)?;
     }
+    quota::count(txn, inode.ino, None)?;
     txn.delete(&keys::inode(inode.ino));
     superblock::inode_removed(txn)
 }
 
 pub fn stat(txn: &(impl Read + ?Sized), inode: &Inode, asker: SessionId) -> Result<Stat> {
     let has_writers = inode.kind == FileKind::File && writer::of(txn, inode.ino, asker)?.foreign;
-    Ok(Stat { attr: inode.attr(), has_writers })
+    Ok(Stat { attr: inode.attr(), has_writers, allowed: inode.allowed })
 }
 
 impl Inode {

@@ -3,7 +3,7 @@
 pub use crate::record::Intent;
 
 use crate::record::{self, Record};
-use crate::{Inode, Result, inode, keys, scan};
+use crate::{Inode, Result, inode, keys, quota, scan, writer};
 use pvfs_kv::{Read, WriteTxn};
 use pvfs_types::{Ino, Timestamp};
 use pvfs_wire::msg::session::Mutator;
@@ -45,9 +45,13 @@ pub fn finish(txn: &mut impl WriteTxn, ino: Ino, now: Timestamp) -> Result<()> {
     inode.next_epoch()?;
     inode.truncated_by = Some(intent.by);
     inode.touch_content(now);
-    inode::put(txn, &inode);
+    // Who asked for it is told anew how far it may write; others go by what they were told.
+    if inode.allowed.is_some() && !writer::of(txn, ino, intent.by.session)?.foreign {
+        inode.allowed = Some(intent.size);
+    }
+    inode::put(txn, &inode)?;
     remove(txn, ino);
-    Ok(())
+    quota::release(txn, ino)
 }
 
 pub(crate) fn remove(txn: &mut impl WriteTxn, ino: Ino) {

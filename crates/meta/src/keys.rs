@@ -1,8 +1,8 @@
 //! The one list of all keys. `docs/disk-mgr.md` draws it; numbers are big-endian, so that keys sort as numbers do.
 
 use pvfs_types::{
-    DataGen, Ino, IodtabGen, LockKind, LockOwner, Name, ObjectId, SessionId, Slot, TargetId, TargetUuid,
-    XattrName,
+    DataGen, Ino, IodtabGen, LockKind, LockOwner, Name, ObjectId, QuotaOwner, SessionId, Slot, TargetId,
+    TargetUuid, XattrName,
 };
 
 /// The first byte of every key: what kind of record it leads to. A value never changes its meaning.
@@ -29,8 +29,10 @@ pub mod space {
     pub const SESSION_LOCK: u8 = b'L';
     pub const LOCK_WAIT: u8 = b'q';
     pub const XATTR: u8 = b'x';
+    pub const QUOTA_LIMITS: u8 = b'Q';
+    pub const QUOTA_USAGE: u8 = b'U';
 
-    pub const ALL: [u8; 22] = [
+    pub const ALL: [u8; 24] = [
         SUPERBLOCK,
         MGR_TIME,
         COUNTER,
@@ -53,6 +55,8 @@ pub mod space {
         SESSION_LOCK,
         LOCK_WAIT,
         XATTR,
+        QUOTA_LIMITS,
+        QUOTA_USAGE,
     ];
 }
 
@@ -244,6 +248,27 @@ pub fn xattrs(ino: Ino) -> Vec<u8> {
     key!(XATTR, ino.0.to_be_bytes())
 }
 
+fn quota_owner(owner: QuotaOwner) -> [u8; 9] {
+    let (kind, id) = match owner {
+        QuotaOwner::Group(gid) => (b'g', u64::from(gid)),
+        QuotaOwner::Tree(top) => (b't', top.0),
+        QuotaOwner::User(uid) => (b'u', u64::from(uid)),
+    };
+    let mut part = [kind; 9];
+    part[1..].copy_from_slice(&id.to_be_bytes());
+    part
+}
+
+/// What an owner may use. Keys stand in the order of their owners.
+pub fn quota_limits(owner: QuotaOwner) -> Vec<u8> {
+    key!(QUOTA_LIMITS, quota_owner(owner))
+}
+
+/// What an owner uses. In the same order.
+pub fn quota_usage(owner: QuotaOwner) -> Vec<u8> {
+    key!(QUOTA_USAGE, quota_owner(owner))
+}
+
 /// All keys of one space.
 pub fn all(space: u8) -> Vec<u8> {
     vec![space]
@@ -305,6 +330,17 @@ impl<'a> Parts<'a> {
         Some(LockOwner { kind, id: self.u64()? })
     }
 
+    pub fn quota_owner(&mut self) -> Option<QuotaOwner> {
+        let [kind] = self.take::<1>()?;
+        let id = self.u64()?;
+        match kind {
+            b'g' => u32::try_from(id).ok().map(QuotaOwner::Group),
+            b't' => Some(QuotaOwner::Tree(Ino(id))),
+            b'u' => u32::try_from(id).ok().map(QuotaOwner::User),
+            _ => None,
+        }
+    }
+
     pub fn object(&mut self) -> Option<ObjectId> {
         Some(ObjectId { ino: self.ino()?, data_gen: DataGen(self.u32()?), slot: Slot(self.u16()?) })
     }
@@ -364,6 +400,9 @@ mod tests {
             (parts.session(), parts.lock_owner(), parts.ino()),
             (Some(SessionId(4)), Some(owner), Some(Ino(5)))
         );
+        for owner in [QuotaOwner::Group(7), QuotaOwner::Tree(Ino(1 << 40)), QuotaOwner::User(u32::MAX)] {
+            assert_eq!(Parts::of(&quota_usage(owner)).quota_owner(), Some(owner));
+        }
         let key = garbage(TargetId(9), object);
         let mut short = Parts::of(&key[..6]);
         assert_eq!((short.u32(), short.object()), (Some(9), None));

@@ -16,6 +16,7 @@ pub mod lock;
 pub mod mgr_time;
 pub mod ops;
 pub mod orphan;
+pub mod quota;
 pub mod record;
 pub mod rollback;
 pub mod session;

@@ -100,7 +100,7 @@ pub(crate) fn list(txn: &mut impl WriteTxn, inode: &mut Inode, linkable: bool) -
     record::put(txn, &keys::orphan_numbers(), &Counter { last: seq });
     record::put(txn, &keys::orphan(seq), &OrphanEntry { ino: inode.ino, linkable: linkable.then_some(true) });
     inode.orphan_seq = Some(seq);
-    inode::put(txn, inode);
+    inode::put(txn, inode)?;
     Ok(Orphan { seq, ino: inode.ino })
 }
 

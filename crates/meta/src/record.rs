@@ -79,6 +79,8 @@ records! {
     LockHeld "lock";
     LockWait "lock that is waited for";
     Xattr "extended attribute";
+    QuotaLimits "limits of use";
+    QuotaUsage "count of use";
 }
 
 /// Of the file system as a whole.
@@ -190,6 +192,13 @@ pub struct Inode {
     /// What its attributes come to, where it has any that have records of their own.
     #[n(23)]
     pub xattrs: Option<XattrTotals>,
+    /// The tree it is charged to: the inode of that tree's top directory.
+    #[n(24)]
+    pub tree: Option<Ino>,
+    /// Files that somebody writes whose use of bytes is limited: how far they may be written. What lies past `size` is
+    /// charged already.
+    #[n(25)]
+    pub allowed: Option<u64>,
 }
 
 /// What the attributes of an inode come to (its ACLs not counted).
@@ -353,4 +362,47 @@ pub struct LockWait {
     pub range: LockRange,
     #[n(4)]
     pub since: Timestamp,
+}
+
+/// What an owner may use; `None`: as much as there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct QuotaLimits {
+    /// Of the sizes of files.
+    #[n(0)]
+    pub bytes: Option<u64>,
+    #[n(1)]
+    pub inodes: Option<u64>,
+}
+
+/// What an owner uses. One that uses nothing has no record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct QuotaUsage {
+    #[n(0)]
+    pub inodes: u64,
+    /// The sizes of its regular files.
+    #[cbor(n(1), with = "wide")]
+    pub bytes: u128,
+    /// What is charged for files that are being written beside their sizes.
+    #[cbor(n(2), with = "wide")]
+    pub ahead: u128,
+}
+
+/// Sums of sizes, as two numbers: the upper and the lower 64 bits.
+mod wide {
+    use minicbor::decode::{Decoder, Error as Misread};
+    use minicbor::encode::{Encoder, Error as Unwritten, Write};
+
+    pub fn encode<C, W: Write>(sum: &u128, e: &mut Encoder<W>, _: &mut C) -> Result<(), Unwritten<W::Error>> {
+        let parts = [sum >> 64, sum & u128::from(u64::MAX)];
+        let [upper, lower] = parts.map(|part| u64::try_from(part).unwrap_or(u64::MAX));
+        e.array(2)?.u64(upper)?.u64(lower)?;
+        Ok(())
+    }
+
+    pub fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<u128, Misread> {
+        match d.array()? {
+            Some(2) => Ok(u128::from(d.u64()?) << 64 | u128::from(d.u64()?)),
+            _ => Err(Misread::message("a sum of sizes has two parts")),
+        }
+    }
 }

@@ -7,7 +7,7 @@
 pub use crate::record::RolledBack;
 
 use crate::record::{self, Counter};
-use crate::{Result, intent, keys, session, superblock};
+use crate::{Result, intent, keys, quota, session, superblock};
 use pvfs_kv::{Read, WriteTxn};
 
 /// Numbers that a newer store may have dealt out, of sessions, orphans and inodes each.
@@ -39,6 +39,7 @@ pub fn settle(txn: &mut impl WriteTxn) -> Result<u64> {
     }
     for intent in intents {
         intent::remove(txn, intent.ino);
+        quota::release(txn, intent.ino)?;
     }
     for key in [keys::session_numbers(), keys::orphan_numbers()] {
         let last = record::find::<Counter>(txn, &key)?.unwrap_or_default().last;

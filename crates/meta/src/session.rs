@@ -68,7 +68,7 @@ pub fn list(txn: &(impl Read + ?Sized)) -> Result<Vec<(SessionId, Session)>> {
 /// locks of others that were granted by it, here and below.
 pub fn close(txn: &mut impl WriteTxn, id: SessionId) -> Result<Vec<Granted>> {
     for ino in writer::list_of(txn, id)? {
-        writer::remove(txn, ino, id);
+        writer::remove(txn, ino, id)?;
     }
     let mut granted = Vec::new();
     if find(txn, id)?.is_some() {

@@ -31,9 +31,9 @@ pub fn settle(
             inode.mtime = mtime.unwrap_or(inode.mtime);
             let ctime = inode.ctime.max(inode.mtime);
             inode.touch(ctime);
-            inode::put(txn, &inode);
+            inode::put(txn, &inode)?;
         }
     }
-    writer::remove(txn, ino, session);
+    writer::remove(txn, ino, session)?;
     Ok(Settled::Done)
 }

@@ -5,8 +5,10 @@ use crate::{MetaError, Result, inode, keys, target};
 use pvfs_kv::{Read, WriteTxn};
 use pvfs_types::{Cred, FsId, Ino, TargetUuid, Timestamp};
 
-/// The key space that this build reads and writes.
+/// The key space that a new store has, and one in which nothing is counted by owner.
 pub const FORMAT: u16 = 1;
+/// What owners use is counted: a build that does not count must not change it.
+pub const FORMAT_COUNTED: u16 = 2;
 
 /// Makes an empty file system: its identity, the root directory (mode 755, of `owner`), and `targets` as the first
 /// iodtab (none, if they are to join later).
@@ -25,7 +27,7 @@ pub fn init(
     }
     record::put(txn, &keys::superblock(), &Superblock { fs, format: FORMAT, created: now });
     record::put(txn, &keys::inode_numbers(), &InodeNumbers { next: Ino::ROOT.0 + 1, in_use: 1 });
-    inode::put(txn, &inode::root(owner, now));
+    inode::put(txn, &inode::root(owner, now))?;
     target::join(txn, targets)?;
     Ok(())
 }
@@ -34,12 +36,19 @@ pub fn init(
 pub fn find(txn: &(impl Read + ?Sized)) -> Result<Option<Superblock>> {
     let found: Option<Superblock> = record::find(txn, &keys::superblock())?;
     match found {
-        Some(newer) if newer.format != FORMAT => Err(MetaError::Corrupt {
+        Some(newer) if !is_known(newer.format) => Err(MetaError::Corrupt {
             what: "superblock",
-            detail: format!("format {} is not known to this build, which knows {FORMAT}", newer.format),
+            detail: format!(
+                "format {} is not known to this build, which knows {FORMAT} and {FORMAT_COUNTED}",
+                newer.format
+            ),
         }),
         found => Ok(found),
     }
+}
+
+pub fn is_known(format: u16) -> bool {
+    matches!(format, FORMAT | FORMAT_COUNTED)
 }
 
 /// # Errors

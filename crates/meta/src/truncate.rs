@@ -1,6 +1,6 @@
 //! What giving a file another size takes. The one place that decides between the three ways.
 
-use crate::{Inode, Intent, OpEnv, Result, garbage, intent, writer, xattr};
+use crate::{Inode, Intent, OpEnv, Result, garbage, intent, quota, writer, xattr};
 use pvfs_kv::WriteTxn;
 use pvfs_types::DataGen;
 use pvfs_wire::msg::session::Mutator;
@@ -12,6 +12,9 @@ use pvfs_wire::msg::session::Mutator;
 /// - Not to less, and nobody writes: only the record changes. The epoch stays, as no byte went.
 /// - Else the targets cut first: bytes past the record may be there, and none of them may come back as the file
 ///   grows again.
+///
+/// # Errors
+/// `EDQUOT` its owner may not have so much.
 pub(crate) fn truncate(
     txn: &mut impl WriteTxn,
     inode: &mut Inode,
@@ -29,6 +32,9 @@ pub(crate) fn truncate(
     if inode.truncated_by == Some(by.into()) {
         return Ok(None);
     }
+    if size > inode.size {
+        quota::may_have_size(txn, inode, size)?;
+    }
     let writers = writer::of(txn, inode.ino, by.session)?;
     if size >= inode.size && !writers.any() {
         inode.size = size;
@@ -37,6 +43,11 @@ pub(crate) fn truncate(
         inode.data_gen = next_data_gen(inode.data_gen)?;
         inode.size = 0;
         inode.next_epoch()?;
+        // Nobody writes the new objects by what was allowed of the old ones.
+        inode.allowed = None;
+        if writers.own {
+            quota::allow(txn, inode, None)?;
+        }
     } else {
         return intent::start(txn, inode, size, by, env.now).map(Some);
     }

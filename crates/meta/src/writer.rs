@@ -4,7 +4,7 @@ pub use crate::record::Writer;
 
 use crate::record;
 use crate::scan::{self, MORE};
-use crate::{Result, keys, session};
+use crate::{Result, keys, quota, session};
 use pvfs_kv::{Read, WriteTxn};
 use pvfs_types::{Ino, SessionId, Timestamp};
 
@@ -94,15 +94,16 @@ pub(crate) fn add(txn: &mut impl WriteTxn, ino: Ino, session: SessionId, now: Ti
     Ok(())
 }
 
-pub(crate) fn remove(txn: &mut impl WriteTxn, ino: Ino, session: SessionId) {
+pub(crate) fn remove(txn: &mut impl WriteTxn, ino: Ino, session: SessionId) -> Result<()> {
     txn.delete(&keys::writer(ino, session));
     txn.delete(&keys::session_writer(session, ino));
+    quota::release(txn, ino)
 }
 
 /// Removes all records on `ino`.
 pub(crate) fn remove_all(txn: &mut impl WriteTxn, ino: Ino) -> Result<()> {
     for session in list(txn, ino)? {
-        remove(txn, ino, session);
+        remove(txn, ino, session)?;
     }
     Ok(())
 }

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use pvfs_meta::record::{
     By, Client, Counter, Dentry, Grant, Inode, InodeNumbers, Intent, IodtabEntry, LockHeld, LockWait, Mark,
-    MgrTime, OrphanEntry, Record, Reply, RolledBack, Session, Superblock, Target, TargetNumber, Writer,
-    Xattr, XattrTotals,
+    MgrTime, OrphanEntry, QuotaLimits, QuotaUsage, Record, Reply, RolledBack, Session, Superblock, Target,
+    TargetNumber, Writer, Xattr, XattrTotals,
 };
 use pvfs_types::{
     Acl, DataGen, Distribution, FileKind, FsId, Ino, IodtabGen, LayoutHint, LockKind, LockMode, LockOwner,
@@ -58,6 +58,8 @@ fn inode() -> Inode {
         acl: None,
         default_acl: None,
         xattrs: None,
+        tree: None,
+        allowed: None,
     }
 }
 
@@ -104,6 +106,16 @@ fn acls_and_what_attributes_come_to_are_written_at_an_inodes_end() {
         "01971904d2011901a41903e81864011b000000020000000002821a3b9aca0005821a3b9aca0005821a3b9aca0005821a3b9aca000582000009f602f601f6f6f6f6582c0200000001000600ffffffff02000400e803000004000400ffffffff10000400ffffffff20000400ffffffff",
     );
     check(&Xattr { value: b"text/plain".to_vec() }, "01814a746578742f706c61696e");
+}
+
+#[test]
+fn quotas_are_written_like_this() {
+    check(
+        &Inode { tree: Some(Ino(12)), allowed: Some(1 << 34), ..inode() },
+        "01981a1904d2001901a41903e81864011b000000020000000002821a3b9aca0005821a3b9aca0005821a3b9aca0005821a3b9aca000582000009840102041a0010000002f6f6f6f6f6f6f6f60c1b0000000400000000",
+    );
+    check(&QuotaLimits { bytes: Some(1 << 40), inodes: None }, "01811b0000010000000000");
+    check(&QuotaUsage { inodes: 3, bytes: (5 << 64) + 7, ahead: 1 << 20 }, "01830382050782001a00100000");
 }
 
 #[test]
@@ -206,6 +218,8 @@ fn decode_as_all(bytes: &[u8]) {
     one::<LockHeld>(bytes);
     one::<LockWait>(bytes);
     one::<Xattr>(bytes);
+    one::<QuotaLimits>(bytes);
+    one::<QuotaUsage>(bytes);
 }
 
 proptest! {

@@ -23,7 +23,7 @@ pub async fn heartbeat(mgr: &Mgr, req: &Heartbeat) -> Result<HeartbeatAnswer, Re
         mgr.wakes.garbage.target(*target);
     }
     mgr.wakes.locks.notify_one();
-    Ok(HeartbeatAnswer { mgr_time_ms: mgr.time.now_ms(), targets })
+    Ok(HeartbeatAnswer { mgr_time_ms: mgr.time.now_ms(), targets, writes_since_ms: mgr.writes_since.told() })
 }
 
 /// Before the targets' addresses are taken: an old truncation must not be carried out on newer bytes.

@@ -14,6 +14,7 @@ mod lock_ops;
 mod locks;
 mod mgr;
 mod placement;
+mod quota_ops;
 mod rollback;
 mod run;
 pub mod sequencer;

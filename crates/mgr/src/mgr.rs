@@ -1,8 +1,8 @@
 //! What the parts of a running mgr share.
 
 use crate::{
-    delegations::Delegations, locks::Locks, rollback::Rollback, sequencer::Sequencer, sessions::Sessions,
-    targets::Targets, time::MgrTime, workers::Wakes,
+    delegations::Delegations, locks::Locks, quota_ops::WritesSince, rollback::Rollback, sequencer::Sequencer,
+    sessions::Sessions, targets::Targets, time::MgrTime, workers::Wakes,
 };
 use pvfs_env::{Clock, Metrics};
 use pvfs_kv::{Engine, Read};
@@ -24,6 +24,7 @@ pub struct Mgr {
     pub delegations: Arc<Delegations>,
     pub targets: Arc<Targets>,
     pub rollback: Rollback,
+    pub writes_since: WritesSince,
     pub wakes: Wakes,
     pub clock: Arc<dyn Clock>,
     pub key: MacKey,

@@ -6,6 +6,7 @@ use crate::{
     heartbeat::load_targets,
     locks::Locks,
     mgr::Mgr,
+    quota_ops::WritesSince,
     rollback::Rollback,
     sequencer::{self, Sequencer},
     service::MgrService,
@@ -17,7 +18,7 @@ use crate::{
 };
 use pvfs_env::Metrics;
 use pvfs_kv::{Durability, Engine, LmdbEngine, Overlay};
-use pvfs_meta::{MetaError, intent, mgr_time, rollback, session, superblock};
+use pvfs_meta::{MetaError, intent, mgr_time, quota, rollback, session, superblock};
 use pvfs_net::{Dialer, Identity, Server};
 use pvfs_types::{Cred, FsId, TargetUuid, Timestamp};
 use pvfs_wire::{MacKey, msg::hello::Role};
@@ -135,7 +136,7 @@ fn check_store(config: &MgrConfig, engine: &dyn Engine) -> Result<u64, MgrError>
     if found.fs != config.fs {
         return Err(MgrError::OtherFs { dir: dir(), found: found.fs, wanted: config.fs });
     }
-    if found.format != superblock::FORMAT {
+    if !superblock::is_known(found.format) {
         return Err(MgrError::OtherFormat { dir: dir(), found: found.format, wanted: superblock::FORMAT });
     }
     Ok(mgr_time::get(&*snapshot)?)
@@ -157,7 +158,10 @@ fn start(
     process: u64,
 ) -> Result<(Arc<Mgr>, Parts), MgrError> {
     let started = Timestamp::from_system(config.clock.wall());
-    let rolled_back = rollback::find(&*engine.snapshot()?)?;
+    let (rolled_back, counted) = {
+        let snapshot = engine.snapshot()?;
+        (rollback::find(&*snapshot)?, quota::is_on(&*snapshot)?)
+    };
     let time = MgrTime::start(wall_ms(started), stored_ms, time_step(config));
     let sessions = Sessions::new(config.lease_ms, time.start_ms());
     let make_peer = make_peer(config, identity.clone(), time.start_ms());
@@ -184,6 +188,7 @@ fn start(
         delegations,
         targets,
         rollback: Rollback::new(stored_ms, rolled_back),
+        writes_since: WritesSince::start(counted, time.start_ms()),
         wakes: Wakes {
             reaper: Notify::new(),
             settler: Notify::new(),

@@ -5,11 +5,12 @@ use crate::{
     delegation_ops::{self, read_entry},
     fsck, heartbeat, lock_ops,
     mgr::Mgr,
+    quota_ops,
     sequencer::{Answer, Outcome, Txn},
     session_ops, status,
 };
 use pvfs_kv::{Overlay, Read};
-use pvfs_meta::{MetaError, OpEnv, Outcome as Step, Stat, ops};
+use pvfs_meta::{MetaError, OpEnv, Outcome as Step, Stat, ops, quota};
 use pvfs_net::{Incoming, PeerInfo, Replier, Service};
 use pvfs_types::SessionId;
 use pvfs_wire::{
@@ -21,13 +22,16 @@ use pvfs_wire::{
         hello::Role,
         namespace::{
             AttrSet, CheckAccess, Create, Created, Entry, GetAttr, Link, LinkTarget, Lookup, MkDir, MkNod,
-            ReadLink, Rename, RmDir, SetAttr, SetLayout, SymLink, TmpFile, Unlink, Unlinked,
+            ReadLink, Rename, RmDir, SetAttr, SetLayout, StatFs, SymLink, TmpFile, Unlink, Unlinked,
         },
         session::{Caller, Done, Mutator},
         xattr::{GetXattr, ListXattr, RemoveXattr, SetXattr, XattrNames, XattrValue},
     },
 };
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// The mgr as its peers see it.
 pub struct MgrService {
@@ -79,7 +83,10 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
         Op::KeepAlive => Ok(encode(&session_ops::keep_alive(mgr, request.decode()?).await?)),
         Op::CloseSession => Ok(encode(&session_ops::close(mgr, &request.decode()?).await?)),
         Op::GetTargets => Ok(encode(&mgr.targets.map())),
-        Op::StatFs => Ok(encode(&status::usage(mgr)?)),
+        Op::StatFs => {
+            let req: StatFs = request.decode()?;
+            Ok(encode(&status::usage(mgr, req.at)?))
+        }
 
         Op::Lookup => {
             let req: Lookup = request.decode()?;
@@ -149,6 +156,8 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
         }
         Op::AwaitRecalls | Op::Recalled | Op::HoldDelegations => delegation_ops::handle(mgr, request).await,
         Op::GetXattr | Op::ListXattr | Op::SetXattr | Op::RemoveXattr => xattr(mgr, request).await,
+
+        Op::GetQuotas | Op::SetQuota => quota_ops::handle(mgr, request).await,
 
         Op::CheckStore | Op::ListFiles | Op::JudgeObjects | Op::Repair => fsck::handle(mgr, request).await,
 
@@ -299,6 +308,7 @@ impl Signer {
             dist: attr.dist?,
             access,
             granted_ms: Some(self.since_ms),
+            size_max: stat.allowed.map(|allowed| allowed.max(attr.size)),
         };
         Some(Capability::sign(grant, &self.key))
     }
@@ -306,10 +316,16 @@ impl Signer {
 
 async fn set_attr(mgr: &Mgr, req: SetAttr) -> Reply {
     let (by, truncates) = (req.by.clone(), req.changes.size.is_some());
+    let is_given_away = req.changes.uid.is_some() || req.changes.gid.is_some();
     let signer = Signer::new(mgr, by.session);
+    let newly_bound = Arc::new(AtomicBool::new(false));
+    let found_bound = Arc::clone(&newly_bound);
     let work = move |txn: &mut Txn<'_>, env: &OpEnv<'_>| {
         Ok(match ops::setattr(txn, &req, env)? {
             Step::Done(stat) => {
+                if is_given_away && stat.has_writers && quota::is_bound(txn, req.ino)? {
+                    found_bound.store(true, Ordering::SeqCst);
+                }
                 let capability = req.want.and_then(|access| signer.grant(&stat, access));
                 Step::Done(AttrSet { capability, entry: entry(stat) })
             }
@@ -317,6 +333,9 @@ async fn set_attr(mgr: &Mgr, req: SetAttr) -> Reply {
         })
     };
     let reply = change_in_steps(mgr, by, Arc::new(work)).await;
+    if newly_bound.load(Ordering::SeqCst) {
+        mgr.writes_since.raise(mgr.time.now_ms());
+    }
     if truncates { wake_garbage(mgr, reply) } else { reply }
 }
 

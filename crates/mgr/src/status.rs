@@ -1,7 +1,8 @@
 //! What the mgr tells of itself and of the file system as a whole.
 
-use crate::mgr::Mgr;
+use crate::{mgr::Mgr, quota_ops};
 use pvfs_meta::{MetaError, garbage, lock, orphan, superblock};
+use pvfs_types::Ino;
 use pvfs_wire::{
     Refusal, Status,
     msg::{
@@ -60,9 +61,12 @@ pub fn set_gauges(mgr: &Mgr) {
     }
 }
 
-pub fn usage(mgr: &Mgr) -> Result<FsUsage, Refusal> {
+/// What there is for who asks at `at`, if that is somewhere.
+pub fn usage(mgr: &Mgr, at: Option<Ino>) -> Result<FsUsage, Refusal> {
     let inodes = mgr.read(|txn| superblock::inodes_in_use(txn)).map_err(|error| error.refusal())?;
-    mgr.targets.usage(inodes).ok_or_else(|| {
+    let usage = mgr.targets.usage(inodes).ok_or_else(|| {
         Refusal::new(Status::NotNow, "the mgr has just started: some targets have yet to report")
-    })
+    })?;
+    let Some(at) = at else { return Ok(usage) };
+    mgr.read(|txn| quota_ops::within_tree(txn, at, usage)).map_err(|error| error.refusal())
 }

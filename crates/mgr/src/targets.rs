@@ -224,7 +224,7 @@ impl Targets {
             return None;
         }
         let mut disks = BTreeSet::new();
-        let mut usage = FsUsage { bytes_total: 0, bytes_free: 0, inodes };
+        let mut usage = FsUsage { bytes_total: 0, bytes_free: 0, inodes, inodes_max: None };
         for target in table.targets.values() {
             if target.disk.is_none_or(|disk| disks.insert(disk)) {
                 usage.bytes_total = usage.bytes_total.saturating_add(target.bytes_total);

@@ -10,6 +10,7 @@ pub mod limits;
 pub mod lock;
 pub mod name;
 pub mod pattern;
+pub mod quota;
 pub mod striping;
 pub mod time;
 pub mod xattr;
@@ -21,6 +22,7 @@ pub use ids::{DataGen, FsId, Ino, IodtabGen, ObjectId, SessionId, Slot, TargetId
 pub use lock::{LockKind, LockMode, LockOwner, LockRange, Locked};
 pub use name::{Name, NameError};
 pub use pattern::{Level, Pattern, PatternError};
+pub use quota::QuotaOwner;
 pub use striping::{Distribution, LayoutError, LayoutHint, LogicalOffset, ObjectOffset, Piece};
 pub use time::Timestamp;
 pub use xattr::{AclKind, XattrName, XattrNameError, XattrSpace};

@@ -58,6 +58,11 @@ pub const LOCK_WAITS_MAX: usize = 16_384;
 /// Most directory entries one readdir reply may carry.
 pub const READDIR_ENTRIES_MAX: u32 = 4096;
 
+/// Most inodes that are taken into a tree at once, as it gets its first limit, or let go of with its last.
+pub const TREE_INODES_MAX: usize = 100_000;
+/// Most quotas one reply may list.
+pub const QUOTAS_PAGE_MAX: usize = 1024;
+
 /// Entries of one page of a check of the file system: files, objects, fixes.
 pub const FSCK_PAGE_MAX: usize = 4096;
 /// Findings of a check of the metadata store that are told one by one.

@@ -74,6 +74,16 @@ pub struct Grant {
     /// of an older mgr.
     #[n(5)]
     pub granted_ms: Option<u64>,
+    /// The end of the last byte that may be written; `None`: no limit binds the file.
+    #[n(6)]
+    pub size_max: Option<u64>,
+}
+
+impl Grant {
+    /// Whether the file may be written up to `end`.
+    pub fn reaches(&self, end: u64) -> bool {
+        self.size_max.is_none_or(|size_max| end <= size_max)
+    }
 }
 
 /// A signed [`Grant`].
@@ -130,6 +140,7 @@ mod tests {
             dist: Distribution { iodtab: IodtabGen(1), base: 0, pcount: 4, ssize: 65536 },
             access: Access::READ,
             granted_ms: Some(9),
+            size_max: Some(1 << 20),
         }
     }
 
@@ -148,6 +159,9 @@ mod tests {
         let mut fresher = cap;
         fresher.grant.granted_ms = Some(10);
         assert!(!fresher.is_genuine(&key));
+        let mut unbound = cap;
+        unbound.grant.size_max = None;
+        assert!(!unbound.is_genuine(&key));
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod mount;
 pub mod mv;
 pub mod ping;
 pub mod put;
+pub mod quota;
 pub mod rm;
 pub mod stat;
 pub mod status;
@@ -56,6 +57,7 @@ pub fn run(command: Command, global: &Global) -> Result<(), CliError> {
         Command::Mv(args) => mv::run(&args, global),
         Command::Ln(args) => ln::run(&args, global),
         Command::Layout(args) => layout::run(args, global),
+        Command::Quota(args) => quota::run(args, global),
         Command::Bench(args) => bench::run(&args, global),
         Command::Torture(args) => torture::run(&args, global),
         Command::Completions(args) => completions::run(&args),

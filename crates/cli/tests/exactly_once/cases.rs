@@ -1,6 +1,6 @@
 //! Which operation is tried how.
 
-use crate::{data, locks, names, sessions, world::Cell, xattrs};
+use crate::{data, locks, names, quotas, sessions, world::Cell, xattrs};
 use pvfs_wire::Op;
 use std::pin::Pin;
 
@@ -47,6 +47,7 @@ pub fn of(op: Op) -> &'static [Case] {
         | Op::Access
         | Op::GetXattr
         | Op::ListXattr
+        | Op::GetQuotas
         | Op::Commit
         | Op::StatObjects
         | Op::FindData
@@ -78,6 +79,7 @@ pub fn of(op: Op) -> &'static [Case] {
         Op::SetLayout => names::SET_LAYOUT,
         Op::SetXattr => xattrs::SET_XATTR,
         Op::RemoveXattr => xattrs::REMOVE_XATTR,
+        Op::SetQuota => quotas::SET_QUOTA,
         Op::Open => names::OPEN,
         Op::ReportSize => names::REPORT_SIZE,
         Op::EndWrites => names::END_WRITES,

@@ -11,6 +11,7 @@ mod data;
 mod fault;
 mod locks;
 mod names;
+mod quotas;
 mod sessions;
 mod tree;
 mod world;
@@ -75,6 +76,7 @@ fn every_operation_that_changes_something_has_a_case() {
         "access",
         "getxattr",
         "listxattr",
+        "get_quotas",
         "test_lock",
         "await_locks",
         "await_recalls",

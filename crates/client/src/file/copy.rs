@@ -37,6 +37,8 @@ struct Shift(u16);
 struct Share {
     from: (Slot, u64),
     to: (Slot, Range<u64>),
+    /// The end of what is written of the file.
+    reach: u64,
 }
 
 /// A share that is copied and durable: in which data generations, and whether the source ended before.
@@ -137,13 +139,13 @@ impl File {
 
     async fn copy_shares(&self, at: u64, source: &File, from: u64, len: u64, shift: Shift) -> Result<()> {
         loop {
-            let (in_flight, to_cap) = io::begin_write(&self.core, &self.inode).await?;
+            let (in_flight, to_cap) = io::begin_write(&self.core, &self.inode, at + len).await?;
             let from_cap = self.core.fresh_capability(&source.inode, Access::READ, None).await?;
             let (theirs, ours) = (from_cap.grant.dist, to_cap.grant.dist);
             let shares = theirs.slots().filter_map(|slot| {
                 let to = shift.of(slot, ours.pcount);
                 let range = ours.object_len(to, at)..ours.object_len(to, at + len);
-                let share = Share { from: (slot, theirs.object_len(slot, from)), to: (to, range) };
+                let share = Share { from: (slot, theirs.object_len(slot, from)), to: (to, range), reach: at + len };
                 (!share.to.1.is_empty()).then_some(share)
             });
             let copied = shares.map(|share| self.copy_share(source, share, from_cap, to_cap));
@@ -196,6 +198,9 @@ impl File {
                     from_slot: share.from.0,
                     from_start,
                 };
+                if !to_cap.grant.reaches(share.reach) {
+                    to_cap = core.capability_to(&self.inode, share.reach).await?;
+                }
                 let copied = self.copy_piece(&source.inode, slot, &mut from_cap, &mut to_cap, make).await?;
                 generations.push((copied.generations.store, to_cap.grant.data_gen));
                 source_len = source_len.min(copied.source_len);

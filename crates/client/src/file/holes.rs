@@ -36,7 +36,9 @@ impl File {
                     return Err(ClientError::EmptyRange { offset });
                 }
                 check_end(offset, len)?;
-                let in_flight = io::fill(&self.core, &self.inode, offset..offset + len, with).await?;
+                let range = offset..offset + len;
+                let reach = if grows || with == FillWith::Room { range.end } else { 0 };
+                let in_flight = io::fill(&self.core, &self.inode, range, with, reach).await?;
                 let end = LogicalOffset(if grows { offset + len } else { 0 });
                 in_flight.done(end, self.core.session.now(), &self.cred);
                 if grows {

@@ -14,4 +14,5 @@ mod locks;
 mod losses;
 mod messages;
 mod names;
+mod quotas;
 mod sizes;

@@ -78,7 +78,7 @@ async fn every_name_operation_does_what_it_says() {
         client.readdir_all(&ROOT, root, false).await.unwrap().iter().map(|e| e.name.to_string()).collect();
     names.sort_unstable();
     assert_eq!(names, ["h", "p"]);
-    assert!(client.statfs().await.unwrap().bytes_total > 0);
+    assert!(client.statfs(None).await.unwrap().bytes_total > 0);
     file.close().await.unwrap();
 }
 

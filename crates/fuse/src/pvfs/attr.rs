@@ -34,13 +34,14 @@ pub fn node_attr(attr: &Attr) -> NodeAttr {
 pub fn statfs(usage: FsUsage) -> StatFs {
     let unit = u64::from(STATFS_BLOCK_BYTES);
     let free = usage.bytes_free / unit;
+    let inodes_free = usage.inodes_max.map_or(INODES_FREE, |max| max.saturating_sub(usage.inodes));
     StatFs {
         block_bytes: STATFS_BLOCK_BYTES,
         blocks: usage.bytes_total / unit,
         blocks_free: free,
         blocks_available: free,
-        files: usage.inodes.saturating_add(INODES_FREE),
-        files_free: INODES_FREE,
+        files: usage.inodes.saturating_add(inodes_free),
+        files_free: inodes_free,
         name_bytes_max: u32::try_from(NAME_BYTES_MAX).unwrap_or(255),
     }
 }

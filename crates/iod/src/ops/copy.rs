@@ -25,6 +25,7 @@ pub fn serve(iod: &Iod, request: &Incoming, admitted: &Admitted) -> Result<Copie
     // An end past all numbers is one past the largest file.
     let end = ObjectOffset(req.from_start.0.saturating_add(len));
     let range = ranges::one(req.from_start, end, &from.dist, req.from_slot)?;
+    guard::may_reach(grant, iod.time.writes_since_ms(), req.slot, ObjectOffset(to.end))?;
     target.check_store(req.pass.store)?;
     let source = ObjectId { ino: from.ino, data_gen: from.data_gen, slot: req.from_slot };
     let id = ObjectId { ino: grant.ino, data_gen: grant.data_gen, slot: req.slot };

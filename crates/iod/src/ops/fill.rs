@@ -14,6 +14,10 @@ pub fn serve(iod: &Iod, request: &Incoming, admitted: &Admitted) -> Result<Writt
     guard::check(&req.pass, &iod.key, admitted.now_ms, Access::WRITE, &[req.slot])?;
     let grant = &req.pass.capability.grant;
     let range = ranges::one(req.start, req.end, &grant.dist, req.slot)?;
+    if req.with == FillWith::Room {
+        // Zeros past the end take no space.
+        guard::may_reach(grant, iod.time.writes_since_ms(), req.slot, req.end)?;
+    }
     target.check_store(req.pass.store)?;
     let id = ObjectId { ino: grant.ino, data_gen: grant.data_gen, slot: req.slot };
     let makes = guard::may_make(grant, iod.time.first_told_ms());

@@ -2,7 +2,7 @@
 
 use crate::{guard, mgr_time::Admitted, ranges, service::Iod};
 use pvfs_net::Incoming;
-use pvfs_types::ObjectId;
+use pvfs_types::{ObjectId, ObjectOffset};
 use pvfs_wire::{
     Access, Refusal,
     msg::data::{Write, Written},
@@ -14,6 +14,11 @@ pub fn serve(iod: &Iod, request: &Incoming, admitted: &Admitted) -> Result<Writt
     guard::check(&req.pass, &iod.key, admitted.now_ms, Access::WRITE, &[req.slot])?;
     let grant = &req.pass.capability.grant;
     let asked = ranges::expand_payload(&req.ranges, &grant.dist, req.slot, request.payload.len())?;
+    // What was acknowledged once was allowed then.
+    if req.again.is_none() {
+        let end = asked.runs.iter().map(|run| run.offset.0 + run.len as u64).max().unwrap_or(0);
+        guard::may_reach(grant, iod.time.writes_since_ms(), req.slot, ObjectOffset(end))?;
+    }
     target.check_store(req.pass.store)?;
     let id = ObjectId { ino: grant.ino, data_gen: grant.data_gen, slot: req.slot };
     let again = req.again.map(super::acked);

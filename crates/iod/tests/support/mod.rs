@@ -86,8 +86,11 @@ impl FakeMgr {
         let server =
             Server::bind(Arc::new(TcpTransport), addr, identity(Role::Mgr), Metrics::new()).await.unwrap();
         let addr = server.local_addr();
-        let answer =
-            Arc::new(Mutex::new(HeartbeatAnswer { mgr_time_ms: time_ms, targets: vec![Some(TARGET)] }));
+        let answer = Arc::new(Mutex::new(HeartbeatAnswer {
+            mgr_time_ms: time_ms,
+            targets: vec![Some(TARGET)],
+            writes_since_ms: None,
+        }));
         let (heard_sender, heard) = watch::channel(None);
         let service = FakeService { answer: Arc::clone(&answer), heard: heard_sender };
         let (stop, stopped) = oneshot::channel();
@@ -241,7 +244,15 @@ impl Joined {
 
 pub fn grant(access: Access) -> Grant {
     let dist = Distribution { iodtab: IodtabGen(1), base: 0, pcount: 4, ssize: 4096 };
-    Grant { session: SessionId(5), ino: Ino(9), data_gen: DataGen(0), dist, access, granted_ms: None }
+    Grant {
+        session: SessionId(5),
+        ino: Ino(9),
+        data_gen: DataGen(0),
+        dist,
+        access,
+        granted_ms: None,
+        size_max: None,
+    }
 }
 
 /// Good until 2,000.

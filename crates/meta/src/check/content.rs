@@ -4,12 +4,12 @@ use super::Findings;
 use crate::keys::{self, Parts, space};
 use crate::record::{
     Client, Counter, Dentry, Inode, InodeNumbers, Intent, IodtabEntry, LockHeld, LockWait, Mark, MgrTime,
-    OrphanEntry, Record, Reply, RolledBack, Session, Superblock, Target, TargetNumber, Writer, Xattr,
-    XattrTotals,
+    OrphanEntry, QuotaLimits, QuotaUsage, Record, Reply, RolledBack, Session, Superblock, Target,
+    TargetNumber, Writer, Xattr, XattrTotals,
 };
 use crate::{MetaError, Result, dentry, garbage};
 use pvfs_kv::Read;
-use pvfs_types::{Ino, LockOwner, Name, ObjectId, SessionId, TargetId, TargetUuid, limits};
+use pvfs_types::{Ino, LockOwner, Name, ObjectId, QuotaOwner, SessionId, TargetId, TargetUuid, limits};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
@@ -40,6 +40,8 @@ pub(super) struct Content {
     pub last_lock_wait: u64,
     /// What the attributes of each inode come to.
     pub xattrs: BTreeMap<Ino, XattrTotals>,
+    pub usage: BTreeMap<QuotaOwner, QuotaUsage>,
+    pub limited: BTreeSet<QuotaOwner>,
 }
 
 /// Whose locks of which file.
@@ -151,6 +153,7 @@ impl Content {
             }
             space::LOCK | space::SESSION_LOCK | space::LOCK_WAIT => self.take_lock(key, value)?,
             space::XATTR => self.take_xattr(key, value, findings)?,
+            space::QUOTA_LIMITS | space::QUOTA_USAGE => self.take_quota(key, value)?,
             _ => return Err(MetaError::Corrupt { what: "key", detail: "of no known kind".to_owned() }),
         }
         Ok(())
@@ -165,6 +168,19 @@ impl Content {
         let fits = value.len() <= limits::XATTR_VALUE_BYTES_MAX;
         findings.expect(fits, key.escape_ascii(), "an attribute that is too long");
         self.xattrs.entry(ino).or_default().add(&name);
+        Ok(())
+    }
+
+    fn take_quota(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        let mut parts = Parts::of(key);
+        let owner = parts.quota_owner();
+        let owner = parts.whole(owner).ok_or_else(|| crate::scan::bad_key(key))?;
+        if key.first() == Some(&space::QUOTA_USAGE) {
+            self.usage.insert(owner, QuotaUsage::from_bytes(value)?);
+        } else {
+            QuotaLimits::from_bytes(value)?;
+            self.limited.insert(owner);
+        }
         Ok(())
     }
 

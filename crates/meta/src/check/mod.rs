@@ -3,6 +3,7 @@
 mod content;
 mod lists;
 mod names;
+mod quotas;
 mod xattrs;
 
 use crate::record::{self, InodeNumbers};
@@ -52,6 +53,7 @@ pub fn check_and_count(txn: &(impl Read + ?Sized)) -> Result<(Vec<Finding>, Coun
     names::check(&content, &mut findings);
     lists::check(&content, &mut findings);
     xattrs::check(&content, &mut findings);
+    quotas::check(&content, &mut findings);
     let counts = Counts {
         inodes: content.inodes.len() as u64,
         sessions: content.sessions.len() as u64,
@@ -64,7 +66,7 @@ pub fn check_and_count(txn: &(impl Read + ?Sized)) -> Result<(Vec<Finding>, Coun
 }
 
 /// Makes link counts, and the count of inodes, what the names say; and what is counted of attributes what there are, those of
-/// no inode taken away. An inode that no name leads to is left alone: which
+/// no inode taken away; and what owners use. An inode that no name leads to is left alone: which
 /// one it had nobody knows. Gives how many records changed. Holds every key in memory.
 pub fn mend_counts(txn: &mut impl WriteTxn, now: Timestamp) -> Result<u64> {
     let mut changed = 0;
@@ -77,11 +79,12 @@ pub fn mend_counts(txn: &mut impl WriteTxn, now: Timestamp) -> Result<u64> {
             let mut mended = inode.clone();
             mended.nlink = links;
             mended.touch(now);
-            inode::put(txn, &mended);
+            inode::put(txn, &mended)?;
             changed += 1;
         }
     }
     changed += xattrs::mend(txn, &content, now)?;
+    changed += quotas::mend(txn, &content)?;
     let in_use = content.inodes.len() as u64;
     if let Some(numbers) = content.inode_numbers.filter(|numbers| numbers.in_use != in_use) {
         record::put(txn, &keys::inode_numbers(), &InodeNumbers { in_use, ..numbers });

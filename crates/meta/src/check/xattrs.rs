@@ -50,7 +50,7 @@ pub(super) fn mend(txn: &mut impl WriteTxn, content: &Content, now: Timestamp) -
         };
         mended.xattrs = found;
         mended.touch(now);
-        inode::put(txn, &mended);
+        inode::put(txn, &mended)?;
         changed += 1;
     }
     Ok(changed)

@@ -1,7 +1,7 @@
 //! `create`: a new regular file, open from the start, in one transaction; or an open of the one that is there.
 
 use super::{add_entry, open::open_inode};
-use crate::{MetaError, OpEnv, Outcome, Result, Stat, access, dentry, inode, inode::New, writer};
+use crate::{MetaError, OpEnv, Outcome, Result, Stat, access, dentry, inode, inode::New, quota, writer};
 use pvfs_kv::WriteTxn;
 use pvfs_types::FileKind;
 use pvfs_wire::{Access, msg::namespace::Create};
@@ -18,8 +18,8 @@ pub struct Created {
 ///
 /// # Errors
 /// `EEXIST` the name is taken; `EACCES` no permission on `dir`, or on the file that is there; `EISDIR`, `ELOOP`,
-/// `ENXIO` what is there is no regular file; `EINVAL` the layout cannot be had; `ENOSPC` no target is up; `ESTALE`
-/// `dir` is gone.
+/// `ENXIO` what is there is no regular file; `EINVAL` the layout cannot be had; `ENOSPC` no target is up; `EDQUOT` an
+/// owner of a new file has as many inodes as it may have; `ESTALE` `dir` is gone.
 pub fn create(txn: &mut impl WriteTxn, req: &Create, env: &OpEnv) -> Result<Outcome<Created>> {
     let dir = inode::load_dir(txn, req.dir)?;
     let cred = &req.by.cred;
@@ -31,7 +31,7 @@ pub fn create(txn: &mut impl WriteTxn, req: &Create, env: &OpEnv) -> Result<Outc
         let there = inode::load_named(txn, entry.ino)?;
         let access = req.open.unwrap_or_default();
         access::may_open(&there, cred, access, req.truncate)?;
-        return Ok(match open_inode(txn, there, &req.by, access, req.truncate, env)? {
+        return Ok(match open_inode(txn, there, &req.by, access, req.truncate, None, env)? {
             Outcome::Done(stat) => Outcome::Done(Created { stat, created: false }),
             Outcome::Pending(intent) => Outcome::Pending(intent),
         });
@@ -39,10 +39,14 @@ pub fn create(txn: &mut impl WriteTxn, req: &Create, env: &OpEnv) -> Result<Outc
     access::may_change_entries(&dir, cred)?;
     let dist = env.placement.choose(req.layout.or(dir.layout.unwrap_or_default()))?;
     let new = New { dist: Some(dist), ..New::of(FileKind::File, super::mode_asked(req.mode, req.unmasked)) };
-    let file = inode::make(txn, &dir, new, cred, env.now)?;
+    let mut file = inode::make(txn, &dir, new, cred, env.now)?;
     add_entry(txn, dir, &req.name, &file, env)?;
     if req.open.is_some_and(|access| access.covers(Access::WRITE)) {
         writer::add(txn, file.ino, req.by.session, env.now)?;
+        quota::allow(txn, &mut file, None)?;
     }
-    Ok(Outcome::Done(Created { stat: Stat { attr: file.attr(), has_writers: false }, created: true }))
+    Ok(Outcome::Done(Created {
+        stat: Stat { attr: file.attr(), has_writers: false, allowed: file.allowed },
+        created: true,
+    }))
 }

@@ -14,7 +14,7 @@ pub fn end_writes(txn: &mut impl WriteTxn, req: &EndWrites) -> Result<()> {
         return Err(MetaError::TooManyFiles { files: req.inos.len() });
     }
     for &ino in &req.inos {
-        writer::remove(txn, ino, req.by.session);
+        writer::remove(txn, ino, req.by.session)?;
     }
     Ok(())
 }

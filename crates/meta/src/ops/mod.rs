@@ -5,6 +5,7 @@ mod check_access;
 mod check_store;
 mod create;
 mod end_writes;
+mod get_quotas;
 mod getattr;
 mod getxattr;
 mod judge_objects;
@@ -25,6 +26,7 @@ mod report_size;
 mod rmdir;
 mod set_layout;
 mod set_lock;
+mod set_quota;
 mod setattr;
 mod setxattr;
 mod symlink;
@@ -37,6 +39,7 @@ pub use check_access::check_access;
 pub use check_store::check_store;
 pub use create::{Created, create};
 pub use end_writes::end_writes;
+pub use get_quotas::get_quotas;
 pub use getattr::getattr;
 pub use getxattr::getxattr;
 pub use judge_objects::judge_objects;
@@ -57,6 +60,7 @@ pub use report_size::report_size;
 pub use rmdir::rmdir;
 pub use set_layout::set_layout;
 pub use set_lock::set_lock;
+pub use set_quota::set_quota;
 pub use setattr::setattr;
 pub use setxattr::setxattr;
 pub use symlink::symlink;
@@ -109,6 +113,6 @@ fn add_entry(txn: &mut impl WriteTxn, mut dir: Inode, name: &Name, child: &Inode
         dir.add_link()?;
     }
     dir.touch_content(env.now);
-    inode::put(txn, &dir);
+    inode::put(txn, &dir)?;
     Ok(())
 }

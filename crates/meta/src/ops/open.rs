@@ -1,8 +1,8 @@
 //! `open`: a permission check, and for writers a record. Readers leave no trace.
 
-use crate::{Inode, MetaError, OpEnv, Outcome, Result, Stat, access, inode, orphan, truncate, writer};
+use crate::{Inode, MetaError, OpEnv, Outcome, Result, Stat, access, inode, orphan, quota, truncate, writer};
 use pvfs_kv::WriteTxn;
-use pvfs_types::FileKind;
+use pvfs_types::{FileKind, limits};
 use pvfs_wire::Access;
 use pvfs_wire::msg::{file::Open, session::Mutator};
 
@@ -10,7 +10,7 @@ use pvfs_wire::msg::{file::Open, session::Mutator};
 ///
 /// # Errors
 /// `EACCES`; `EISDIR`, `ELOOP`, `ENXIO` not a regular file; `EINVAL` for nothing to do; `ESTALE` the inode is gone, or
-/// is an orphan that this client had not open.
+/// is an orphan that this client had not open; `EDQUOT` it may not be written as far as `req.grow_to`; `EFBIG`.
 pub fn open(txn: &mut impl WriteTxn, req: &Open, env: &OpEnv) -> Result<Outcome<Stat>> {
     let inode = inode::load(txn, req.ino)?;
     if !req.again {
@@ -25,7 +25,10 @@ pub fn open(txn: &mut impl WriteTxn, req: &Open, env: &OpEnv) -> Result<Outcome<
     if req.access == Access::default() {
         return Err(MetaError::NoAccessAsked);
     }
-    open_inode(txn, inode, &req.by, req.access, req.truncate, env)
+    if let Some(size) = req.grow_to.filter(|&to| to > limits::FILE_BYTES_MAX) {
+        return Err(MetaError::SizeTooBig { size });
+    }
+    open_inode(txn, inode, &req.by, req.access, req.truncate, req.grow_to, env)
 }
 
 /// Opens what the caller may open. `access` may be none: then only the kind is looked at, and the file truncated.
@@ -35,6 +38,7 @@ pub(super) fn open_inode(
     by: &Mutator,
     access: Access,
     truncate: bool,
+    grow_to: Option<u64>,
     env: &OpEnv,
 ) -> Result<Outcome<Stat>> {
     let ino = inode.ino;
@@ -50,10 +54,11 @@ pub(super) fn open_inode(
         if let Some(intent) = truncate::truncate(txn, &mut inode, 0, by, env)? {
             return Ok(Outcome::Pending(intent));
         }
-        inode::put(txn, &inode);
+        inode::put(txn, &inode)?;
     }
     if access.write {
         writer::add(txn, ino, by.session, env.now)?;
+        quota::allow(txn, &mut inode, grow_to)?;
         if inode.orphan_seq.is_some() {
             // The session may have checked in already, when it did not have the orphan open.
             orphan::claim(txn, by.session, ino)?;

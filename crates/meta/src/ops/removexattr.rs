@@ -23,6 +23,6 @@ pub fn removexattr(txn: &mut impl WriteTxn, req: &RemoveXattr, env: &OpEnv) -> R
         }
     }
     inode.touch(env.now);
-    inode::put(txn, &inode);
+    inode::put(txn, &inode)?;
     inode::stat(txn, &inode, req.by.session)
 }

@@ -1,7 +1,7 @@
 //! `rename`: an inode changes its name or directory, takes the place of another, or swaps places with it.
 
 use super::unlink::drop_name;
-use crate::{Inode, MetaError, OpEnv, Result, access, dentry, inode};
+use crate::{Inode, MetaError, OpEnv, Result, access, dentry, inode, quota};
 use pvfs_kv::{Read, WriteTxn};
 use pvfs_types::{Cred, Ino, Timestamp};
 use pvfs_wire::msg::{
@@ -15,7 +15,8 @@ use pvfs_wire::msg::{
 /// # Errors
 /// `ENOENT` no such name (with `Exchange`: either); `EEXIST` with `NoReplace`; `EACCES`; `EPERM` a sticky directory;
 /// `EINVAL` a directory into its own subtree; `ENOTEMPTY` what is to be replaced; `ENOTDIR` a directory over something
-/// else; `EISDIR` something else over a directory; `EMLINK`; `ESTALE` a directory is gone.
+/// else; `EISDIR` something else over a directory; `EMLINK`; `EXDEV` from one tree to another; `ESTALE` a directory is
+/// gone.
 pub fn rename(txn: &mut impl WriteTxn, req: &Rename, env: &OpEnv) -> Result<Option<Orphan>> {
     let cred = &req.by.cred;
     let dirs = (inode::load_dir(txn, req.dir)?, inode::load_dir(txn, req.new_dir)?);
@@ -39,6 +40,7 @@ pub fn rename(txn: &mut impl WriteTxn, req: &Rename, env: &OpEnv) -> Result<Opti
     if there.as_ref().is_some_and(|there| there.ino == source.ino) {
         return Ok(None);
     }
+    quota::same_tree(&dirs.1, &source, dirs.0.tree)?;
     may_rename(req, &dirs.0, &dirs.1, &source, there.as_ref(), cred)?;
     let (mut from, mut to) = (dirs.0, dirs.1);
     let orphan = match there {
@@ -48,7 +50,7 @@ pub fn rename(txn: &mut impl WriteTxn, req: &Rename, env: &OpEnv) -> Result<Opti
         }
         there => replace(txn, req, source, there, (&mut from, &mut to), env.now)?,
     };
-    put_dirs(txn, from, &to, env.now);
+    put_dirs(txn, from, &to, env.now)?;
     Ok(orphan)
 }
 
@@ -163,9 +165,8 @@ fn exchange(
     dentry::put(txn, req.new_dir, &req.new_name, source.ino, source.kind);
     // Those that leave go first, so that a directory that is full of links has room again.
     if source.is_dir() && there.is_dir() && req.dir != req.new_dir {
-        set_parent(txn, source, req.new_dir, now);
-        set_parent(txn, there, req.dir, now);
-        return Ok(());
+        set_parent(txn, source, req.new_dir, now)?;
+        return set_parent(txn, there, req.dir, now);
     }
     arrive(txn, source, (req.dir, req.new_dir), (from, to), now)?;
     arrive(txn, there, (req.new_dir, req.dir), (from, to), now)
@@ -183,16 +184,15 @@ fn arrive(
         dir_of(from, to, old_dir).drop_link()?;
         dir_of(from, to, new_dir).add_link()?;
     }
-    set_parent(txn, inode, new_dir, now);
-    Ok(())
+    set_parent(txn, inode, new_dir, now)
 }
 
-fn set_parent(txn: &mut impl WriteTxn, mut inode: Inode, dir: Ino, now: Timestamp) {
+fn set_parent(txn: &mut impl WriteTxn, mut inode: Inode, dir: Ino, now: Timestamp) -> Result<()> {
     if inode.is_dir() {
         inode.parent = Some(dir);
     }
     inode.touch(now);
-    inode::put(txn, &inode);
+    inode::put(txn, &inode)
 }
 
 /// The one copy of directory `ino` that counts: `from`, where both are the same directory.
@@ -200,12 +200,13 @@ fn dir_of<'a>(from: &'a mut Inode, to: &'a mut Inode, ino: Ino) -> &'a mut Inode
     if ino == from.ino { from } else { to }
 }
 
-fn put_dirs(txn: &mut impl WriteTxn, mut from: Inode, to: &Inode, now: Timestamp) {
+fn put_dirs(txn: &mut impl WriteTxn, mut from: Inode, to: &Inode, now: Timestamp) -> Result<()> {
     from.touch_content(now);
-    inode::put(txn, &from);
+    inode::put(txn, &from)?;
     if to.ino != from.ino {
         let mut to = to.clone();
         to.touch_content(now);
-        inode::put(txn, &to);
+        inode::put(txn, &to)?;
     }
+    Ok(())
 }

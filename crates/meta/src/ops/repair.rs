@@ -43,7 +43,7 @@ fn grow(txn: &mut impl WriteTxn, ino: Ino, size_epoch: u32, size: u64, now: Time
     }
     inode.size = size;
     inode.touch_content(now);
-    inode::put(txn, &inode);
+    inode::put(txn, &inode)?;
     Ok(1)
 }
 
@@ -58,7 +58,7 @@ fn pass(txn: &mut impl WriteTxn, object: ObjectId, now: Timestamp) -> Result<u64
         inode.size = 0;
         inode.next_epoch()?;
         inode.touch_content(now);
-        inode::put(txn, &inode);
+        inode::put(txn, &inode)?;
         changed += 1;
     }
     Ok(changed)

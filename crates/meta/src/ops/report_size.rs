@@ -39,10 +39,10 @@ pub fn report_size(txn: &mut impl WriteTxn, req: &ReportSize, env: &OpEnv) -> Re
                     inode.drop_privileges();
                 }
             }
-            inode::put(txn, &inode);
+            inode::put(txn, &inode)?;
         }
         if req.close {
-            writer::remove(txn, req.ino, req.by.session);
+            writer::remove(txn, req.ino, req.by.session)?;
         }
     }
     Ok(Outcome::Done(inode::stat(txn, &inode, req.by.session)?))

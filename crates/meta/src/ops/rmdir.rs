@@ -21,6 +21,6 @@ pub fn rmdir(txn: &mut impl WriteTxn, req: &RmDir, env: &OpEnv) -> Result<()> {
     inode::remove(txn, &victim)?;
     dir.drop_link()?;
     dir.touch_content(env.now);
-    inode::put(txn, &dir);
+    inode::put(txn, &dir)?;
     Ok(())
 }

@@ -14,6 +14,6 @@ pub fn set_layout(txn: &mut impl WriteTxn, req: &SetLayout, env: &OpEnv) -> Resu
     req.layout.check(targets)?;
     dir.layout = (req.layout != LayoutHint::default()).then_some(req.layout);
     dir.touch(env.now);
-    inode::put(txn, &dir);
+    inode::put(txn, &dir)?;
     inode::stat(txn, &dir, req.by.session)
 }

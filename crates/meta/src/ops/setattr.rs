@@ -1,6 +1,6 @@
 //! `setattr`: chmod, chown, truncate, utimens, all at once or one of them.
 
-use crate::{Inode, OpEnv, Outcome, Result, Stat, access, inode, truncate, xattr};
+use crate::{Inode, OpEnv, Outcome, Result, Stat, access, inode, quota, truncate, writer, xattr};
 use pvfs_kv::WriteTxn;
 use pvfs_types::{SetTime, Timestamp};
 use pvfs_wire::msg::namespace::SetAttr;
@@ -9,7 +9,7 @@ use pvfs_wire::msg::namespace::SetAttr;
 ///
 /// # Errors
 /// `EPERM` what is the owner's or root's; `EACCES` no write permission; `EISDIR`, `EINVAL` the size of what is no
-/// regular file; `EFBIG`; `ESTALE` the inode is gone.
+/// regular file; `EFBIG`; `EDQUOT` an owner may not have so much; `ESTALE` the inode is gone.
 pub fn setattr(txn: &mut impl WriteTxn, req: &SetAttr, env: &OpEnv) -> Result<Outcome<Stat>> {
     let mut inode = inode::load(txn, req.ino)?;
     access::may_set(&inode, &req.by.cred, &req.changes, req.by_handle)?;
@@ -26,8 +26,13 @@ pub fn setattr(txn: &mut impl WriteTxn, req: &SetAttr, env: &OpEnv) -> Result<Ou
         inode.drop_privileges();
     }
     if drops || req.changes != pvfs_types::SetAttr::default() {
+        let before = inode.clone();
         apply(&mut inode, req, env.now);
-        inode::put(txn, &inode);
+        quota::may_own(txn, &before, &inode, &req.by.cred)?;
+        inode::put(txn, &inode)?;
+        if (before.uid, before.gid) != (inode.uid, inode.gid) && !writer::list(txn, inode.ino)?.is_empty() {
+            quota::allow(txn, &mut inode, None)?;
+        }
     }
     Ok(Outcome::Done(inode::stat(txn, &inode, req.by.session)?))
 }

@@ -28,7 +28,7 @@ pub fn setxattr(txn: &mut impl WriteTxn, req: &SetXattr, env: &OpEnv) -> Result<
         }
     }
     inode.touch(env.now);
-    inode::put(txn, &inode);
+    inode::put(txn, &inode)?;
     inode::stat(txn, &inode, req.by.session)
 }
 

@@ -17,7 +17,7 @@ pub fn unlink(txn: &mut impl WriteTxn, req: &Unlink, env: &OpEnv) -> Result<Opti
     }
     dentry::delete(txn, req.dir, &req.name);
     dir.touch_content(env.now);
-    inode::put(txn, &dir);
+    inode::put(txn, &dir)?;
     drop_name(txn, victim, env.now)
 }
 
@@ -28,6 +28,6 @@ pub(super) fn drop_name(txn: &mut impl WriteTxn, mut inode: Inode, now: Timestam
     if inode.nlink == 0 {
         return orphan::last_name_gone(txn, &mut inode);
     }
-    inode::put(txn, &inode);
+    inode::put(txn, &inode)?;
     Ok(None)
 }

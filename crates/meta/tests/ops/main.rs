@@ -11,6 +11,7 @@ mod model;
 mod names;
 mod orphans;
 mod permissions;
+mod quotas;
 mod readdir;
 mod rename;
 mod repair;

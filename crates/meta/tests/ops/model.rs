@@ -1,9 +1,9 @@
-//! Random operations against a small model in memory: the same errnos, names, link counts and sizes.
+//! Random operations against a small model in memory: the same errnos, names, link counts, sizes and counts of use.
 
 use crate::world::{ROOT, World};
 use proptest::prelude::*;
-use pvfs_meta::{Outcome, Result};
-use pvfs_types::{Errno, FileKind, Ino, SessionId, SetAttr};
+use pvfs_meta::{Outcome, Result, quota};
+use pvfs_types::{Errno, FileKind, Ino, QuotaOwner, SessionId, SetAttr};
 use pvfs_wire::Access;
 use pvfs_wire::msg::namespace::RenameMode;
 use std::collections::BTreeMap;
@@ -28,6 +28,9 @@ enum Step {
     OpenForWriting(usize, usize),
     Report(usize, usize, u64, bool),
     ReapAll,
+    Chown(usize, u32),
+    Limit(u32),
+    SetTree(usize, bool),
 }
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
@@ -50,6 +53,9 @@ fn any_step() -> impl Strategy<Value = Step> {
         6 => (any_place(), any_place(), mode).prop_map(|(from, to, mode)| Step::Rename(from, to, mode)),
         2 => (0..8usize, size.clone()).prop_map(|(file, size)| Step::Truncate(file, size)),
         2 => (0..8usize, 0..SESSIONS).prop_map(|(file, session)| Step::OpenForWriting(file, session)),
+        2 => (0..8usize, 0..3u32).prop_map(|(file, uid)| Step::Chown(file, uid)),
+        1 => (1..3u32).prop_map(Step::Limit),
+        1 => (0..8usize, prop::bool::weighted(0.7)).prop_map(|(dir, set)| Step::SetTree(dir, set)),
         3 => (0..8usize, 0..SESSIONS, size, any::<bool>())
             .prop_map(|(file, session, size, close)| Step::Report(file, session, size, close)),
         1 => Just(Step::ReapAll),
@@ -62,17 +68,22 @@ struct Node {
     size: u64,
     entries: BTreeMap<&'static str, Ino>,
     parent: Ino,
+    uid: u32,
+    tree: Option<Ino>,
 }
 
-/// What there should be. Link counts are not kept but counted.
+/// What there should be. Link counts and use are not kept but counted.
 struct Model {
     nodes: BTreeMap<Ino, Node>,
+    /// A limit was set.
+    counted: bool,
 }
 
 impl Model {
     fn new() -> Model {
-        let root = Node { kind: FileKind::Dir, size: 0, entries: BTreeMap::new(), parent: ROOT };
-        Model { nodes: BTreeMap::from([(ROOT, root)]) }
+        let root =
+            Node { kind: FileKind::Dir, size: 0, entries: BTreeMap::new(), parent: ROOT, uid: 0, tree: None };
+        Model { nodes: BTreeMap::from([(ROOT, root)]), counted: false }
     }
 
     fn nth(&self, kind: FileKind, n: usize) -> Option<Ino> {
@@ -132,7 +143,8 @@ impl Model {
         let expect = if self.at(at).is_some() { Err(Errno::EEXIST) } else { Ok(()) };
         prop_assert_eq!(made.as_ref().map(drop).map_err(pvfs_meta::MetaError::errno), expect);
         if let Ok(ino) = *made {
-            let node = Node { kind, size, entries: BTreeMap::new(), parent: at.0 };
+            let tree = self.nodes[&at.0].tree;
+            let node = Node { kind, size, entries: BTreeMap::new(), parent: at.0, uid: 0, tree };
             prop_assert!(self.nodes.insert(ino, node).is_none(), "inode {} twice", ino);
             self.put(at, ino);
         }
@@ -176,13 +188,16 @@ impl Model {
             if source == there {
                 return Ok(());
             }
-            if !exchange {
-                match (self.is_dir(source), self.is_dir(there)) {
-                    (true, false) => return Err(Errno::ENOTDIR),
-                    (false, true) => return Err(Errno::EISDIR),
-                    (true, true) if !self.nodes[&there].entries.is_empty() => return Err(Errno::ENOTEMPTY),
-                    _ => {}
-                }
+        }
+        if self.nodes[&from.0].tree != self.nodes[&to.0].tree {
+            return Err(Errno::EXDEV);
+        }
+        if let Some(there) = there.filter(|_| !exchange) {
+            match (self.is_dir(source), self.is_dir(there)) {
+                (true, false) => return Err(Errno::ENOTDIR),
+                (false, true) => return Err(Errno::EISDIR),
+                (true, true) if !self.nodes[&there].entries.is_empty() => return Err(Errno::ENOTEMPTY),
+                _ => {}
             }
         }
         self.take(from);
@@ -191,6 +206,60 @@ impl Model {
             self.put(from, there);
         }
         self.sweep(false);
+        Ok(())
+    }
+
+    /// `top` and all below it, each as often as it has names there.
+    fn below(&self, top: Ino) -> Vec<Ino> {
+        let (mut all, mut dirs) = (vec![top], vec![top]);
+        while let Some(dir) = dirs.pop() {
+            for ino in self.nodes[&dir].entries.values() {
+                all.push(*ino);
+                dirs.extend(self.is_dir(*ino).then_some(*ino));
+            }
+        }
+        all
+    }
+
+    fn set_tree(&mut self, top: Ino, set: bool) -> std::result::Result<(), Errno> {
+        let (from, to) = (self.nodes[&top].tree, set.then_some(top));
+        if from == to {
+            return Ok(());
+        }
+        if from.is_some_and(|tree| tree != top) {
+            return Err(Errno::EINVAL);
+        }
+        let below = self.below(top);
+        if below.iter().any(|ino| self.nodes[ino].tree.is_some() && self.nodes[ino].tree != from) {
+            return Err(Errno::EINVAL);
+        }
+        let names_here = |ino: &Ino| below.iter().filter(|other| *other == ino).count();
+        if below.iter().any(|ino| !self.is_dir(*ino) && names_here(ino) != self.names_of(*ino)) {
+            return Err(Errno::EXDEV);
+        }
+        for ino in below {
+            self.nodes.get_mut(&ino).expect("is there").tree = to;
+        }
+        self.counted |= set;
+        Ok(())
+    }
+
+    fn compare_use(&self, w: &World) -> std::result::Result<(), TestCaseError> {
+        let mut right: BTreeMap<QuotaOwner, (u64, u128)> = BTreeMap::new();
+        for node in self.nodes.values().filter(|_| self.counted) {
+            let owners = [QuotaOwner::User(node.uid), QuotaOwner::Group(0)].into_iter();
+            for owner in owners.chain(node.tree.map(QuotaOwner::Tree)) {
+                let sum = right.entry(owner).or_default();
+                let bytes = if node.kind == FileKind::File { node.size } else { 0 };
+                *sum = (sum.0 + 1, sum.1 + u128::from(bytes));
+            }
+        }
+        let trees = self.nodes.keys().map(|ino| QuotaOwner::Tree(*ino));
+        for owner in (0..3).map(QuotaOwner::User).chain([QuotaOwner::Group(0)]).chain(trees) {
+            let counted = w.read(|txn| quota::usage(txn, owner)).expect("counts");
+            let expect = right.get(&owner).copied().unwrap_or_default();
+            prop_assert_eq!((counted.inodes, counted.bytes), expect, "{}", owner);
+        }
         Ok(())
     }
 
@@ -212,6 +281,7 @@ impl Model {
             }
         }
         prop_assert_eq!(w.inodes_in_use(), self.nodes.len() as u64);
+        self.compare_use(w)?;
         prop_assert_eq!(w.findings(), [""; 0]);
         Ok(())
     }
@@ -255,6 +325,7 @@ fn run(steps: &[Step]) -> std::result::Result<(), TestCaseError> {
                 let expect = match model.at(at) {
                     Some(_) => Err(Errno::EEXIST),
                     None if model.names_of(ino) == 0 => Err(Errno::ESTALE),
+                    None if model.nodes[&at.0].tree != model.nodes[&ino].tree => Err(Errno::EXDEV),
                     None => Ok(()),
                 };
                 prop_assert_eq!(errno_of(w.link(ino, at.0, at.1)), expect);
@@ -298,6 +369,23 @@ fn run(steps: &[Step]) -> std::result::Result<(), TestCaseError> {
                     prop_assert!(w.reap(orphan));
                 }
                 model.sweep(true);
+            }
+            Step::Chown(file, uid) => {
+                let Some(ino) = model.nth(FileKind::File, *file) else { continue };
+                w.chown(ino, Some(*uid), None).expect("root may");
+                model.nodes.get_mut(&ino).expect("is there").uid = *uid;
+            }
+            Step::Limit(uid) => {
+                w.set_quota(QuotaOwner::User(*uid), Some(1 << 40), None).expect("root may");
+                model.counted = true;
+            }
+            Step::SetTree(dir, set) => {
+                let top = model.nth(FileKind::Dir, *dir).expect("the root is there");
+                let limit = set.then_some(1 << 40);
+                prop_assert_eq!(
+                    errno_of(w.set_quota(QuotaOwner::Tree(top), limit, None)),
+                    model.set_tree(top, *set)
+                );
             }
         }
     }

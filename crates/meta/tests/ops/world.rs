@@ -5,12 +5,13 @@ use pvfs_meta::{
     MetaError, OpEnv, Outcome, Placement, Result, Stat, check, iodtab, ops, orphan, session, superblock,
 };
 use pvfs_types::{
-    Cred, Distribution, Errno, FileKind, FsId, Ino, LayoutHint, Name, SessionId, SetAttr, TargetUuid,
-    Timestamp, XattrName, limits,
+    Cred, Distribution, Errno, FileKind, FsId, Ino, LayoutHint, Name, QuotaOwner, SessionId, SetAttr,
+    TargetUuid, Timestamp, XattrName, limits,
 };
 use pvfs_wire::Access;
 use pvfs_wire::msg::file::{Open, ReportSize};
 use pvfs_wire::msg::namespace as msg;
+use pvfs_wire::msg::quota::{GetQuotas, LimitChange, Quota, SetQuota};
 use pvfs_wire::msg::session::{Caller, Mutator, OpenSession, Orphan};
 use pvfs_wire::msg::xattr::{GetXattr, ListXattr, RemoveXattr, SetXattr, XattrMode};
 use std::cell::Cell;
@@ -342,7 +343,7 @@ impl World {
     }
 
     pub fn open_req(&self, ino: Ino, access: Access) -> Open {
-        Open { by: self.by(), ino, access, truncate: false, again: false }
+        Open { by: self.by(), ino, access, truncate: false, again: false, grow_to: None }
     }
 
     pub fn try_open(&self, req: &Open) -> Result<Outcome<Stat>> {
@@ -366,6 +367,18 @@ impl World {
     pub fn write(&self, ino: Ino, size: u64) {
         self.open(ino, Access::WRITE).expect("opens");
         done(self.try_report(&self.report_req(ino, size, true)).expect("reports"));
+    }
+
+    /// Sets both limits, or takes them away.
+    pub fn set_quota(&self, owner: QuotaOwner, bytes: Option<u64>, inodes: Option<u64>) -> Result<Quota> {
+        let change = |limit: Option<u64>| limit.map_or(LimitChange::Clear, LimitChange::Set);
+        let req = SetQuota { by: self.by(), owner, bytes: change(bytes), inodes: change(inodes) };
+        self.run(|txn, _| ops::set_quota(txn, &req))
+    }
+
+    pub fn quota(&self, owner: QuotaOwner) -> Result<Quota> {
+        let req = GetQuotas { caller: self.caller(), owner: Some(owner), after: None, max: 1 };
+        self.read(|txn| ops::get_quotas(txn, &req)).map(|mut found| found.quotas.remove(0))
     }
 
     pub fn finish(&self, ino: Ino) {

@@ -33,7 +33,7 @@ async fn a_target_joins_with_its_first_heartbeat_and_keeps_its_number() {
     assert_eq!(iodtabs, [vec![first], vec![first, second]], "an old generation never changes");
     assert!(after.targets.iter().all(|target| target.up));
     assert_eq!(client.created("b").await.entry.attr.dist.expect("a file").pcount, 2);
-    let usage = client.peer.call(&StatFs {}).await.expect("answers");
+    let usage = client.peer.call(&StatFs::default()).await.expect("answers");
     assert_eq!((usage.bytes_total, usage.bytes_free, usage.inodes), (2 << 40, 1 << 40, 3));
     mgr.stop().await;
 
@@ -55,7 +55,7 @@ async fn a_disk_with_several_targets_counts_once() {
         iod.device = device;
         iod.reports(&world.peer(&mgr, Role::Iod)).await;
     }
-    let usage = client.peer.call(&StatFs {}).await.expect("answers");
+    let usage = client.peer.call(&StatFs::default()).await.expect("answers");
     assert_eq!((usage.bytes_total, usage.bytes_free), (4 << 40, 2 << 40), "two known disks, two unknown");
     mgr.stop().await;
 }

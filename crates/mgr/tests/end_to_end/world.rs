@@ -252,7 +252,7 @@ impl TestClient {
     }
 
     pub async fn open(&self, ino: Ino, access: Access, truncate: bool) -> Result<Opened, Refusal> {
-        self.peer.call(&Open { by: self.by(), ino, access, truncate, again: false }).await
+        self.peer.call(&Open { by: self.by(), ino, access, truncate, again: false, grow_to: None }).await
     }
 
     /// Has seen the orphans up to `orphans_seen`, claims and releases.

@@ -30,6 +30,7 @@ fn write() -> Write {
         dist,
         access: Access::READ_WRITE,
         granted_ms: None,
+        size_max: None,
     };
     let pass = Pass {
         capability: Capability::sign(grant, &key),
@@ -95,7 +96,7 @@ async fn not_now_and_dropped_requests_are_asked_again() {
 async fn other_refusals_come_back_at_once_and_leave_the_connection_whole() {
     let daemon = Daemon::start().await;
     let peer = client(&daemon.addr);
-    let refusal = peer.call(&StatFs {}).await.expect_err("not in this test");
+    let refusal = peer.call(&StatFs::default()).await.expect_err("not in this test");
     assert_eq!(refusal.status, Status::BadRequest);
     assert_eq!(peer.call(&GetTargets {}).await.expect("answered").version, 1);
     assert_eq!(

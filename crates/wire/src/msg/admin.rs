@@ -46,6 +46,10 @@ pub struct HeartbeatAnswer {
     /// The number of each reported target, in order; `None`: the mgr refuses it (it says why in its log).
     #[n(1)]
     pub targets: Vec<Option<TargetId>>,
+    /// Capabilities to write that were granted at this time or before are too old: since then limits bind files that were
+    /// free before. `None`: all are good.
+    #[n(2)]
+    pub writes_since_ms: Option<u64>,
 }
 
 /// Asks a daemon about itself. Any authenticated peer may.

@@ -28,6 +28,9 @@ pub struct Open {
     /// an orphan may be opened.
     #[n(4)]
     pub again: bool,
+    /// The client is about to write so far: where limits do not leave room for that, the open is refused.
+    #[n(5)]
+    pub grow_to: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

@@ -8,6 +8,7 @@ pub mod fsck;
 pub mod hello;
 pub mod lock;
 pub mod namespace;
+pub mod quota;
 pub mod session;
 pub mod xattr;
 
@@ -75,6 +76,7 @@ ops! {
     Access = 0x206, "access";
     GetXattr = 0x207, "getxattr";
     ListXattr = 0x208, "listxattr";
+    GetQuotas = 0x220, "get_quotas";
 
     // Client to mgr: changing the name space.
     SetAttr = 0x301, "setattr";
@@ -90,6 +92,7 @@ ops! {
     SetXattr = 0x30b, "setxattr";
     RemoveXattr = 0x30c, "removexattr";
     TmpFile = 0x30d, "tmpfile";
+    SetQuota = 0x320, "set_quota";
 
     // Client to mgr: open files.
     Open = 0x401, "open";

@@ -109,8 +109,12 @@ pub struct DirEntry {
     pub entry: Option<Entry>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct StatFs {}
+/// Asks how much room there is, in all; where `at` is in a tree with limits, of those.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct StatFs {
+    #[n(0)]
+    pub at: Option<Ino>,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct FsUsage {
@@ -122,6 +126,9 @@ pub struct FsUsage {
     /// Inodes in use, about.
     #[n(2)]
     pub inodes: u64,
+    /// How many there may be, where that is limited.
+    #[n(3)]
+    pub inodes_max: Option<u64>,
 }
 
 /// Changes attributes; a change of size truncates.

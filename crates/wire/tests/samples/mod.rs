@@ -4,8 +4,8 @@
 
 use pvfs_types::{
     Attr, Cred, DataGen, Distribution, Extras, FileKind, FsId, Ino, IodtabGen, LayoutHint, Level, LockKind,
-    LockMode, LockOwner, LockRange, LogicalOffset, Name, ObjectId, ObjectOffset, Pattern, SessionId,
-    SetAttr as Changes, SetTime, Slot, TargetId, TargetUuid, Timestamp, XattrName,
+    LockMode, LockOwner, LockRange, LogicalOffset, Name, ObjectId, ObjectOffset, Pattern, QuotaOwner,
+    SessionId, SetAttr as Changes, SetTime, Slot, TargetId, TargetUuid, Timestamp, XattrName,
 };
 use pvfs_wire::cap::Grant;
 use pvfs_wire::msg::admin::*;
@@ -16,6 +16,7 @@ use pvfs_wire::msg::fsck::*;
 use pvfs_wire::msg::hello::*;
 use pvfs_wire::msg::lock::*;
 use pvfs_wire::msg::namespace::*;
+use pvfs_wire::msg::quota::*;
 use pvfs_wire::msg::session::*;
 use pvfs_wire::msg::xattr::*;
 use pvfs_wire::{Access, Capability, FrameError, Lease, MacKey, Op, Request};
@@ -72,6 +73,7 @@ pub fn all() -> Vec<Sample> {
     fsck(&mut samples);
     xattrs(&mut samples);
     acls(&mut samples);
+    quotas(&mut samples);
     samples.0
 }
 
@@ -159,7 +161,7 @@ fn admin(s: &mut Samples) {
     };
     s.both(
         &heartbeat(report.clone()),
-        &HeartbeatAnswer { mgr_time_ms: 4, targets: vec![Some(TargetId(5)), None] },
+        &HeartbeatAnswer { mgr_time_ms: 4, targets: vec![Some(TargetId(5)), None], writes_since_ms: None },
     );
     s.request(&heartbeat(TargetReport { device: Some(6), ..report }));
 }
@@ -244,7 +246,8 @@ fn reading(s: &mut Samples) {
             end: true,
         },
     );
-    s.both(&StatFs {}, &FsUsage { bytes_total: 1 << 50, bytes_free: 1 << 49, inodes: 12 });
+    let usage = FsUsage { bytes_total: 1 << 50, bytes_free: 1 << 49, inodes: 12, inodes_max: None };
+    s.both(&StatFs { at: None }, &usage);
     s.both(&CheckAccess { caller: caller(), ino: Ino(1), mask: 5 }, &Done {});
 }
 
@@ -360,7 +363,14 @@ fn renaming(s: &mut Samples) {
 
 fn open_files(s: &mut Samples) {
     s.both(
-        &Open { by: mutator(), ino: Ino(7), access: Access::READ, truncate: true, again: true },
+        &Open {
+            by: mutator(),
+            ino: Ino(7),
+            access: Access::READ,
+            truncate: true,
+            again: true,
+            grow_to: None,
+        },
         &Opened { entry: file_entry(), capability: capability() },
     );
     let report = ReportSize {
@@ -538,6 +548,7 @@ fn capability() -> Capability {
         dist: dist(),
         access: Access::READ_WRITE,
         granted_ms: None,
+        size_max: None,
     };
     Capability::sign(grant, &key())
 }
@@ -711,4 +722,49 @@ fn acls(s: &mut Samples) {
         rdev: (0, 0),
         unmasked: Some(0o666),
     });
+}
+
+fn quotas(s: &mut Samples) {
+    let owners = [QuotaOwner::Group(100), QuotaOwner::Tree(Ino(1 << 40)), QuotaOwner::User(1000)];
+    let quota = Quota {
+        owner: owners[1],
+        bytes: 1 << 42,
+        bytes_ahead: 1 << 20,
+        bytes_limit: Some(1 << 43),
+        inodes: 12,
+        inodes_limit: Some(13),
+        path: Some(b"/proj/\xff".to_vec()),
+    };
+    s.both(
+        &SetQuota {
+            by: mutator(),
+            owner: owners[0],
+            bytes: LimitChange::Set(1 << 43),
+            inodes: LimitChange::Clear,
+        },
+        &quota,
+    );
+    s.request(&SetQuota {
+        by: mutator(),
+        owner: owners[1],
+        bytes: LimitChange::Keep,
+        inodes: LimitChange::Set(1),
+    });
+    s.both(
+        &GetQuotas { caller: caller(), owner: Some(owners[2]), after: Some(owners[0]), max: 77 },
+        &Quotas { counted: true, quotas: vec![quota], end: true },
+    );
+    let grant = Grant { size_max: Some(1 << 33), ..capability().grant };
+    s.reply::<Open>(&Opened { entry: file_entry(), capability: Capability::sign(grant, &key()) });
+    s.request(&Open {
+        by: mutator(),
+        ino: Ino(7),
+        access: Access::WRITE,
+        truncate: false,
+        again: true,
+        grow_to: Some(1 << 33),
+    });
+    s.reply::<Heartbeat>(&HeartbeatAnswer { mgr_time_ms: 4, targets: vec![], writes_since_ms: Some(3) });
+    let usage = FsUsage { bytes_total: 1 << 30, bytes_free: 1 << 29, inodes: 12, inodes_max: Some(100) };
+    s.both(&StatFs { at: Some(Ino(7)) }, &usage);
 }
