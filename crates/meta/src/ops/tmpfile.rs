@@ -31,5 +31,5 @@ pub fn tmpfile(txn: &mut impl WriteTxn, req: &TmpFile, env: &OpEnv) -> Result<St
     if req.open.covers(Access::WRITE) {
         writer::add(txn, file.ino, req.by.session, env.now)?;
     }
-    Ok(Stat { attr: file.attr(), has_writers: false })
+    Ok(Stat { attr: file.attr(), has_writers: false, allowed: file.allowed })
 }

@@ -118,7 +118,7 @@ fn a_directory_is_as_it_was_made_only_while_no_name_was_made_in_it() {
     w.file(with_file, "f");
     w.dir(with_dir, "d");
     assert!(!fresh(with_file) && !fresh(with_dir));
-    w.rename(with_file, "f", target, "f").expect("moves");
+    w.rename((with_file, "f"), (target, "f")).expect("moves");
     assert!(!fresh(target));
     w.unlink(target, "f").expect("removes");
     assert!(!fresh(target), "also when it is empty again");
