@@ -81,9 +81,8 @@ impl InTurn for FileTurns {
                 Ok(())
             }
             12..34 => self.read(),
-            34..54 => self.write(),
-            54..60 if self.may_append => self.append(),
-            54..60 => self.write(),
+            34..40 if self.may_append => self.append(),
+            34..60 => self.write(),
             60..66 => self.truncate(),
             66..72 => self.fallocate(),
             72..84 => self.stat(),

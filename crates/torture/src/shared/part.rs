@@ -3,6 +3,9 @@
 use crate::record::FaultKind;
 use serde::Serialize;
 
+/// How often a call is made again for `ESTALE`.
+const STALE_MAX: u32 = 3;
+
 /// One thing that several mounts are held to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -136,12 +139,10 @@ pub(crate) fn unless_stale<T>(
     for _ in 0..STALE_MAX {
         match call() {
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::STALE.raw_os_error()) => {
-                *stale += 1
+                *stale += 1;
             }
             done => return done,
         }
     }
     call()
 }
-
-const STALE_MAX: u32 = 3;

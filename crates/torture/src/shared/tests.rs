@@ -6,6 +6,7 @@ use std::{
     fs::File,
     io::{self, BufReader},
     os::unix::fs::FileExt,
+    path::Path,
     sync::atomic::AtomicU32,
 };
 
