@@ -190,6 +190,9 @@ pub struct Inode {
     /// What its attributes come to, where it has any that have records of their own.
     #[n(23)]
     pub xattrs: Option<XattrTotals>,
+    /// Regular files: how many bytes the targets' disks hold, where that was told to be another number than the size.
+    #[n(24)]
+    pub allocated: Option<u64>,
 }
 
 /// What the attributes of an inode come to (its ACLs not counted).

@@ -31,11 +31,11 @@ pub(crate) fn truncate(
     }
     let writers = writer::of(txn, inode.ino, by.session)?;
     if size >= inode.size && !writers.any() {
-        inode.size = size;
+        inode.resize(size);
     } else if size == 0 && !writers.foreign {
         garbage::add_all(txn, inode.ino, inode.data_gen, inode.load_dist()?)?;
         inode.data_gen = next_data_gen(inode.data_gen)?;
-        inode.size = 0;
+        inode.resize(0);
         inode.next_epoch()?;
     } else {
         return intent::start(txn, inode, size, by, env.now).map(Some);

@@ -58,6 +58,7 @@ fn inode() -> Inode {
         acl: None,
         default_acl: None,
         xattrs: None,
+        allocated: None,
     }
 }
 

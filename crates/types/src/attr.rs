@@ -82,6 +82,10 @@ pub struct Attr {
     /// Which extended attributes there are, if there are any.
     #[n(17)]
     pub extras: Option<Extras>,
+    /// Regular files with holes, or with room taken beforehand: how many bytes the targets' disks held of it when its last
+    /// writer closed it. `None`: as many as its size says.
+    #[n(18)]
+    pub allocated: Option<u64>,
 }
 
 /// Which extended attributes an inode has: what is not there need not be asked for.

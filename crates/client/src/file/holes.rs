@@ -38,7 +38,8 @@ impl File {
                 check_end(offset, len)?;
                 let in_flight = io::fill(&self.core, &self.inode, offset..offset + len, with).await?;
                 let end = LogicalOffset(if grows { offset + len } else { 0 });
-                in_flight.done(end, self.core.session.now(), &self.cred);
+                self.inode.with(|state| state.sparse = true);
+                in_flight.done(0, end, self.core.session.now(), &self.cred);
                 if grows {
                     // No target knows of a size that only zeros reach.
                     self.core.report(&self.inode, None).await?;

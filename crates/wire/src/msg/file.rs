@@ -58,6 +58,9 @@ pub struct ReportSize {
     /// Also ends this session's standing as a writer of the file.
     #[n(5)]
     pub close: bool,
+    /// How many bytes the targets' disks hold, where that may be another number than the size.
+    #[n(6)]
+    pub allocated: Option<u64>,
 }
 
 /// Ends this session's standing as a writer of files that it closed with nothing to report, many at once.
