@@ -257,3 +257,53 @@ fn blocks_of_sparse_files_are_what_the_disks_hold_and_dense_files_cost_no_questi
     fs::write(dir.join("dense"), &data).unwrap();
     told("written anew", 5 * MIB / 512..=5 * MIB / 512);
 }
+
+#[test]
+fn times_of_access_move_as_the_mount_option_says() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = TestCluster::start(PVFS);
+    let mut mount = |options: &str| cluster.mount(&["-o", options]);
+    let (none, relative) = (mount("rw"), mount("relatime"));
+    let (strict, plain) = (mount("strictatime,nodiratime"), mount("noatime"));
+    let atime = |name: &str| {
+        let told = fs::metadata(plain.join(name)).unwrap();
+        (told.atime(), told.atime_nsec())
+    };
+    let moves = |what: &str, name: &str, before| {
+        wait_until(what, Duration::from_secs(20), || atime(name) > before);
+        atime(name)
+    };
+    fs::create_dir(plain.join("d")).unwrap();
+    for name in ["d/f", "d/marker"] {
+        fs::write(plain.join(name), b"bytes").unwrap();
+    }
+    let made = atime("d/f");
+    assert_eq!(fs::read(none.join("d/f")).unwrap(), b"bytes");
+    assert_eq!(fs::read(relative.join("d/f")).unwrap(), b"bytes");
+    let first = moves("the first read after a write counts", "d/f", made);
+    // What is told of later has moved: so what went with it or before was told too, and left this where it is.
+    assert_eq!(fs::read(relative.join("d/f")).unwrap(), b"bytes");
+    assert_eq!(fs::read_dir(relative.join("d")).unwrap().count(), 2);
+    let before = atime("d/marker");
+    fs::read(relative.join("d/marker")).unwrap();
+    moves("the marker", "d/marker", before);
+    assert_eq!(atime("d/f"), first, "it has not changed since");
+    assert!(atime("d") > made, "the listing counts");
+
+    let (listed, before) = (atime("d"), atime("d/marker"));
+    assert_eq!(fs::read_dir(strict.join("d")).unwrap().count(), 2);
+    assert_eq!(fs::read(strict.join("d/f")).unwrap(), b"bytes");
+    moves("each read counts", "d/f", first);
+    fs::read(strict.join("d/marker")).unwrap();
+    moves("the marker again", "d/marker", before);
+    assert_eq!(atime("d"), listed, "nodiratime");
+    let quiet = File::options().read(true).custom_flags(0o1_000_000).open(strict.join("d/f")).unwrap();
+    let (before, at) = (atime("d/f"), atime("d/marker"));
+    let mut back = [0; 5];
+    quiet.read_exact_at(&mut back, 0).unwrap();
+    fs::read(strict.join("d/marker")).unwrap();
+    moves("the marker once more", "d/marker", at);
+    assert_eq!(atime("d/f"), before, "O_NOATIME");
+}

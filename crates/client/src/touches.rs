@@ -2,7 +2,7 @@
 
 use pvfs_types::{Ino, Name};
 use pvfs_wire::msg::{
-    file::{EndWrites, Open, ReportSize},
+    file::{EndWrites, Open, ReportSize, TouchAtimes},
     lock::{CancelLock, ReleaseLocks, SetLock},
     namespace::{Create, Link, MkDir, MkNod, Rename, RmDir, SetAttr, SetLayout, SymLink, TmpFile, Unlink},
     xattr::{RemoveXattr, SetXattr},
@@ -44,6 +44,12 @@ touches! {
     RemoveXattr: ino;
     Open: ino;
     ReportSize: ino;
+}
+
+impl Touches for TouchAtimes {
+    fn inos(&self) -> Vec<Ino> {
+        self.read.iter().map(|read| read.ino).collect()
+    }
 }
 
 impl Touches for Unlink {

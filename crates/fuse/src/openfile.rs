@@ -2,6 +2,7 @@
 
 use pvfs_client::{Access, Client, ClientError, File, Held};
 use pvfs_types::{Cred, Ino};
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::OnceCell;
 
 /// An open file.
@@ -10,15 +11,29 @@ pub struct OpenFile {
     file: OnceCell<File>,
     /// Taken over: counts as open.
     held: Option<Held>,
+    /// Its reads leave the time of access as it is (`O_NOATIME`).
+    no_atime: bool,
+    was_read: AtomicBool,
 }
 
 impl OpenFile {
-    pub fn opened(file: File) -> OpenFile {
-        OpenFile { file: OnceCell::new_with(Some(file)), held: None }
+    pub fn opened(file: File, no_atime: bool) -> OpenFile {
+        let file = OnceCell::new_with(Some(file));
+        OpenFile { file, held: None, no_atime, was_read: AtomicBool::new(false) }
     }
 
     pub fn held(held: Held) -> OpenFile {
-        OpenFile { file: OnceCell::new(), held: Some(held) }
+        let was_read = AtomicBool::new(false);
+        OpenFile { file: OnceCell::new(), held: Some(held), no_atime: false, was_read }
+    }
+
+    pub fn counts_reads(&self) -> bool {
+        !self.no_atime
+    }
+
+    /// True once.
+    pub fn is_first_read(&self) -> bool {
+        !self.was_read.swap(true, Ordering::Relaxed)
     }
 
     /// The file, opened again if need be. `cred` then stands for who opened it.

@@ -3,13 +3,14 @@
 //! A node id is the inode's number, but for the mount's root, which the kernel calls 1. Inode numbers are never used
 //! twice, so nothing has to be remembered of what the kernel knows.
 
+mod atimes;
 mod attr;
 mod dir;
 mod locks;
 mod xattr;
 
 use crate::{
-    CacheMode,
+    Atimes, CacheMode,
     book::{Book, OpenRecord},
     creds,
     handles::{Handles, Opening},
@@ -20,6 +21,7 @@ use crate::{
     },
     told::Told,
 };
+use atimes::Noted;
 use attr::{node_attr, statfs};
 use bytes::Bytes;
 use dir::OpenDir;
@@ -52,6 +54,7 @@ pub struct PvfsFs {
     notifier: SetOnce<Notifier>,
     /// Where what is open is written down for the next worker, if there is to be one.
     book: Option<Arc<Book>>,
+    atimes: Noted,
     /// Files that a former worker had opened for a request whose answer the kernel may not have got, by request.
     unanswered: Mutex<HashMap<u64, Handle>>,
 }
@@ -68,6 +71,7 @@ impl PvfsFs {
             told: Told::new(EXTRAS_VALID.max(cache.valid())),
             notifier: SetOnce::new(),
             book: None,
+            atimes: Noted::new(Atimes::No, false),
             unanswered: Mutex::default(),
         }
     }
@@ -105,6 +109,7 @@ impl PvfsFs {
     /// What takes back from the kernel what it was told.
     pub fn set_notifier(self: &Arc<Self>, notifier: Notifier) {
         let _ = self.notifier.set(notifier);
+        self.tell_atimes();
         let fs = Arc::downgrade(self);
         self.client.on_recall(Box::new(move |inos| {
             let fs = Weak::clone(&fs);
@@ -167,7 +172,7 @@ impl PvfsFs {
     fn opened(&self, ctx: &Context, file: File, flags: OpenFlags, attributes_changed: bool) -> Opened {
         let opening = Opening { read: flags.read, write: flags.write, dir: false };
         let ino = file.ino();
-        let handle = self.files.add(opening, OpenFile::opened(file));
+        let handle = self.files.add(opening, OpenFile::opened(file, flags.no_atime));
         if let Some(book) = &self.book {
             book.opened(OpenRecord { handle: handle.0, ino: ino.0, request: ctx.request });
             self.forget_unanswered(ctx.request, book);
@@ -299,7 +304,9 @@ impl Filesystem for PvfsFs {
         let ino = self.ino(node);
         let read =
             |cred: Cred| async move { self.client.readlink(&cred, ino).await.map_err(|e| of_inode(&e)) };
-        creds::reading(ctx, read).await
+        let target = creds::reading(ctx, read).await?;
+        self.was_looked_at(ino, false);
+        Ok(target)
     }
 
     async fn mknod(
@@ -415,7 +422,11 @@ impl Filesystem for PvfsFs {
             // Another mount may have cut the file, or replaced all of it.
             file.attr().await.map_err(|e| errno(&e))?;
         }
-        file.read_at(offset, u64::from(len)).await.map_err(|e| errno(&e))
+        let bytes = file.read_at(offset, u64::from(len)).await.map_err(|e| errno(&e))?;
+        if open.counts_reads() {
+            self.was_read(file, open.is_first_read());
+        }
+        Ok(bytes)
     }
 
     async fn write(

@@ -88,6 +88,12 @@ pub struct Attr {
     pub allocated: Option<u64>,
 }
 
+/// Whether an access at `now` moves the time of access, as mount(8) has `relatime`: once after each change, else once a day.
+pub fn wants_relatime(atime: Timestamp, mtime: Timestamp, ctime: Timestamp, now: Timestamp) -> bool {
+    const DAY_SECS: i64 = 24 * 60 * 60;
+    atime <= mtime || atime <= ctime || now.secs.saturating_sub(atime.secs) >= DAY_SECS
+}
+
 /// Which extended attributes an inode has: what is not there need not be asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an attribute that is there or not")]

@@ -73,8 +73,29 @@ pub struct EndWrites {
     pub inos: Vec<Ino>,
 }
 
+/// What was read, and when, in the mgr's time. Without `strict` times of access move only where `relatime` has it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct TouchAtimes {
+    #[n(0)]
+    pub by: Mutator,
+    /// At most `limits::ATIMES_MAX`; one that is not there is passed over.
+    #[n(1)]
+    pub read: Vec<ReadAt>,
+    #[n(2)]
+    pub strict: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ReadAt {
+    #[n(0)]
+    pub ino: Ino,
+    #[n(1)]
+    pub at: Timestamp,
+}
+
 request! {
     Open => Open, Opened;
     ReportSize => ReportSize, Entry;
     EndWrites => EndWrites, Done;
+    TouchAtimes => TouchAtimes, Done;
 }

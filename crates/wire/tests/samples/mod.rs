@@ -377,6 +377,8 @@ fn open_files(s: &mut Samples) {
     s.request(&ReportSize { allocated: Some(1 << 20), ..report });
     s.reply::<ReportSize>(&with_holes());
     s.both(&EndWrites { by: mutator(), inos: vec![Ino(7), Ino(1 << 40)] }, &Done {});
+    let read = vec![ReadAt { ino: Ino(7), at: at(4) }];
+    s.both(&TouchAtimes { by: mutator(), read, strict: true }, &Done {});
 }
 
 fn with_holes() -> Entry {
