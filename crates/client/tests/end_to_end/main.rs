@@ -15,3 +15,4 @@ mod losses;
 mod messages;
 mod names;
 mod sizes;
+mod tmpfiles;
