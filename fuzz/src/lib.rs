@@ -145,6 +145,7 @@ fn each_op(op: Op, side: &mut Side<'_>) {
         Op::Open => side.of::<file::Open>(),
         Op::ReportSize => side.of::<file::ReportSize>(),
         Op::EndWrites => side.of::<file::EndWrites>(),
+        Op::TouchAtimes => side.of::<file::TouchAtimes>(),
         Op::TestLock => side.of::<lock::TestLock>(),
         Op::SetLock => side.of::<lock::SetLock>(),
         Op::AwaitLocks => side.of::<lock::AwaitLocks>(),

@@ -328,3 +328,40 @@ fn writer() {
     }
     half.wait();
 }
+
+/// Cold: a mount that has never seen the directory.
+#[test]
+fn a_long_listing_of_ten_thousand_files_is_a_message_for_five_hundred_and_none_to_iods() {
+    const FILES: u64 = 10_000;
+    if !can_mount() {
+        return;
+    }
+    let mut world = World::new();
+    let options = CreateOptions { exclusive: true, ..CreateOptions::default() };
+    world.runtime.block_on(async {
+        let dir =
+            world.client.mkdir(&world.cred, Ino::ROOT, &Name::new("d").unwrap(), 0o755).await.unwrap().ino;
+        for n in 0..FILES {
+            let name = Name::new(format!("file-{n}")).unwrap();
+            let made = world.client.create(&world.cred, dir, &name, options).await.unwrap();
+            made.file.close().await.unwrap();
+        }
+        world.client.shutdown().await.unwrap();
+    });
+    let mount = world.cluster.mount(&[]);
+    let before = requests(&world.cluster);
+    let listed = Command::new("ls").arg("-l").arg(mount.join("d")).output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&listed.stdout).lines().count() as u64,
+        FILES + 1,
+        "{}",
+        listed.status
+    );
+    let after = requests(&world.cluster);
+    assert_eq!(rise(&before.1, &after.1), "", "no iod is asked");
+    let asked: u64 = ["readdir", "lookup", "getattr", "getxattr", "listxattr"]
+        .iter()
+        .map(|op| after.0.get(*op).unwrap_or(&0) - before.0.get(*op).unwrap_or(&0))
+        .sum();
+    assert!(asked <= FILES / 500, "{asked} messages: {}", rise(&before.0, &after.0));
+}

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
 
-use pvfs_testkit::{TestCluster, can_mount};
+use pvfs_testkit::{TestCluster, can_mount, wait_until};
 use rustix::fs::{Mode, OFlags};
 use std::{
     fs::{self, File},
@@ -195,4 +195,115 @@ fn statfs_counts_inodes() {
         fs::write(dir.join(format!("f{n}")), b"").unwrap();
     }
     assert_eq!(used() - before, 10);
+}
+
+/// As `du` counts.
+fn blocks(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().blocks()
+}
+
+#[test]
+fn blocks_of_sparse_files_are_what_the_disks_hold_and_dense_files_cost_no_question() {
+    const MIB: u64 = 1 << 20;
+    let Some((mut cluster, dir)) = mounted() else { return };
+    let other = cluster.mount(&[]);
+    let asked = |cluster: &TestCluster| {
+        let asked = |iod| cluster.client_requests(iod).get("stat_objects").copied().unwrap_or(0);
+        cluster.iods().map(asked).sum::<u64>()
+    };
+    let before = asked(&cluster);
+    let data = vec![7; 5 << 20];
+    fs::write(dir.join("dense"), &data).unwrap();
+    assert_eq!((blocks(&dir.join("dense")), blocks(&other.join("dense"))), (5 * MIB / 512, 5 * MIB / 512));
+    assert_eq!(asked(&cluster), before, "no iod was asked");
+
+    let file = File::create(dir.join("sparse")).unwrap();
+    file.write_all_at(&data[..4096], 100 * MIB).unwrap();
+    file.write_all_at(&data[..4096], 900 * MIB).unwrap();
+    drop(file);
+    let small = 8..=2 * MIB / 512;
+    for mount in [&dir, &other] {
+        assert!(small.contains(&blocks(&mount.join("sparse"))), "{}", blocks(&mount.join("sparse")));
+    }
+    let grown = File::create(dir.join("grown")).unwrap();
+    grown.set_len(1 << 40).unwrap();
+    drop(grown);
+    assert_eq!(blocks(&other.join("grown")), 0);
+    for name in ["sparse", "grown"] {
+        let copied =
+            Command::new("cp").args(["--sparse=auto", name, "copy"]).current_dir(&dir).status().unwrap();
+        assert!(copied.success());
+        assert_eq!(
+            fs::metadata(dir.join("copy")).unwrap().len(),
+            fs::metadata(dir.join(name)).unwrap().len()
+        );
+        assert!(blocks(&other.join("copy")) < 4 * MIB / 512, "{name}: {}", blocks(&other.join("copy")));
+    }
+
+    let file = File::options().write(true).open(dir.join("dense")).unwrap();
+    rustix::fs::fallocate(
+        &file,
+        rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE,
+        MIB,
+        3 * MIB,
+    )
+    .unwrap();
+    drop(file);
+    // Another mount's kernel goes by what it knows for up to a second.
+    let told = |what: &str, range: std::ops::RangeInclusive<u64>| {
+        wait_until(what, Duration::from_secs(20), || range.contains(&blocks(&other.join("dense"))));
+    };
+    told("holes were punched", MIB / 512..=3 * MIB / 512);
+    fs::write(dir.join("dense"), &data).unwrap();
+    told("written anew", 5 * MIB / 512..=5 * MIB / 512);
+}
+
+#[test]
+fn times_of_access_move_as_the_mount_option_says() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = TestCluster::start(PVFS);
+    let mut mount = |options: &str| cluster.mount(&["-o", options]);
+    let (none, relative) = (mount("rw"), mount("relatime"));
+    let (strict, plain) = (mount("strictatime,nodiratime"), mount("noatime"));
+    let atime = |name: &str| {
+        let told = fs::metadata(plain.join(name)).unwrap();
+        (told.atime(), told.atime_nsec())
+    };
+    let moves = |what: &str, name: &str, before| {
+        wait_until(what, Duration::from_secs(20), || atime(name) > before);
+        atime(name)
+    };
+    fs::create_dir(plain.join("d")).unwrap();
+    for name in ["d/f", "d/marker"] {
+        fs::write(plain.join(name), b"bytes").unwrap();
+    }
+    let made = atime("d/f");
+    assert_eq!(fs::read(none.join("d/f")).unwrap(), b"bytes");
+    assert_eq!(fs::read(relative.join("d/f")).unwrap(), b"bytes");
+    let first = moves("the first read after a write counts", "d/f", made);
+    // What is told of later has moved: so what went with it or before was told too, and left this where it is.
+    assert_eq!(fs::read(relative.join("d/f")).unwrap(), b"bytes");
+    assert_eq!(fs::read_dir(relative.join("d")).unwrap().count(), 2);
+    let before = atime("d/marker");
+    fs::read(relative.join("d/marker")).unwrap();
+    moves("the marker", "d/marker", before);
+    assert_eq!(atime("d/f"), first, "it has not changed since");
+    assert!(atime("d") > made, "the listing counts");
+
+    let (listed, before) = (atime("d"), atime("d/marker"));
+    assert_eq!(fs::read_dir(strict.join("d")).unwrap().count(), 2);
+    assert_eq!(fs::read(strict.join("d/f")).unwrap(), b"bytes");
+    moves("each read counts", "d/f", first);
+    fs::read(strict.join("d/marker")).unwrap();
+    moves("the marker again", "d/marker", before);
+    assert_eq!(atime("d"), listed, "nodiratime");
+    let quiet = File::options().read(true).custom_flags(0o1_000_000).open(strict.join("d/f")).unwrap();
+    let (before, at) = (atime("d/f"), atime("d/marker"));
+    let mut back = [0; 5];
+    quiet.read_exact_at(&mut back, 0).unwrap();
+    fs::read(strict.join("d/marker")).unwrap();
+    moves("the marker once more", "d/marker", at);
+    assert_eq!(atime("d/f"), before, "O_NOATIME");
 }

@@ -441,7 +441,7 @@ impl File {
             return Ok(());
         }
         let in_flight = io::write(&self.core, &self.inode, plan, data, end).await?;
-        in_flight.done(LogicalOffset(end), self.core.session.now(), &self.cred);
+        in_flight.done(data.len() as u64, LogicalOffset(end), self.core.session.now(), &self.cred);
         Ok(())
     }
 

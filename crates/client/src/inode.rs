@@ -40,6 +40,7 @@ pub(crate) struct Inode {
 
 /// What is known of an open file. Sizes and flags are in the mgr's terms.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is known by itself")]
 pub(crate) struct State {
     opens: u32,
     reads_open: u32,
@@ -52,6 +53,10 @@ pub(crate) struct State {
     /// The end of the last byte known to be in the file: never more than its size as long as `size_epoch` holds.
     pub size: u64,
     pub size_epoch: u32,
+    /// As many bytes as can have been written, at most: where `size` is more, the file has holes.
+    covered: u64,
+    /// It has some anyway, or room was taken beforehand.
+    pub sparse: bool,
     /// Counts events after which `size` may be too small, though this client could know better: a write whose outcome
     /// is unknown, a truncation by somebody else over own writes.
     doubts: u64,
@@ -277,14 +282,20 @@ impl State {
         if self.dist.is_none() {
             self.size_epoch = attr.size_epoch;
             self.size = attr.size;
+            self.covered = self.covered.saturating_add(attr.size);
+            self.sparse |= attr.allocated.is_some();
         } else if attr.size_epoch > self.size_epoch {
             self.size_epoch = attr.size_epoch;
             self.size = attr.size;
+            self.covered = attr.size;
+            self.sparse = attr.allocated.is_some();
             if self.dirty || self.telling || self.writes_in_flight > 0 {
                 self.doubt();
             }
         } else if attr.size_epoch == self.size_epoch {
+            self.covered = self.covered.saturating_add(attr.size.saturating_sub(self.size));
             self.size = self.size.max(attr.size);
+            self.sparse |= attr.allocated.is_some();
         }
         self.dist = attr.dist;
         if attr.change >= self.change {
@@ -305,8 +316,14 @@ impl State {
     /// `size_epoch`, so a truncation that became known since may have taken them.
     pub fn found(&mut self, data_gen: DataGen, size_epoch: u32, size: u64) {
         if (data_gen, size_epoch) == (self.data_gen, self.size_epoch) {
+            self.covered = self.covered.saturating_add(size.saturating_sub(self.size));
             self.size = self.size.max(size);
         }
+    }
+
+    /// Its size and what the targets' disks hold of it may be two numbers.
+    pub fn has_holes(&self) -> bool {
+        self.sparse || self.size > self.covered
     }
 
     /// A predecessor had it open for writing: what it wrote may not have been told.
@@ -364,6 +381,9 @@ impl State {
         } else if self.size_epoch == attr.size_epoch {
             attr.size = attr.size.max(self.size);
         }
+        if attr.allocated.is_none() && attr.size > self.covered {
+            attr.allocated = Some(self.covered);
+        }
         if let Some(mtime) = self.mtime {
             attr.mtime = mtime;
             attr.ctime = attr.ctime.max(mtime);
@@ -372,13 +392,14 @@ impl State {
 }
 
 impl WriteInFlight {
-    /// The write to `..end` was acknowledged by all targets, at `now`.
-    pub fn done(mut self, end: LogicalOffset, now: Timestamp, by: &Arc<Cred>) {
+    /// The write of `bytes` bytes to `..end` was acknowledged by all targets, at `now`.
+    pub fn done(mut self, bytes: u64, end: LogicalOffset, now: Timestamp, by: &Arc<Cred>) {
         self.done = true;
         let epoch = self.epoch;
         self.inode.with(|state| {
             state.dirty = true;
             state.mtime = Some(now);
+            state.covered = state.covered.saturating_add(bytes);
             if !state.written_by.as_ref().is_some_and(|cred| Arc::ptr_eq(cred, by)) {
                 state.written_by = Some(Arc::clone(by));
             }

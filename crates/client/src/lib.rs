@@ -31,6 +31,7 @@
 //! [`ClientConfig::timeo`] for all.
 //! [`ClientError::errno`] gives the number that a POSIX program would see.
 
+mod atimes;
 mod calls;
 mod client;
 mod config;

@@ -71,8 +71,8 @@ pub(crate) struct Session {
     lease: watch::Sender<Lease>,
     clock: Mutex<MgrClock>,
     keep_alive: Mutex<Duration>,
-    /// Held by whoever opens a new session.
-    renewing: tokio::sync::Mutex<()>,
+    /// Held by whoever opens a new session, or ends the last one. True: it was ended.
+    renewing: tokio::sync::Mutex<bool>,
     orphans: Mutex<Orphans>,
     journal: Option<Arc<dyn Journal>>,
     /// A create that a predecessor may have had in flight, till it is sure that it does not come again.
@@ -255,12 +255,12 @@ impl Core {
 
     async fn open_session_anew(self: &Arc<Self>, stale: SessionId) -> Result<()> {
         let session = &self.session;
-        let _turn = session.renewing.lock().await;
+        let is_ended = session.renewing.lock().await;
         let old = session.standing();
         if old.id != stale {
             return Ok(());
         }
-        if *self.closed.borrow() {
+        if *is_ended || *self.closed.borrow() {
             return Err(ClientError::ShutDown);
         }
         let incarnation = old.incarnation + 1;
@@ -396,6 +396,8 @@ impl Core {
 
     /// Ends the session cleanly.
     pub async fn close_session(self: &Arc<Self>) -> Result<()> {
+        // A keep-alive that comes after it finds no session, and must not open another.
+        *self.session.renewing.lock().await = true;
         let session = self.session.standing().id;
         match self.mgr.call(&CloseSession { session }).await {
             Ok(_) => {}

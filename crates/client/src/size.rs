@@ -18,14 +18,19 @@ use pvfs_wire::msg::{
     file::ReportSize,
     namespace::Entry,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// What the targets tell of a file.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Extent {
     pub size: u64,
     pub mtime: Option<Timestamp>,
+    /// Bytes on the targets' disks.
+    pub allocated: u64,
 }
+
+/// How long a close waits at most to be told what the targets' disks hold of a file with holes.
+const ALLOCATED_WAIT: Duration = Duration::from_secs(1);
 
 /// What a report tells.
 struct Report {
@@ -64,6 +69,7 @@ impl Core {
                     doubts.inspect(|&doubts| state.settle(doubts));
                 });
             }
+            attr.allocated = Some(extent.allocated).filter(|_| entry.has_writers).or(attr.allocated);
         }
         if let Some(inode) = &inode {
             inode.with(|state| state.overlay(&mut attr));
@@ -79,6 +85,7 @@ impl Core {
             let (slot, Some(object)) = answer? else { continue };
             extent.size = extent.size.max(dist.size_from_object(slot, object.len));
             extent.mtime = extent.mtime.max(Some(object.mtime));
+            extent.allocated = extent.allocated.saturating_add(object.allocated);
         }
         Ok(extent)
     }
@@ -135,6 +142,7 @@ impl Core {
             // Not under the lock: what it asks of the targets may wait until bytes were sent again, for which this very
             // file may have to be opened.
             self.settle_doubts(inode).await?;
+            let allocated = if closing.is_some() { self.allocated(inode).await } else { None };
             let _record = inode.record.lock().await;
             if inode.with(|state| state.doubts().is_some()) {
                 continue;
@@ -143,7 +151,7 @@ impl Core {
                 return Ok(());
             };
             let (ino, Report { cred, size, epoch: size_epoch, mtime, close, recorded }) = (inode.ino, report);
-            let make = |by| ReportSize { by, ino, size, size_epoch, mtime, close };
+            let make = |by| ReportSize { by, ino, size, size_epoch, mtime, close, allocated };
             if close {
                 self.closes.begin();
             }
@@ -172,6 +180,15 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Asks the targets how much of the file their disks hold, if that may be another number than its size. Who is closed
+    /// does not wait long for it: it is for people.
+    async fn allocated(self: &Arc<Self>, inode: &Inode) -> Option<u64> {
+        let (dist, data_gen) =
+            inode.with(|state| (state.dist.filter(|_| state.dirty && state.has_holes()), state.data_gen));
+        let asked = tokio::time::timeout(ALLOCATED_WAIT, self.extent(inode.ino, data_gen, dist?)).await;
+        Some(asked.ok()?.ok()?.allocated)
     }
 
     /// Asks the targets how far the file reaches, if this client cannot know.
@@ -277,6 +294,7 @@ mod tests {
             data_gen: DataGen(1),
             layout: None,
             extras: None,
+            allocated: None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use pvfs_types::{Ino, Name};
 use pvfs_wire::msg::{
-    file::{EndWrites, Open, ReportSize},
+    file::{EndWrites, Open, ReportSize, TouchAtimes},
     lock::{CancelLock, ReleaseLocks, SetLock},
     namespace::{Create, Link, MkDir, MkNod, Rename, RmDir, SetAttr, SetLayout, SymLink, TmpFile, Unlink},
     quota::SetQuota,
@@ -51,6 +51,12 @@ inodes! {
     CancelLock: ;
     ReleaseLocks: ;
     SetQuota: ;
+}
+
+impl Touches for TouchAtimes {
+    fn touched(&self) -> Touched {
+        Touched { inos: self.read.iter().map(|read| read.ino).collect(), ..Touched::default() }
+    }
 }
 
 /// Requests that change one name in a directory, and whether something may have that name before.

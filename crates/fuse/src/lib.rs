@@ -37,7 +37,7 @@ pub use adapter::Adapter;
 pub use cache::CacheMode;
 pub use error::{MountError, UmountError};
 pub use ops::Filesystem;
-pub use options::{MountOptions, OptionError};
+pub use options::{Atimes, MountOptions, OptionError};
 pub use pvfs::PvfsFs;
 pub use remount::remount;
 pub use run::{MountConfig, Takeover, mount_client, run, run_worker};

@@ -3,6 +3,7 @@
 
 use pvfs_client::{Access, Client, ClientError, File, Held};
 use pvfs_types::{Cred, Ino};
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::OnceCell;
 
 /// An open file.
@@ -12,6 +13,9 @@ pub struct OpenFile {
     /// Not opened at the mgr yet: counts as open.
     held: Option<Held>,
     way: Way,
+    /// Its reads leave the time of access as it is (`O_NOATIME`).
+    no_atime: bool,
+    was_read: AtomicBool,
 }
 
 /// How the kernel reads and writes by a handle.
@@ -26,11 +30,21 @@ pub enum Way {
 
 impl OpenFile {
     pub fn opened(file: File, way: Way) -> OpenFile {
-        OpenFile { file: OnceCell::new_with(Some(file)), held: None, way }
+        OpenFile::new(OnceCell::new_with(Some(file)), None, way)
     }
 
     pub fn held(held: Held, way: Way) -> OpenFile {
-        OpenFile { file: OnceCell::new(), held: Some(held), way }
+        OpenFile::new(OnceCell::new(), Some(held), way)
+    }
+
+    fn new(file: OnceCell<File>, held: Option<Held>, way: Way) -> OpenFile {
+        OpenFile { file, held, way, no_atime: false, was_read: AtomicBool::new(false) }
+    }
+
+    /// Its reads leave the time of access as it is, if that is said here.
+    #[must_use]
+    pub fn without_atime(self, no_atime: bool) -> OpenFile {
+        OpenFile { no_atime, ..self }
     }
 
     pub fn way(&self) -> Way {
@@ -40,6 +54,15 @@ impl OpenFile {
     /// The file, if it is opened at the mgr.
     pub fn loaded(&self) -> Option<&File> {
         self.file.get()
+    }
+
+    pub fn counts_reads(&self) -> bool {
+        !self.no_atime
+    }
+
+    /// True once.
+    pub fn is_first_read(&self) -> bool {
+        !self.was_read.swap(true, Ordering::Relaxed)
     }
 
     /// The file, opened again if need be. `cred` then stands for who opened it.

@@ -185,6 +185,8 @@ pub struct OpenFlags {
     pub direct: bool,
     /// The kernel opens the file to run it: the right to execute is enough.
     pub exec: bool,
+    /// `O_NOATIME`.
+    pub no_atime: bool,
 }
 
 /// `__FMODE_EXEC`: the kernel's own flag among those of `open(2)`.
@@ -201,6 +203,7 @@ impl OpenFlags {
             exclusive: bits & libc::O_EXCL != 0,
             direct: bits & libc::O_DIRECT != 0,
             exec: bits & FMODE_EXEC != 0,
+            no_atime: bits & libc::O_NOATIME != 0,
         }
     }
 }

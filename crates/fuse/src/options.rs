@@ -6,6 +6,17 @@ use std::{path::PathBuf, time::Duration};
 /// How long a soft mount waits where no `timeo` is given.
 const TIMEO_DEFAULT: Duration = Duration::from_mins(1);
 
+/// Which reads move times of access, as mount(8) has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Atimes {
+    #[default]
+    No,
+    /// `relatime`
+    Relative,
+    /// `strictatime`
+    Strict,
+}
+
 /// What `-o` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of mount(2)")]
@@ -15,6 +26,10 @@ pub struct MountOptions {
     pub dev: bool,
     pub exec: bool,
     pub atime: bool,
+    /// Which reads this mount tells the mgr of.
+    pub atimes: Atimes,
+    /// Listings count as reads of directories then.
+    pub diratime: bool,
     /// Every write waits for the disk, as `mount -o sync` has it.
     pub sync: bool,
     pub dirsync: bool,
@@ -51,6 +66,8 @@ impl Default for MountOptions {
             dev: true,
             exec: true,
             atime: true,
+            atimes: Atimes::No,
+            diratime: true,
             sync: false,
             dirsync: false,
             allow_other: false,
@@ -74,7 +91,7 @@ impl Default for MountOptions {
 pub enum OptionError {
     #[error(
         "unknown mount option `{option}`; known are ro, rw, suid, nosuid, dev, nodev, exec, noexec, atime, noatime, \
-         sync, async, dirsync, allow_other, hard, soft, timeo=SECONDS, locks=cluster, locks=local, cache=coherent, cache=open, cache=none, cache=private, cluster=FILE, secret=FILE, log=FILE, \
+         relatime, strictatime, diratime, nodiratime, sync, async, dirsync, allow_other, hard, soft, timeo=SECONDS, locks=cluster, locks=local, cache=coherent, cache=open, cache=none, cache=private, cluster=FILE, secret=FILE, log=FILE, \
          metrics=HOST:PORT, held_target=SIZE, held_total=SIZE"
     )]
     Unknown { option: String },
@@ -123,6 +140,9 @@ impl MountOptions {
             dev: self.dev,
             exec: self.exec,
             atime: self.atime,
+            // The kernel shows `relatime` of any mount, and mount(8) gives that back.
+            atimes: if self.atimes == Atimes::Strict { Atimes::No } else { self.atimes },
+            diratime: self.diratime,
             sync: self.sync,
             dirsync: self.dirsync,
             allow_other: self.allow_other,
@@ -221,7 +241,12 @@ impl MountOptions {
             "exec" => self.exec = true,
             "noexec" => self.exec = false,
             "atime" => self.atime = true,
-            "noatime" => self.atime = false,
+            "noatime" => (self.atime, self.atimes) = (false, Atimes::No),
+            "relatime" => (self.atime, self.atimes) = (true, Atimes::Relative),
+            "strictatime" => (self.atime, self.atimes) = (true, Atimes::Strict),
+            "norelatime" | "nostrictatime" => self.atimes = Atimes::No,
+            "diratime" => self.diratime = true,
+            "nodiratime" => self.diratime = false,
             "sync" => self.sync = true,
             "async" => self.sync = false,
             "dirsync" => self.dirsync = true,
@@ -232,16 +257,7 @@ impl MountOptions {
                 (self.read_only, self.suid, self.dev, self.exec) = (false, true, true, true);
             }
             // Always so, and harmless to say.
-            "default_permissions"
-            | "relatime"
-            | "norelatime"
-            | "diratime"
-            | "nodiratime"
-            | "strictatime"
-            | "lazytime"
-            | "nolazytime"
-            | "silent"
-            | "loud" => {}
+            "default_permissions" | "lazytime" | "nolazytime" | "silent" | "loud" => {}
             "remount" => self.remount = true,
             _ => return Err(OptionError::Unknown { option: name.to_owned() }),
         }
@@ -298,6 +314,12 @@ mod tests {
         assert!(strict.read_only && strict.allow_other);
         assert!(!strict.suid && !strict.dev && !strict.exec && !strict.atime);
         assert!(parsed("noexec,defaults").exec);
+        let atimes = |text| (parsed(text).atime, parsed(text).atimes);
+        assert_eq!(atimes(""), (true, Atimes::No));
+        assert_eq!(atimes("noatime,relatime"), (true, Atimes::Relative));
+        assert_eq!(atimes("relatime,strictatime"), (true, Atimes::Strict));
+        assert_eq!(atimes("strictatime,noatime"), (false, Atimes::No));
+        assert!(!parsed("relatime,nodiratime").diratime);
         assert_eq!(parsed("cluster=/etc/c.toml").cluster, Some("/etc/c.toml".into()));
         assert_eq!(parsed("held_target=16M").held_target, Some(16 << 20));
         assert_eq!(parsed("held_total=2g").held_total, Some(2 << 30));
@@ -320,8 +342,7 @@ mod tests {
 
     #[test]
     fn options_of_fstab_for_others_are_ignored() {
-        let fstab =
-            "_netdev,noauto,user,nofail,x-systemd.automount,x-foo=bar,comment=hello,defaults,relatime";
+        let fstab = "_netdev,noauto,user,nofail,x-systemd.automount,x-foo=bar,comment=hello,defaults";
         assert_eq!(parsed(fstab), MountOptions::default());
     }
 
@@ -355,6 +376,7 @@ mod tests {
         refused("held_total=many", "`held_total` is a size");
         refused("ro=1", "`ro` takes no value");
         refused("remount,ro,soft", "a remount changes only");
+        refused("remount,strictatime", "a remount changes only");
         refused("remount,locks=local", "a remount changes only");
     }
 }

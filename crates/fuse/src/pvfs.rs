@@ -3,6 +3,7 @@
 //! A node id is the inode's number, but for the mount's root, which the kernel calls 1. Inode numbers are never used
 //! twice, so nothing has to be remembered of what the kernel knows.
 
+mod atimes;
 mod attr;
 mod coherence;
 mod dir;
@@ -10,7 +11,7 @@ mod locks;
 mod xattr;
 
 use crate::{
-    CacheMode,
+    Atimes, CacheMode,
     book::{Book, OpenRecord},
     creds,
     handles::{Handles, Opening},
@@ -22,6 +23,7 @@ use crate::{
     pages::Pages,
     told::Told,
 };
+use atimes::Noted;
 use attr::{node_attr, statfs};
 use bytes::Bytes;
 use dir::OpenDir;
@@ -52,6 +54,7 @@ pub struct PvfsFs {
     notifier: SetOnce<Notifier>,
     /// Where what is open is written down for the next worker, if there is to be one.
     book: Option<Arc<Book>>,
+    atimes: Noted,
     /// Files that a former worker had opened for a request whose answer the kernel may not have got, by request.
     unanswered: Mutex<HashMap<u64, Handle>>,
 }
@@ -69,6 +72,7 @@ impl PvfsFs {
             pages: Pages::default(),
             notifier: SetOnce::new(),
             book: None,
+            atimes: Noted::new(Atimes::No, false),
             unanswered: Mutex::default(),
         }
     }
@@ -128,7 +132,7 @@ impl PvfsFs {
         let opening = Opening { read: flags.read, write: flags.write, dir: false };
         let direct = open.way() == Way::Direct;
         let keeps_pages = !direct && self.pages.opened(ino, self.delegation(ino));
-        let handle = self.files.add(opening, open);
+        let handle = self.files.add(opening, open.without_atime(flags.no_atime));
         if let Some(book) = &self.book {
             book.opened(OpenRecord { handle: handle.0, ino: ino.0, request: ctx.request });
             self.forget_unanswered(ctx.request, book);
@@ -270,7 +274,9 @@ impl Filesystem for PvfsFs {
         let ino = self.ino(node);
         let read =
             |cred: Cred| async move { self.client.readlink(&cred, ino).await.map_err(|e| of_inode(&e)) };
-        creds::reading(ctx, read).await
+        let target = creds::reading(ctx, read).await?;
+        self.was_looked_at(ino, false);
+        Ok(target)
     }
 
     async fn mknod(
@@ -398,6 +404,9 @@ impl Filesystem for PvfsFs {
         }
         let bytes = file.read_at(offset, u64::from(len)).await.map_err(|e| errno(&e))?;
         self.pages.filled(ino, delegation.filter(|_| delegation == self.delegation(ino)));
+        if open.counts_reads() {
+            self.was_read(file, open.is_first_read());
+        }
         Ok(bytes)
     }
 

@@ -57,7 +57,7 @@ impl MountConfig {
 pub async fn mount_client(client: Arc<Client>, config: &MountConfig) -> Result<Mounted, MountError> {
     let root = load_root(&client, &config.path).await?;
     let metrics = client.metrics();
-    let fs = Arc::new(PvfsFs::new(client, root, config.options.cache));
+    let fs = Arc::new(PvfsFs::new(client, root, config.options.cache).with_atimes(&config.options));
     let mounted = mount(Arc::clone(&fs), &config.source, &config.dir, &config.options, &metrics).await?;
     fs.set_notifier(mounted.notifier());
     Ok(mounted)
@@ -175,7 +175,7 @@ pub async fn run_worker<E: From<MountError>>(
     };
     let root = book.root().ok_or_else(|| start(io::Error::other("the mount's book names no root")))?;
     let served = PvfsFs::inherited(Arc::clone(&client), root, config.options.cache, Arc::clone(&book), &open);
-    let served = Arc::new(served);
+    let served = Arc::new(served.with_atimes(&config.options));
     served.set_notifier(mounted.notifier());
     let _ = fs.set(served);
     let control = begun.await.map_err(|e| start(io::Error::other(e)))?;

@@ -123,6 +123,7 @@ mod tests {
             data_gen: DataGen(0),
             layout: None,
             extras: None,
+            allocated: None,
         }
     }
 

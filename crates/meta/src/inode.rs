@@ -149,6 +149,7 @@ fn blank(ino: Ino, cred: &Cred, now: Timestamp) -> Inode {
         xattrs: None,
         tree: None,
         allowed: None,
+        allocated: None,
     }
 }
 
@@ -193,6 +194,7 @@ impl Inode {
             data_gen: self.data_gen,
             layout: self.layout,
             extras: self.extras(),
+            allocated: self.allocated,
         }
     }
 
@@ -213,6 +215,21 @@ impl Inode {
             what: "inode",
             detail: format!("file {} has no distribution", self.ino),
         })
+    }
+
+    /// The file has another size now. What is new is a hole; what was cut may have been one.
+    pub(crate) fn resize(&mut self, size: u64) {
+        let held = self.allocated.unwrap_or(self.size);
+        self.allocated = if size > held { Some(held) } else { None };
+        self.size = size;
+    }
+
+    /// The targets' disks hold so many bytes of the file. What they round up, or take beforehand for a while, is not kept.
+    pub(crate) fn set_allocated(&mut self, bytes: u64) {
+        const SLACK_BYTES: u64 = 64 << 10;
+        let slots = self.dist.map_or(1, |dist| u64::from(dist.pcount));
+        let is_whole = (self.size..=self.size.saturating_add(slots * SLACK_BYTES)).contains(&bytes);
+        self.allocated = (!is_whole).then_some(bytes);
     }
 
     /// Attributes changed: `ctime` is now.

@@ -41,7 +41,7 @@ pub(crate) fn start(
 pub fn finish(txn: &mut impl WriteTxn, ino: Ino, now: Timestamp) -> Result<()> {
     let Some(intent) = find(txn, ino)? else { return Ok(()) };
     let mut inode = inode::load_named(txn, ino)?;
-    inode.size = intent.size;
+    inode.resize(intent.size);
     inode.next_epoch()?;
     inode.truncated_by = Some(intent.by);
     inode.touch_content(now);

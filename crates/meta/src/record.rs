@@ -199,6 +199,9 @@ pub struct Inode {
     /// charged already.
     #[n(25)]
     pub allowed: Option<u64>,
+    /// Regular files: how many bytes the targets' disks hold, where that was told to be another number than the size.
+    #[n(26)]
+    pub allocated: Option<u64>,
 }
 
 /// What the attributes of an inode come to (its ACLs not counted).

@@ -37,11 +37,11 @@ pub(crate) fn truncate(
     }
     let writers = writer::of(txn, inode.ino, by.session)?;
     if size >= inode.size && !writers.any() {
-        inode.size = size;
+        inode.resize(size);
     } else if size == 0 && !writers.foreign {
         garbage::add_all(txn, inode.ino, inode.data_gen, inode.load_dist()?)?;
         inode.data_gen = next_data_gen(inode.data_gen)?;
-        inode.size = 0;
+        inode.resize(0);
         inode.next_epoch()?;
         // Nobody writes the new objects by what was allowed of the old ones.
         inode.allowed = None;

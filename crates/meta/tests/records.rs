@@ -60,6 +60,7 @@ fn inode() -> Inode {
         xattrs: None,
         tree: None,
         allowed: None,
+        allocated: None,
     }
 }
 

@@ -18,7 +18,7 @@ use pvfs_wire::{
     cap::Grant,
     encode,
     msg::{
-        file::{EndWrites, Open, Opened, ReportSize},
+        file::{EndWrites, Open, Opened, ReportSize, TouchAtimes},
         hello::Role,
         namespace::{
             AttrSet, CheckAccess, Create, Created, Entry, GetAttr, Link, LinkTarget, Lookup, MkDir, MkNod,
@@ -149,6 +149,12 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
         Op::EndWrites => {
             let req: EndWrites = request.decode()?;
             change(mgr, req.by.clone(), move |txn, _| ops::end_writes(txn, &req).map(|()| Done {})).await
+        }
+
+        Op::TouchAtimes => {
+            let req: TouchAtimes = request.decode()?;
+            change(mgr, req.by.clone(), move |txn, env| ops::touch_atimes(txn, &req, env).map(|()| Done {}))
+                .await
         }
 
         Op::TestLock | Op::SetLock | Op::AwaitLocks | Op::CancelLock | Op::ReleaseLocks => {

@@ -82,6 +82,16 @@ pub struct Attr {
     /// Which extended attributes there are, if there are any.
     #[n(17)]
     pub extras: Option<Extras>,
+    /// Regular files with holes, or with room taken beforehand: how many bytes the targets' disks held of it when its last
+    /// writer closed it. `None`: as many as its size says.
+    #[n(18)]
+    pub allocated: Option<u64>,
+}
+
+/// Whether an access at `now` moves the time of access, as mount(8) has `relatime`: once after each change, else once a day.
+pub fn wants_relatime(atime: Timestamp, mtime: Timestamp, ctime: Timestamp, now: Timestamp) -> bool {
+    const DAY_SECS: i64 = 24 * 60 * 60;
+    atime <= mtime || atime <= ctime || now.secs.saturating_sub(atime.secs) >= DAY_SECS
 }
 
 /// Which extended attributes an inode has: what is not there need not be asked for.

@@ -16,7 +16,7 @@ pub mod time;
 pub mod xattr;
 
 pub use acl::{Acl, AclError};
-pub use attr::{Attr, Cred, Extras, FileKind, NewMode, SetAttr, SetTime, mode};
+pub use attr::{Attr, Cred, Extras, FileKind, NewMode, SetAttr, SetTime, mode, wants_relatime};
 pub use errno::Errno;
 pub use ids::{DataGen, FsId, Ino, IodtabGen, ObjectId, SessionId, Slot, TargetId, TargetUuid};
 pub use lock::{LockKind, LockMode, LockOwner, LockRange, Locked};

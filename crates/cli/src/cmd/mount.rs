@@ -29,7 +29,7 @@ Returns when the mount is live; a daemon in the background serves it until `pvfs
 and the worker that it starts again whenever that dies, so that programs in the mount see a pause. Root mounts by itself, and \
 for all users; others through fusermount3 (Debian: apt install fuse3), for themselves unless allow_other.
 
-Options of -o: ro, nosuid, nodev, noexec, noatime, sync, dirsync and their opposites; allow_other; hard (default: a \
+Options of -o: ro, nosuid, nodev, noexec, noatime, sync, dirsync and their opposites; relatime, strictatime, nodiratime (times of access are kept, a little late; default: they are not); allow_other; hard (default: a \
 call waits for a dead server for ever, or until a signal) or soft,timeo=SECONDS (it then fails with EIO); locks=cluster (default: \
 fcntl and flock hold over all mounts) or locks=local (over this one only, without a message); cache=coherent (default: what a call \
 returned on one mount is what the next one on any other sees), cache=open (what others wrote and closed is seen by the next open, else \

@@ -83,6 +83,7 @@ pub fn of(op: Op) -> &'static [Case] {
         Op::Open => names::OPEN,
         Op::ReportSize => names::REPORT_SIZE,
         Op::EndWrites => names::END_WRITES,
+        Op::TouchAtimes => names::TOUCH_ATIMES,
         Op::SetLock => locks::SET_LOCK,
         Op::CancelLock => locks::CANCEL_LOCK,
         Op::ReleaseLocks => locks::RELEASE_LOCKS,

@@ -5,7 +5,7 @@ use crate::{
     world::{Cell, ROOT, name},
 };
 use pvfs_client::{Access, Client, CreateOptions, File, OpenOptions, RenameMode, TmpFileOptions};
-use pvfs_types::{FileKind, Ino, LayoutHint, NewMode, SetAttr};
+use pvfs_types::{FileKind, Ino, LayoutHint, NewMode, SetAttr, SetTime, Timestamp};
 
 /// A result as text: its errno, or that it is good.
 pub fn said<T, E: std::fmt::Debug>(result: Result<T, E>) -> String {
@@ -357,4 +357,26 @@ pub const END_WRITES: &[Case] = &[at_mgr(
     }),
     // A late copy must not end the new handle's record.
     step!(|cell| write(&cell, "f", 0, "seven b").await),
+)];
+
+async fn set_atime(cell: &Cell, secs: i64) -> String {
+    let at = Some(SetTime::At(Timestamp { secs, nanos: 0 }));
+    let changes = SetAttr { atime: at, ..SetAttr::default() };
+    let set = cell.actor.setattr(&ROOT, ino(cell, "f").await, changes, None).await;
+    format!("{:?}", set.map(|attr| attr.atime.secs))
+}
+
+pub const TOUCH_ATIMES: &[Case] = &[at_mgr(
+    "touch_atimes",
+    step!(|cell| {
+        put(&cell, "f", "").await;
+        set_atime(&cell, 0).await
+    }),
+    step!(|cell| {
+        let ino = ino(&cell, "f").await;
+        let touched = said(cell.actor.touch_atimes(&[(ino, Timestamp { secs: 1000, nanos: 0 })], true).await);
+        format!("{touched} {}", cell.helper.getattr(&ROOT, ino).await.unwrap().atime.secs)
+    }),
+    // A late copy must not move it.
+    step!(|cell| set_atime(&cell, 5).await),
 )];

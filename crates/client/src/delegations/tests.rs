@@ -28,6 +28,7 @@ fn entry(ino: Ino, change: u64) -> Entry {
         data_gen: DataGen(1),
         layout: None,
         extras: None,
+        allocated: None,
     };
     Entry { attr, has_writers: false, delegated: Some(true) }
 }

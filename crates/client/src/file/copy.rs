@@ -159,7 +159,9 @@ impl File {
                 // All of its bytes were replaced.
                 continue;
             }
-            in_flight.done(LogicalOffset(at + len), self.core.session.now(), &self.cred);
+            let is_sparse = is_short || source.inode.with(|state| state.has_holes());
+            self.inode.with(|state| state.sparse |= is_sparse);
+            in_flight.done(len, LogicalOffset(at + len), self.core.session.now(), &self.cred);
             if is_short {
                 // No target knows of a size that only a hole reaches.
                 self.core.report(&self.inode, None).await?;

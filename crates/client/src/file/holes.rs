@@ -40,7 +40,8 @@ impl File {
                 let reach = if grows || with == FillWith::Room { range.end } else { 0 };
                 let in_flight = io::fill(&self.core, &self.inode, range, with, reach).await?;
                 let end = LogicalOffset(if grows { offset + len } else { 0 });
-                in_flight.done(end, self.core.session.now(), &self.cred);
+                self.inode.with(|state| state.sparse = true);
+                in_flight.done(0, end, self.core.session.now(), &self.cred);
                 if grows {
                     // No target knows of a size that only zeros reach.
                     self.core.report(&self.inode, None).await?;

@@ -16,3 +16,4 @@ mod messages;
 mod names;
 mod quotas;
 mod sizes;
+mod tmpfiles;

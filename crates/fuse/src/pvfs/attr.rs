@@ -20,8 +20,7 @@ pub fn node_attr(attr: &Attr) -> NodeAttr {
         uid: attr.uid,
         gid: attr.gid,
         size: attr.size,
-        // As if it had no holes: which it has, only the targets know.
-        blocks: attr.size.div_ceil(512),
+        blocks: attr.allocated.unwrap_or(attr.size).div_ceil(512),
         atime: attr.atime,
         mtime: attr.mtime,
         ctime: attr.ctime,

@@ -23,6 +23,7 @@ impl PvfsFs {
     /// What takes back from the kernel what it was told.
     pub fn set_notifier(self: &Arc<Self>, notifier: Notifier) {
         let _ = self.notifier.set(notifier);
+        self.tell_atimes();
         let fs = Arc::downgrade(self);
         self.client.on_recall(Box::new(move |inos| {
             let fs = Weak::clone(&fs);

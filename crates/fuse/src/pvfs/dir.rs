@@ -87,6 +87,9 @@ impl PvfsFs {
         };
         let (page, dots) = tokio::join!(creds::reading(ctx, fetch), self.dots(ctx, dir, dots));
         let page = page?;
+        if cookie == 0 {
+            self.was_looked_at(dir, true);
+        }
         let items = page.entries.iter().map(|item| self.shown(item));
         let entries: Arc<[DirEntry]> = dots?.into_iter().chain(items).collect();
         open.with(|state| {

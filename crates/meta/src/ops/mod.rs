@@ -32,6 +32,7 @@ mod setxattr;
 mod symlink;
 mod test_lock;
 mod tmpfile;
+mod touch_atimes;
 mod unlink;
 
 pub use cancel_lock::cancel_lock;
@@ -66,6 +67,7 @@ pub use setxattr::setxattr;
 pub use symlink::symlink;
 pub use test_lock::test_lock;
 pub use tmpfile::tmpfile;
+pub use touch_atimes::touch_atimes;
 pub use unlink::unlink;
 
 use crate::{Inode, MetaError, OpEnv, Result, access, dentry, inode};

@@ -39,6 +39,11 @@ pub fn report_size(txn: &mut impl WriteTxn, req: &ReportSize, env: &OpEnv) -> Re
                     inode.drop_privileges();
                 }
             }
+        }
+        if let Some(bytes) = req.allocated {
+            inode.set_allocated(bytes);
+        }
+        if says_something || req.allocated.is_some() {
             inode::put(txn, &inode)?;
         }
         if req.close {

@@ -3,6 +3,7 @@
 mod world;
 
 mod acls;
+mod atimes;
 mod create;
 mod damage;
 mod link;

@@ -245,3 +245,43 @@ fn a_listing_tells_of_writers_too() {
     let req = msg::Lookup { caller: w.caller(), dir: ROOT, name: Some(name("a")) };
     assert!(!w.read(|txn| ops::lookup(txn, &req)).expect("is there").has_writers, "the asker's own");
 }
+
+#[test]
+fn what_disks_hold_of_a_file_with_holes_is_kept_beside_its_size() {
+    let w = World::new();
+    let ino = w.file(ROOT, "a");
+    let allocated = || w.attr(ino).allocated;
+    let report = |size, allocated| {
+        w.open(ino, Access::WRITE).expect("opens");
+        let req = pvfs_wire::msg::file::ReportSize { allocated, ..w.report_req(ino, size, true) };
+        done(w.try_report(&req).expect("reports"));
+    };
+    report(1 << 30, Some(4096));
+    assert_eq!((w.attr(ino).size, allocated()), (1 << 30, Some(4096)));
+    report(1 << 30, None);
+    assert_eq!(allocated(), Some(4096), "who does not say leaves it");
+    // Rounded up on each disk: no hole.
+    report(1 << 30, Some((1 << 30) + 4 * 4096));
+    assert_eq!(allocated(), None);
+    report(1 << 30, Some(1 << 40));
+    assert_eq!(allocated(), Some(1 << 40), "room that was taken beforehand");
+}
+
+#[test]
+fn what_a_truncation_adds_is_a_hole() {
+    let w = World::new();
+    let ino = w.file(ROOT, "a");
+    w.write(ino, 5000);
+    let set = |size| {
+        if let pvfs_meta::Outcome::Pending(_) = w.truncate(ino, size).expect("truncates") {
+            w.finish(ino);
+        }
+        (w.attr(ino).size, w.attr(ino).allocated)
+    };
+    assert_eq!(set(1 << 30), (1 << 30, Some(5000)));
+    assert_eq!(set(1 << 31), (1 << 31, Some(5000)));
+    assert_eq!(set(1 << 20), (1 << 20, Some(5000)));
+    assert_eq!(set(300), (300, None));
+    assert_eq!(set(1 << 20), (1 << 20, Some(300)));
+    assert_eq!(set(0), (0, None));
+}

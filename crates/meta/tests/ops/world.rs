@@ -356,7 +356,7 @@ impl World {
 
     pub fn report_req(&self, ino: Ino, size: u64, close: bool) -> ReportSize {
         let size_epoch = self.attr(ino).size_epoch;
-        ReportSize { by: self.by(), ino, size, size_epoch, mtime: None, close }
+        ReportSize { by: self.by(), ino, size, size_epoch, mtime: None, close, allocated: None }
     }
 
     pub fn try_report(&self, req: &ReportSize) -> Result<Outcome<Stat>> {

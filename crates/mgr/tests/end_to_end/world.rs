@@ -206,7 +206,7 @@ impl TestClient {
 
     pub async fn reports_size(&self, attr: &Attr, size: u64, close: bool) {
         let (by, ino, size_epoch) = (self.by(), attr.ino, attr.size_epoch);
-        let report = ReportSize { by, ino, size, size_epoch, mtime: None, close };
+        let report = ReportSize { by, ino, size, size_epoch, mtime: None, close, allocated: None };
         self.peer.call(&report).await.expect("is taken");
     }
 

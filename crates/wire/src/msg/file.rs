@@ -61,6 +61,9 @@ pub struct ReportSize {
     /// Also ends this session's standing as a writer of the file.
     #[n(5)]
     pub close: bool,
+    /// How many bytes the targets' disks hold, where that may be another number than the size.
+    #[n(6)]
+    pub allocated: Option<u64>,
 }
 
 /// Ends this session's standing as a writer of files that it closed with nothing to report, many at once.
@@ -73,8 +76,29 @@ pub struct EndWrites {
     pub inos: Vec<Ino>,
 }
 
+/// What was read, and when, in the mgr's time. Without `strict` times of access move only where `relatime` has it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct TouchAtimes {
+    #[n(0)]
+    pub by: Mutator,
+    /// At most `limits::ATIMES_MAX`; one that is not there is passed over.
+    #[n(1)]
+    pub read: Vec<ReadAt>,
+    #[n(2)]
+    pub strict: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ReadAt {
+    #[n(0)]
+    pub ino: Ino,
+    #[n(1)]
+    pub at: Timestamp,
+}
+
 request! {
     Open => Open, Opened;
     ReportSize => ReportSize, Entry;
     EndWrites => EndWrites, Done;
+    TouchAtimes => TouchAtimes, Done;
 }

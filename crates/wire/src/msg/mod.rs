@@ -98,6 +98,7 @@ ops! {
     Open = 0x401, "open";
     ReportSize = 0x402, "report_size";
     EndWrites = 0x403, "end_writes";
+    TouchAtimes = 0x404, "touch_atimes";
 
     // Client to mgr: locks.
     TestLock = 0x40e, "test_lock";

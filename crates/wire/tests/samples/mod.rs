@@ -380,10 +380,20 @@ fn open_files(s: &mut Samples) {
         size_epoch: 2,
         mtime: Some(at(3)),
         close: true,
+        allocated: None,
     };
     s.both(&report, &file_entry());
-    s.request(&ReportSize { mtime: None, close: false, ..report });
+    s.request(&ReportSize { mtime: None, close: false, ..report.clone() });
+    s.request(&ReportSize { allocated: Some(1 << 20), ..report });
+    s.reply::<ReportSize>(&with_holes());
     s.both(&EndWrites { by: mutator(), inos: vec![Ino(7), Ino(1 << 40)] }, &Done {});
+    let read = vec![ReadAt { ino: Ino(7), at: at(4) }];
+    s.both(&TouchAtimes { by: mutator(), read, strict: true }, &Done {});
+}
+
+fn with_holes() -> Entry {
+    let entry = file_entry();
+    Entry { attr: Attr { allocated: Some(1 << 20), ..entry.attr }, ..entry }
 }
 
 fn locks(s: &mut Samples) {
@@ -585,6 +595,7 @@ fn file_entry() -> Entry {
         data_gen: DataGen(2),
         layout: None,
         extras: None,
+        allocated: None,
     };
     Entry { attr, has_writers: true, delegated: None }
 }
