@@ -36,6 +36,10 @@ impl File {
                     return Err(ClientError::EmptyRange { offset });
                 }
                 check_end(offset, len)?;
+                if grows {
+                    // Another client may have cut the file. A report of before that would not count, and no target knows better.
+                    self.core.refresh_attr(self.inode.ino).await?;
+                }
                 let in_flight = io::fill(&self.core, &self.inode, offset..offset + len, with).await?;
                 let end = LogicalOffset(if grows { offset + len } else { 0 });
                 in_flight.done(end, self.core.session.now(), &self.cred);
