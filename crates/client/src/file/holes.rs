@@ -36,6 +36,10 @@ impl File {
                     return Err(ClientError::EmptyRange { offset });
                 }
                 check_end(offset, len)?;
+                if grows {
+                    // Another client may have cut the file. A report of before that would not count, and no target knows better.
+                    self.core.refresh_attr(self.inode.ino).await?;
+                }
                 let range = offset..offset + len;
                 let reach = if grows || with == FillWith::Room { range.end } else { 0 };
                 let in_flight = io::fill(&self.core, &self.inode, range, with, reach).await?;

@@ -75,6 +75,27 @@ async fn room_is_taken_without_a_byte_changed_and_the_file_grows_where_that_is_a
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_another_client_has_cut_grows_again_by_room_and_by_zeros() {
+    let cluster = Cluster::start(2).await;
+    let (client, other) = (cluster.client().await, cluster.client().await);
+    let file = create(&client, "f", layout(2, STRIP)).await;
+    file.write_at(0, bytes(1, LEN).into()).await.unwrap();
+    file.sync().await.unwrap();
+    let there = other.open_path(&ROOT, "f", OpenOptions::READ_WRITE).await.unwrap();
+    for (grown, grows_by_room) in [(LEN as u64 / 2, true), (LEN as u64 / 3, false)] {
+        file.truncate(10).await.unwrap();
+        if grows_by_room {
+            there.allocate(0, grown, true).await.unwrap();
+        } else {
+            there.zero(10, grown - 10).await.unwrap();
+        }
+        for seen in [&file, &there] {
+            assert_eq!(seen.attr().await.unwrap().size, grown, "room: {grows_by_room}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn data_and_holes_are_found_over_all_targets() {
     let cluster = Cluster::start(3).await;
     let client = cluster.client().await;
