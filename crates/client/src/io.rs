@@ -88,7 +88,11 @@ pub(crate) async fn write(
 }
 
 /// Makes sure that the mgr knows of the writer, and allows what it writes, before the first byte leaves.
-pub(crate) async fn begin_write(core: &Arc<Core>, inode: &Arc<Inode>, end: u64) -> Result<(WriteInFlight, Capability)> {
+pub(crate) async fn begin_write(
+    core: &Arc<Core>,
+    inode: &Arc<Inode>,
+    end: u64,
+) -> Result<(WriteInFlight, Capability)> {
     loop {
         if let Some(begun) = inode.begin_write(end) {
             return Ok(begun);

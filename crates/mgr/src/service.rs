@@ -83,10 +83,7 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
         Op::KeepAlive => Ok(encode(&session_ops::keep_alive(mgr, request.decode()?).await?)),
         Op::CloseSession => Ok(encode(&session_ops::close(mgr, &request.decode()?).await?)),
         Op::GetTargets => Ok(encode(&mgr.targets.map())),
-        Op::StatFs => {
-            let req: StatFs = request.decode()?;
-            Ok(encode(&status::usage(mgr, req.at)?))
-        }
+        Op::StatFs => Ok(encode(&status::usage(mgr, request.decode::<StatFs>()?.at)?)),
 
         Op::Lookup => {
             let req: Lookup = request.decode()?;

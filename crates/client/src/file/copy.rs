@@ -145,7 +145,8 @@ impl File {
             let shares = theirs.slots().filter_map(|slot| {
                 let to = shift.of(slot, ours.pcount);
                 let range = ours.object_len(to, at)..ours.object_len(to, at + len);
-                let share = Share { from: (slot, theirs.object_len(slot, from)), to: (to, range), reach: at + len };
+                let share =
+                    Share { from: (slot, theirs.object_len(slot, from)), to: (to, range), reach: at + len };
                 (!share.to.1.is_empty()).then_some(share)
             });
             let copied = shares.map(|share| self.copy_share(source, share, from_cap, to_cap));
