@@ -61,8 +61,9 @@ impl Pages {
     /// A handle of `ino` is given to the kernel, which drops what pages it has unless this says that it may keep them.
     pub fn opened(&self, ino: Ino, delegation: Option<u64>) -> bool {
         let mut files = self.files();
-        if files.len() >= FILES_MAX {
-            files.retain(|_, file| file.handles > 0 || file.is_trusted);
+        if files.len() >= FILES_MAX && !files.contains_key(&ino) {
+            // Of what is not known here, the kernel may hold anything.
+            files.retain(|_, file| file.handles > 0);
         }
         let file = files.entry(ino).or_insert_with(FilePages::new);
         let keeps = file.under.is_some() && file.under == delegation;
@@ -186,5 +187,6 @@ mod tests {
         }
         assert!(pages.files().len() <= FILES_MAX);
         assert!(pages.opened(F, Some(1)), "what is open is not forgotten");
+        assert!(pages.recalled(Ino(10)), "the kernel is told of what is");
     }
 }

@@ -131,7 +131,8 @@ impl PvfsFs {
     fn opened(&self, ctx: &Context, open: OpenFile, flags: OpenFlags, ino: Ino) -> Opened {
         let opening = Opening { read: flags.read, write: flags.write, dir: false };
         let direct = open.way() == Way::Direct;
-        let keeps_pages = !direct && self.pages.opened(ino, self.delegation(ino));
+        // Of reads of pages that are kept the kernel does not tell.
+        let keeps_pages = !direct && self.pages.opened(ino, self.delegation(ino)) && !self.atimes.are_kept();
         let handle = self.files.add(opening, open.without_atime(flags.no_atime));
         if let Some(book) = &self.book {
             book.opened(OpenRecord { handle: handle.0, ino: ino.0, request: ctx.request });

@@ -194,7 +194,8 @@ fn opens_and_creates_that_a_signal_ends_leave_no_descriptor_no_writer_and_no_obj
         return;
     }
     let mut cluster = TestCluster::builder(PVFS).iods(2).start();
-    let mount = cluster.mount(&[]);
+    // Else the mgr is not asked by who opens for reading.
+    let mount = cluster.mount(&["-o", "cache=open"]);
     let there = mount.join("there");
     fs::write(&there, vec![1; 100_000]).unwrap();
     let worker = cluster.process("mount0").children()[0];

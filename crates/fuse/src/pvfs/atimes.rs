@@ -35,6 +35,11 @@ impl Noted {
         Noted { which, dirs, shared: Arc::default() }
     }
 
+    /// Times of access are kept.
+    pub fn are_kept(&self) -> bool {
+        self.which != Atimes::No
+    }
+
     fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<Ino, Timestamp>) -> T) -> T {
         act(&mut self.shared.read.lock().unwrap_or_else(PoisonError::into_inner))
     }

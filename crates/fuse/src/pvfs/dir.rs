@@ -75,22 +75,24 @@ impl PvfsFs {
         open: &OpenDir,
         DirRequest { cookie, plus }: DirRequest,
     ) -> Reply<DirPage> {
+        // What is listed is mostly looked at next. Where that can be known then without a question, it is fetched with the names;
+        // the kernel would ask again all the same.
+        let remembers = self.cache == CacheMode::Coherent;
+        let plus = plus && !remembers;
         if !plus && let Some(page) = open.at_hand(cookie) {
             return Ok(page);
         }
         let asked = if plus { open.plus_entries(cookie) } else { PLAIN_ENTRIES };
         let (dots, after) = dirstream::start(cookie);
-        // What is listed is mostly looked at next: what can be known of it then without a question is fetched with the names.
-        let attributes = plus || self.cache == CacheMode::Coherent;
         let fetch = |cred: Cred| async move {
-            self.client.readdir(&cred, dir, after, asked, attributes).await.map_err(|e| errno(&e))
+            self.client.readdir(&cred, dir, after, asked, plus || remembers).await.map_err(|e| errno(&e))
         };
         let (page, dots) = tokio::join!(creds::reading(ctx, fetch), self.dots(ctx, dir, dots));
         let page = page?;
         if cookie == 0 {
             self.was_looked_at(dir, true);
         }
-        let items = page.entries.iter().map(|item| self.shown(item));
+        let items = page.entries.iter().map(|item| self.shown(item, plus));
         let entries: Arc<[DirEntry]> = dots?.into_iter().chain(items).collect();
         open.with(|state| {
             if plus {
@@ -116,13 +118,13 @@ impl PvfsFs {
         Ok(dots)
     }
 
-    fn shown(&self, item: &DirItem) -> DirEntry {
+    fn shown(&self, item: &DirItem, plus: bool) -> DirEntry {
         DirEntry {
             cookie: item.cookie,
             ino: item.ino.0,
             kind: item.kind,
             name: item.name.as_bytes().to_vec(),
-            entry: item.attr.as_ref().map(|attr| self.entry(attr)),
+            entry: item.attr.as_ref().filter(|_| plus).map(|attr| self.entry(attr)),
         }
     }
 }
