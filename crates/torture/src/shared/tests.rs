@@ -218,21 +218,30 @@ fn open_model(root: &Path) -> io::Result<File> {
     File::options().read(true).write(true).open(entry.path())
 }
 
+/// That file, where its middle is large enough to be spoilt, and where that is.
+fn middle(root: &Path) -> io::Result<(File, u64)> {
+    let file = open_model(root)?;
+    let at = file.metadata()?.len() / 2;
+    if at < 600 { Err(io::ErrorKind::NotFound.into()) } else { Ok((file, at)) }
+}
+
 #[test]
 fn stale_bytes_and_a_stale_size_are_found() {
     check_found(
         Part::File,
         |root| {
-            let file = open_model(root)?;
-            file.write_all_at(&[0; 600], file.metadata()?.len() / 2)
+            let (file, at) = middle(root)?;
+            let mut bytes = [0; 600];
+            file.read_exact_at(&mut bytes, at)?;
+            file.write_all_at(&bytes.map(|byte| !byte), at)
         },
         &[FaultKind::Lost, FaultKind::Wrong],
     );
     check_found(
         Part::File,
         |root| {
-            let file = open_model(root)?;
-            file.set_len(file.metadata()?.len() / 2)
+            let (file, at) = middle(root)?;
+            file.set_len(at)
         },
         &[FaultKind::Lost, FaultKind::Wrong],
     );
