@@ -151,7 +151,8 @@ fn pipes_sockets_and_devices_have_names_in_it() {
 /// An fsync is a request to every target of the file; without one a write is a write.
 #[test]
 fn a_write_that_shall_be_durable_is_synced_before_it_returns() {
-    let Some((cluster, dir)) = mounted() else { return };
+    let Some((mut cluster, dir)) = mounted() else { return };
+    let other = cluster.mount(&[]);
     let syncs = || cluster.client_requests("iod0").get("sync").copied().unwrap_or(0);
     let write = |flags: i32, each: rustix::io::ReadWriteFlags, name: &str| {
         let options = File::options().create(true).write(true).custom_flags(flags).to_owned();
@@ -176,6 +177,11 @@ fn a_write_that_shall_be_durable_is_synced_before_it_returns() {
     assert!(write(0, dsync, "rwf_dsync") >= 1);
     assert!(write(0, rustix::io::ReadWriteFlags::SYNC, "rwf_sync") >= 1);
     assert!(write(bits(direct), dsync, "direct rwf_dsync") >= 1);
+    // What others write as well goes past the page cache.
+    let _others = File::create(other.join("shared")).unwrap();
+    assert_eq!(write(0, none, "shared"), 0);
+    assert!(write(bits(OFlags::DSYNC), none, "shared") >= 1);
+    assert!(write(0, dsync, "shared") >= 1);
 }
 
 /// As direct I/O wants its memory.

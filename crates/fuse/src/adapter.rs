@@ -13,7 +13,7 @@ use crate::{
 use pvfs_env::{Counter, Metrics};
 use pvfs_kfuse::{
     Notifier, Op, Reply, Request, Serve, Wanted,
-    abi::{self, RELEASE_FLOCK_UNLOCK, init},
+    abi::{RELEASE_FLOCK_UNLOCK, init},
 };
 use pvfs_types::{Errno, FileKind};
 use std::{collections::HashMap, future::Future, sync::Arc};
@@ -135,8 +135,8 @@ impl<F: Filesystem> Answering<'_, F> {
     }
 
     async fn answer(&self, request: Request, reply: Reply) {
-        let ctx =
-            &Context { request: request.number(), uid: request.uid, gid: request.gid, pid: request.pid };
+        let (number, resent) = (request.number(), request.is_resent());
+        let ctx = &Context { request: number, resent, uid: request.uid, gid: request.gid, pid: request.pid };
         let Request { node, op, .. } = request;
         let node = NodeId(node);
         match op {
@@ -330,12 +330,8 @@ impl<F: Filesystem> Answering<'_, F> {
             }
             Op::Write { handle, offset, data, flags, open_flags } => {
                 self.count("write");
-                let (len, drops) = (data.len(), flags & abi::WRITE_KILL_SUIDGID != 0);
-                let mut written = fs.write(ctx, Handle(handle), offset, data, drops).await;
-                if written.is_ok() && convert::is_ours_to_sync(open_flags) {
-                    written = fs.fsync(ctx, Handle(handle), true).await;
-                }
-                answer::written(reply, len, written);
+                let (len, how) = (data.len(), convert::writing(flags, open_flags));
+                answer::written(reply, len, fs.write(ctx, Handle(handle), offset, data, how).await);
             }
             Op::Flush { handle, lock_owner } => {
                 self.count("flush");

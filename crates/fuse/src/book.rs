@@ -56,6 +56,9 @@ struct MarkRecord {
 const LOCK: u64 = 1 << 63;
 /// The lock is an flock.
 const FLOCK: u64 = 1 << 62;
+/// In the place of a handle: the record is that of an append under way; then, in the place of the inode, where it goes, and
+/// its request.
+const APPEND: u64 = 1 << 61;
 
 /// An open file; `handle` 0: none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -87,6 +90,8 @@ pub struct Book {
 struct Places {
     of: HashMap<u64, u64>,
     locks: HashMap<(Ino, LockOwner), u64>,
+    /// Of appends, by request.
+    appends: HashMap<u64, u64>,
     free: Vec<u64>,
     used: u64,
 }
@@ -116,6 +121,8 @@ impl Book {
             } else if let Some(lock) = record.lock() {
                 places.locks.insert((lock.ino, lock.owner), places.used);
                 inherited_locks.push(lock);
+            } else if record.handle == APPEND {
+                places.appends.insert(record.request, places.used);
             } else {
                 places.of.insert(record.handle, places.used);
                 open.push(record);
@@ -212,6 +219,30 @@ impl Book {
     /// It is closed, and the servers know.
     pub fn closed(&self, handle: u64) {
         if let Some(place) = self.with_places(|places| places.of.remove(&handle)) {
+            self.free(place);
+        }
+    }
+
+    /// The append `request` is going to be made at `at`.
+    pub fn appends(&self, request: u64, at: u64) {
+        let place = self.with_places(|places| {
+            let place = places.take();
+            places.appends.insert(request, place);
+            place
+        });
+        self.write(Places::at(place), &OpenRecord { handle: APPEND, ino: at, request });
+    }
+
+    /// Where the append `request` was begun, if it was.
+    pub fn begun_append(&self, request: u64) -> Option<u64> {
+        let place = self.with_places(|places| places.appends.get(&request).copied())?;
+        let record = read_at::<OpenRecord>(&self.file, Places::at(place)).ok().flatten();
+        record.filter(|record| (record.handle, record.request) == (APPEND, request)).map(|record| record.ino)
+    }
+
+    /// The request has its answer.
+    pub fn answered(&self, request: u64) {
+        if let Some(place) = self.with_places(|places| places.appends.remove(&request)) {
             self.free(place);
         }
     }
@@ -359,6 +390,9 @@ mod tests {
         first.locked(lock(u64::MAX, LockKind::Posix, 4));
         first.locked(lock(1, LockKind::Posix, 6));
         first.unlocked(Ino(9), lock(1, LockKind::Flock, 0).owner);
+        first.appends(21, 4096);
+        first.appends(23, 5000);
+        first.answered(21);
 
         let (second, mut found) = Book::take_over(file).expect("the same version");
         found.sort_by_key(|record| record.handle);
@@ -371,11 +405,14 @@ mod tests {
         let mut locks = next.locks;
         locks.sort_by_key(|lock| lock.owner.id);
         assert_eq!(locks, [lock(1, LockKind::Posix, 6), lock(u64::MAX, LockKind::Posix, 4)]);
+        assert_eq!([21, 23, 25].map(|request| second.begun_append(request)), [None, Some(5000), None]);
+        second.answered(23);
+        assert_eq!(second.begun_append(23), None);
         second.unlocked(Ino(9), lock(1, LockKind::Posix, 6).owner);
         assert!(next.connections_from > estate.connections_from + (1 << 31));
         second.closed(3);
         second.opened(open(8));
-        assert_eq!(second.with_places(|places| places.used), 7, "places are used again");
+        assert_eq!(second.with_places(|places| places.used), 8, "places are used again");
     }
 
     #[test]

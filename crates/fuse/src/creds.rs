@@ -58,7 +58,7 @@ mod tests {
     #[tokio::test]
     async fn a_read_that_has_no_right_is_tried_once_more_with_groups() {
         let pid = std::process::id();
-        let ctx = Context { request: 2, uid: 1000, gid: 1000, pid };
+        let ctx = Context { request: 2, resent: false, uid: 1000, gid: 1000, pid };
         let seen = Mutex::new(Vec::new());
         let answer = reading(&ctx, |cred| {
             seen.lock().expect("not poisoned").push(cred.groups.len());

@@ -28,6 +28,8 @@ pub struct Handle(pub u64);
 pub struct Context {
     /// Of the request; the same when the kernel sends it again, to another process.
     pub request: u64,
+    /// Another process had it before, and may have done it.
+    pub resent: bool,
     /// The caller's file system user and group, as `setfsuid(2)` has them.
     pub uid: u32,
     pub gid: u32,
@@ -172,6 +174,20 @@ pub enum RenameMode {
     Replace,
     NoReplace,
     Exchange,
+}
+
+/// How a write is to be done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the request")]
+pub struct Writing {
+    /// The writer may not keep what a program in the file may do (set-user-id and set-group-id bits, file capabilities).
+    pub drops_privileges: bool,
+    /// At the file's end, wherever the kernel takes that to be.
+    pub appends: bool,
+    /// Durable before it is answered.
+    pub durable: bool,
+    /// Past the page cache: the kernel sends no fsync after it, as it does otherwise.
+    pub direct: bool,
 }
 
 /// What `open` and `create` were given, as far as a file system cares.
@@ -329,15 +345,14 @@ pub trait Filesystem: Send + Sync + 'static {
         len: u32,
     ) -> impl Future<Output = Reply<Bytes>> + Send;
 
-    /// All of `data` or an error. `drops_privileges`: the writer may not keep what a program in the file may do (set-user-id
-    /// and set-group-id bits, file capabilities).
+    /// All of `data` or an error.
     fn write(
         &self,
         ctx: &Context,
         handle: Handle,
         offset: u64,
         data: Bytes,
-        drops_privileges: bool,
+        how: Writing,
     ) -> impl Future<Output = Reply<()>> + Send;
 
     /// One descriptor of the open file is closed; there may be others. `owner` gives up its locks by `fcntl` of the file.

@@ -18,7 +18,7 @@ use crate::{
     openfile::{OpenFile, Way},
     ops::{
         Attributes, Context, DirPage, DirRequest, Entry, Filesystem, Handle, Lock, Locked, NodeId, OpenFlags,
-        Opened, RenameMode, Reply, StatFs,
+        Opened, RenameMode, Reply, StatFs, Writing,
     },
     pages::Pages,
     told::Told,
@@ -204,10 +204,12 @@ fn access(flags: OpenFlags) -> Access {
 
 impl Filesystem for PvfsFs {
     async fn once<W: Future<Output = ()> + Send>(&self, request: u64, work: W) {
-        if self.book.is_some() {
-            pvfs_client::once(request, work).await;
-        } else {
-            work.await;
+        match &self.book {
+            Some(book) => {
+                pvfs_client::once(request, work).await;
+                book.answered(request);
+            }
+            None => work.await,
         }
     }
 
@@ -417,19 +419,24 @@ impl Filesystem for PvfsFs {
         handle: Handle,
         offset: u64,
         data: Bytes,
-        drops_privileges: bool,
+        how: Writing,
     ) -> Reply<()> {
         let open = self.usable(handle)?;
         let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
-        if drops_privileges && file.is_privileged() {
+        if how.drops_privileges && file.is_privileged() {
             file.drop_privileges(&creds::whole(ctx)).await.map_err(|e| errno(&e))?;
         }
+        let at = if how.appends { self.append_at(ctx, file, offset).await? } else { offset };
         let (ino, delegation) = (file.ino(), self.delegation(file.ino()));
-        let written = file.write_at(offset, data).await;
-        // Past the page cache, what it holds is old.
-        let same = open.way() == Way::Pages && delegation == self.delegation(ino);
+        let written = file.write_at(at, data).await;
+        // Past the page cache, or elsewhere than the kernel takes it to be, what that holds is old.
+        let same = open.way() == Way::Pages && at == offset && delegation == self.delegation(ino);
         self.pages.filled(ino, delegation.filter(|_| same));
-        written.map_err(|e| errno(&e))
+        written.map_err(|e| errno(&e))?;
+        if how.durable && (how.direct || open.way() != Way::Pages) {
+            file.sync().await.map_err(|e| errno(&e))?;
+        }
+        Ok(())
     }
 
     /// The locks go whether or not the rest succeeds, or is given up: their owner may be dead.

@@ -9,7 +9,7 @@ use pvfs_fuse::{
     mount,
     ops::{
         Attributes, Context, DirEntry, DirPage, DirRequest, Entry, Handle, NodeAttr, NodeId, OpenFlags,
-        Opened, RenameMode, Reply, StatFs,
+        Opened, RenameMode, Reply, StatFs, Writing,
     },
     umount,
 };
@@ -158,7 +158,7 @@ impl Filesystem for Toy {
         let text = Bytes::from_static(name.as_bytes());
         Ok(text.slice(usize::try_from(offset).expect("small").min(text.len())..))
     }
-    async fn write(&self, _: &Context, _: Handle, _: u64, _: Bytes, _: bool) -> Reply<()> {
+    async fn write(&self, _: &Context, _: Handle, _: u64, _: Bytes, _: Writing) -> Reply<()> {
         Err(Errno::EROFS)
     }
     async fn flush(&self, _: &Context, _: Handle, _: u64) -> Reply<()> {

@@ -1,6 +1,6 @@
 //! Between our words and the kernel's. Pure.
 
-use crate::ops::{DirEntry, Entry, Handle, Lock, NodeAttr, Opened};
+use crate::ops::{DirEntry, Entry, Handle, Lock, NodeAttr, Opened, Writing};
 use pvfs_kfuse::abi::{self, fattr, fopen};
 use pvfs_types::{Errno, FileKind, LockKind, LockMode, NewMode, SetAttr, SetTime, Timestamp, mode};
 use std::time::Duration;
@@ -127,11 +127,15 @@ fn join_rdev((major, minor): (u32, u32)) -> u32 {
     (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & 0xf_ff00) << 12)
 }
 
-/// Whether a write must be durable before its answer, and the kernel sends no fsync after it as it does otherwise: for files
-/// that are opened for direct I/O it leaves that to us.
-pub fn is_ours_to_sync(open_flags: u32) -> bool {
-    let all = (libc::O_DSYNC | libc::O_DIRECT).cast_unsigned();
-    open_flags & all == all
+/// How to write, by the flags of the request and those of the open file.
+pub fn writing(flags: u32, open_flags: u32) -> Writing {
+    let has = |flag: i32| open_flags & flag.cast_unsigned() != 0;
+    Writing {
+        drops_privileges: flags & abi::WRITE_KILL_SUIDGID != 0,
+        appends: has(libc::O_APPEND),
+        durable: has(libc::O_DSYNC),
+        direct: has(libc::O_DIRECT),
+    }
 }
 
 /// What a `setattr` is to change, and the open file it came by, if any.
@@ -226,10 +230,13 @@ mod tests {
     }
 
     #[test]
-    fn only_a_durable_write_by_direct_io_is_synced_by_us() {
-        let ours = |flags: i32| is_ours_to_sync(flags.cast_unsigned());
-        assert!(ours(libc::O_DIRECT | libc::O_DSYNC) && ours(libc::O_DIRECT | libc::O_SYNC | libc::O_WRONLY));
-        assert!(!ours(libc::O_DIRECT) && !ours(libc::O_SYNC) && !ours(libc::O_RDWR));
+    fn a_write_is_done_as_the_flags_of_its_open_file_say() {
+        let how = |flags: i32| writing(0, flags.cast_unsigned());
+        assert_eq!(how(libc::O_RDWR), Writing::default());
+        assert_eq!(how(libc::O_SYNC | libc::O_WRONLY), Writing { durable: true, ..Writing::default() });
+        let both = Writing { durable: true, direct: true, ..Writing::default() };
+        assert_eq!(how(libc::O_DIRECT | libc::O_DSYNC), both);
+        assert!(how(libc::O_APPEND).appends && writing(abi::WRITE_KILL_SUIDGID, 0).drops_privileges);
     }
 
     #[test]
