@@ -166,6 +166,7 @@ impl Filesystem for Toy {
     }
     async fn release(&self, _: &Context, _: Handle, _: Option<u64>) -> Reply<()> {
         if self.slow_release {
+            let _waiting = Waiting::begin(&self.waiting);
             self.permits.acquire().await.map_err(|_| Errno::EIO)?.forget();
         }
         Ok(())
@@ -277,6 +278,8 @@ async fn umount_waits_for_the_daemon_and_the_daemon_notices() {
     let path = dir.path().to_owned();
     let free = path.join("free");
     assert_eq!(blocking(move || fs::read(free)).await.expect("reads"), b"free");
+    // What the daemon has not taken yet goes with the mount.
+    until("the release of `free` has begun", || toy.waiting.load(Ordering::SeqCst) == 1).await;
     let umounted = tokio::task::spawn_blocking(move || umount(&path, false));
     // The release of `free` still works: the mount is away, the daemon is not done.
     let about_20_ms = tokio::time::timeout(Duration::from_millis(20), mounted.ended());

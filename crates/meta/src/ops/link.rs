@@ -7,7 +7,7 @@ use pvfs_wire::msg::namespace::Link;
 
 /// # Errors
 /// `EPERM` a directory; `EEXIST`; `EACCES`; `EMLINK`; `EXDEV` `dir` is in another tree; `ESTALE` `dir` or the inode is gone, or
-/// its last name is, and it is not one of [`tmpfile`](super::tmpfile) that may have a first.
+/// its last name is, and it is not one of [`tmpfile`](super::tmpfile()) that may have a first.
 pub fn link(txn: &mut impl WriteTxn, req: &Link, env: &OpEnv) -> Result<Stat> {
     let mut inode = inode::load(txn, req.ino)?;
     let dir = load_dir_for_new(txn, req.dir, &req.name, &req.by.cred)?;

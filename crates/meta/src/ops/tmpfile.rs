@@ -6,7 +6,7 @@ use pvfs_kv::WriteTxn;
 use pvfs_types::FileKind;
 use pvfs_wire::{Access, msg::namespace::TmpFile};
 
-/// Makes a regular file as [`create`](super::create) in `req.dir` would, without a name. It is listed as an orphan, so that it
+/// Makes a regular file as [`create`](super::create()) in `req.dir` would, without a name. It is listed as an orphan, so that it
 /// goes once every live session has seen it there and none has it open. With write access the session is recorded as a writer.
 ///
 /// # Errors
