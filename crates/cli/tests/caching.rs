@@ -9,7 +9,7 @@ use std::{
     io::{ErrorKind, Write as _},
     os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicI32, Ordering},
     time::Duration,
 };
 
@@ -297,6 +297,15 @@ fn appends_of_two_mounts_in_turn_follow_each_other_also_while_workers_are_killed
     }
 }
 
+/// Ends the other threads, also when this one fails.
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn an_append_is_made_once_when_the_worker_dies_in_it() {
     if !can_mount() {
@@ -305,23 +314,26 @@ fn an_append_is_made_once_when_the_worker_dies_in_it() {
     let mut cluster = TestCluster::builder(PVFS).iods(2).start();
     let mount = cluster.mount(&["-o", "cache=coherent"]);
     let path = mount.join("log");
-    let stop = AtomicBool::new(false);
-    let lines = std::thread::scope(|scope| {
-        let writer = scope.spawn(|| {
+    let (stop, written) = (AtomicBool::new(false), AtomicI32::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
             let mut log = File::options().append(true).create(true).open(&path).unwrap();
-            let mut lines = 0;
             while !stop.load(Ordering::Relaxed) {
-                log.write_all(format!("{lines:07}\n").as_bytes()).unwrap();
-                lines += 1;
+                let line = written.load(Ordering::Relaxed);
+                log.write_all(format!("{line:07}\n").as_bytes()).unwrap();
+                written.store(line + 1, Ordering::Relaxed);
             }
-            lines
         });
-        for _ in 0..12 {
+        let _stops = Stops(&stop);
+        for kill in 1..=12 {
+            // So that each kill is another worker's.
+            wait_until("it is appended to", Duration::from_mins(1), || {
+                written.load(Ordering::Relaxed) >= kill * 30
+            });
             kill_worker(&mut cluster, "mount0");
         }
-        stop.store(true, Ordering::Relaxed);
-        writer.join().unwrap()
     });
+    let lines = written.load(Ordering::Relaxed);
     let text = fs::read_to_string(&path).unwrap();
     assert!(
         text.lines().map(|line| line.parse::<i32>().unwrap()).eq(0..lines),

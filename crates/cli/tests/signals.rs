@@ -78,19 +78,23 @@ fn programs_that_wait_for_dead_servers_end_by_a_signal_and_leave_nothing() {
     let mount = cluster.mount(&[]);
     let (there, new) = (mount.join("there"), mount.join("new"));
     fs::write(&there, vec![7; 4 << 20]).unwrap();
-    cluster.run_ok("put", [there.to_str().unwrap(), "/cold"]);
     let worker = cluster.process("mount0").children()[0];
     let before = descriptors(worker);
-    let (input, output) = (format!("if={}", mount.join("cold").display()), format!("of={}", new.display()));
+    let output = format!("of={}", new.display());
 
     for signal in [Signal::INT, Signal::KILL] {
         for stop in [true, false] {
+            // The kernel has none of it.
+            let name = format!("cold-{signal:?}-{stop}");
+            cluster.run_ok("put", [there.to_str().unwrap(), &format!("/{name}")]);
+            let cold = mount.join(name);
+            let input = format!("if={}", cold.display());
             for iod in ["iod0", "iod1"] {
                 if stop { cluster.stop(iod) } else { cluster.kill9(iod) }
             }
             ends_by(signal, start("dd", &["if=/dev/zero", &output, "bs=1M", "count=4"]));
             ends_by(signal, start("dd", &[&input, "of=/dev/null", "bs=1M", "iflag=direct"]));
-            ends_by(signal, start("cat", &[mount.join("cold").to_str().unwrap()]));
+            ends_by(signal, start("cat", &[cold.to_str().unwrap()]));
             for iod in ["iod0", "iod1"] {
                 if stop { cluster.signal(iod, Signal::CONT) } else { cluster.restart(iod) }
             }

@@ -75,6 +75,11 @@ impl Pages {
         keeps
     }
 
+    /// Whether all pages that the kernel has of `ino` are good.
+    pub fn are_good(&self, ino: Ino, delegation: Option<u64>) -> bool {
+        delegation.is_some() && self.files().get(&ino).is_some_and(|file| file.under == delegation)
+    }
+
     /// A former worker gave the kernel a handle of `ino`.
     pub fn inherited(&self, ino: Ino) {
         self.files().entry(ino).or_insert_with(FilePages::new).handles += 1;
@@ -134,6 +139,7 @@ mod tests {
         let pages = Pages::default();
         assert!(!pages.opened(F, Some(1)), "the kernel may hold any");
         pages.filled(F, Some(1));
+        assert!(pages.are_good(F, Some(1)) && !pages.are_good(F, None) && !pages.are_good(Ino(6), Some(1)));
         assert!(pages.opened(F, Some(1)));
         pages.closed(F);
         assert!(!pages.opened(F, Some(2)), "those of another delegation");

@@ -131,8 +131,12 @@ impl PvfsFs {
     fn opened(&self, ctx: &Context, open: OpenFile, flags: OpenFlags, ino: Ino) -> Opened {
         let opening = Opening { read: flags.read, write: flags.write, dir: false };
         let direct = open.way() == Way::Direct;
-        // Of reads of pages that are kept the kernel does not tell.
-        let keeps_pages = !direct && self.pages.opened(ino, self.delegation(ino)) && !self.atimes.are_kept();
+        // To drop pages is to wait for reads of them, maybe for a dead iod, and no signal ends that. But of reads of pages that
+        // are kept the kernel does not tell.
+        let delegation = self.delegation(ino);
+        let are_good =
+            if direct { self.pages.are_good(ino, delegation) } else { self.pages.opened(ino, delegation) };
+        let keeps_pages = are_good && !self.atimes.are_kept();
         let handle = self.files.add(opening, open.without_atime(flags.no_atime));
         if let Some(book) = &self.book {
             book.opened(OpenRecord { handle: handle.0, ino: ino.0, request: ctx.request });

@@ -198,11 +198,8 @@ pub fn lock_out(asked: &abi::FileLock, found: Option<&Lock>) -> abi::LkOut {
 
 pub fn open_out(opened: Opened) -> abi::OpenOut {
     // Without KEEP_CACHE, what the page cache held before this open is dropped.
-    let open_flags = match opened {
-        Opened { direct: true, .. } => fopen::DIRECT_IO | fopen::PARALLEL_DIRECT_WRITES,
-        Opened { keeps_pages: true, .. } => fopen::KEEP_CACHE,
-        _ => 0,
-    };
+    let direct = if opened.direct { fopen::DIRECT_IO | fopen::PARALLEL_DIRECT_WRITES } else { 0 };
+    let open_flags = direct | if opened.keeps_pages { fopen::KEEP_CACHE } else { 0 };
     abi::OpenOut { fh: opened.handle.0, open_flags, backing_id: 0 }
 }
 
