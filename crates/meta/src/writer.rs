@@ -2,7 +2,7 @@
 
 pub use crate::record::Writer;
 
-use crate::record;
+use crate::record::{self, Inode};
 use crate::scan::{self, MORE};
 use crate::{Result, keys, quota, session};
 use pvfs_kv::{Read, WriteTxn};
@@ -84,14 +84,24 @@ pub fn sessions(txn: &(impl Read + ?Sized)) -> Result<Vec<SessionId>> {
     }
 }
 
-/// Records `session` as a writer of `ino`, if it is not one yet.
-pub(crate) fn add(txn: &mut impl WriteTxn, ino: Ino, session: SessionId, now: Timestamp) -> Result<()> {
-    let key = keys::writer(ino, session);
+/// Records `session` as a writer of `file`, if it is not one yet, and says in `file`, and puts it, how far it may be written:
+/// with `need` so far at least.
+///
+/// # Errors
+/// `EDQUOT` no limit leaves room for `need`.
+pub(crate) fn add(
+    txn: &mut impl WriteTxn,
+    file: &mut Inode,
+    session: SessionId,
+    need: Option<u64>,
+    now: Timestamp,
+) -> Result<()> {
+    let key = keys::writer(file.ino, session);
     if txn.get(&key)?.is_none() {
         record::put(txn, &key, &Writer { since: now });
-        record::put(txn, &keys::session_writer(session, ino), &record::Mark {});
+        record::put(txn, &keys::session_writer(session, file.ino), &record::Mark {});
     }
-    Ok(())
+    quota::allow(txn, file, need)
 }
 
 pub(crate) fn remove(txn: &mut impl WriteTxn, ino: Ino, session: SessionId) -> Result<()> {

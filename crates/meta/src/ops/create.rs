@@ -1,7 +1,7 @@
 //! `create`: a new regular file, open from the start, in one transaction; or an open of the one that is there.
 
 use super::{add_entry, open::open_inode};
-use crate::{MetaError, OpEnv, Outcome, Result, Stat, access, dentry, inode, inode::New, quota, writer};
+use crate::{MetaError, OpEnv, Outcome, Result, Stat, access, dentry, inode, inode::New, writer};
 use pvfs_kv::WriteTxn;
 use pvfs_types::FileKind;
 use pvfs_wire::{Access, msg::namespace::Create};
@@ -42,8 +42,7 @@ pub fn create(txn: &mut impl WriteTxn, req: &Create, env: &OpEnv) -> Result<Outc
     let mut file = inode::make(txn, &dir, new, cred, env.now)?;
     add_entry(txn, dir, &req.name, &file, env)?;
     if req.open.is_some_and(|access| access.covers(Access::WRITE)) {
-        writer::add(txn, file.ino, req.by.session, env.now)?;
-        quota::allow(txn, &mut file, None)?;
+        writer::add(txn, &mut file, req.by.session, None, env.now)?;
     }
     Ok(Outcome::Done(Created {
         stat: Stat { attr: file.attr(), has_writers: false, allowed: file.allowed },

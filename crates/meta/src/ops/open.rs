@@ -1,6 +1,6 @@
 //! `open`: a permission check, and for writers a record. Readers leave no trace.
 
-use crate::{Inode, MetaError, OpEnv, Outcome, Result, Stat, access, inode, orphan, quota, truncate, writer};
+use crate::{Inode, MetaError, OpEnv, Outcome, Result, Stat, access, inode, orphan, truncate, writer};
 use pvfs_kv::WriteTxn;
 use pvfs_types::{FileKind, limits};
 use pvfs_wire::Access;
@@ -57,8 +57,7 @@ pub(super) fn open_inode(
         inode::put(txn, &inode)?;
     }
     if access.write {
-        writer::add(txn, ino, by.session, env.now)?;
-        quota::allow(txn, &mut inode, grow_to)?;
+        writer::add(txn, &mut inode, by.session, grow_to, env.now)?;
         if inode.orphan_seq.is_some() {
             // The session may have checked in already, when it did not have the orphan open.
             orphan::claim(txn, by.session, ino)?;

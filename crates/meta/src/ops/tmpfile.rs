@@ -29,7 +29,7 @@ pub fn tmpfile(txn: &mut impl WriteTxn, req: &TmpFile, env: &OpEnv) -> Result<St
     file.drop_link()?;
     orphan::list(txn, &mut file, req.linkable)?;
     if req.open.covers(Access::WRITE) {
-        writer::add(txn, file.ino, req.by.session, env.now)?;
+        writer::add(txn, &mut file, req.by.session, None, env.now)?;
     }
     Ok(Stat { attr: file.attr(), has_writers: false, allowed: file.allowed })
 }

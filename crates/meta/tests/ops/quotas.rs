@@ -180,6 +180,25 @@ fn a_file_made_and_open_at_once_is_charged_ahead_too() {
 }
 
 #[test]
+fn a_file_without_a_name_is_bound_as_any_other() {
+    let (mut w, _) = world(100 * MIB, 9);
+    let made = w.as_user(user(7), |w| {
+        let req = pvfs_wire::msg::namespace::TmpFile {
+            by: w.by(),
+            dir: ROOT,
+            mode: 0o600,
+            unmasked: None,
+            open: Access::WRITE,
+            linkable: true,
+            layout: pvfs_types::LayoutHint::default(),
+        };
+        w.run(|txn, env| pvfs_meta::ops::tmpfile(txn, &req, env)).expect("makes")
+    });
+    assert_eq!(made.allowed, Some(MIB));
+    assert_eq!(used(&w, ANN), (0, MIB, 2));
+}
+
+#[test]
 fn sizes_that_are_set_are_held_against_the_limit_and_a_cut_frees() {
     let (w, file) = world(1000, 9);
     assert_eq!(errno(w.truncate(file, 1001)), Errno::EDQUOT);
