@@ -1,8 +1,9 @@
 //! What the mgr has delegated to this client: attributes and names that it may go by without asking.
 //!
 //! An answer counts only if nothing was recalled, and nothing changed by this client itself, since its question was sent:
-//! answers may be overtaken. This client's own changes need no recall: what they are about stays held, and is asked for anew. Everything ends with the lease, as this client's clock has it, counted from before the
-//! keep-alive left; so it ends here first. Knows no messages but what requests are about.
+//! answers may be overtaken. This client's own changes need no recall: what they are about stays held, and is asked for anew.
+//! Everything ends with the lease, as this client's clock has it, counted from before the keep-alive left; so it ends here
+//! first. Knows no messages but what requests are about.
 
 use crate::touches::Touched;
 use pvfs_types::{Attr, Cred, FileKind, Ino, Name, mode};
@@ -248,9 +249,12 @@ impl Delegations {
 impl Asking {
     /// Takes what the answer delegates.
     pub fn learn(&self, entry: &Entry) {
+        if entry.delegated != Some(true) {
+            return;
+        }
         let mut state = self.delegations.state();
         let ino = entry.attr.ino;
-        if entry.delegated != Some(true) || !state.stands(ino, self.at) {
+        if !state.stands(ino, self.at) {
             return;
         }
         if state.held.len() >= HELD_MAX {
@@ -274,6 +278,9 @@ impl Asking {
 
     /// `name` in `dir` is `ino`, or nothing, if `dir` is held since before that was asked.
     pub fn learn_name(&self, dir: Ino, name: &Name, ino: Option<Ino>) {
+        if !self.delegations.is_on {
+            return;
+        }
         let mut state = self.delegations.state();
         if !state.stands(dir, self.at) {
             return;
