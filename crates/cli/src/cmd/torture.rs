@@ -154,14 +154,24 @@ pub fn run(args: &Args, _: &Global) -> Result<(), CliError> {
         std::fs::write(file, pvfs_torture::draw(&report))
             .map_err(|source| CliError::Local { path: file.clone(), source })?;
     }
-    let text = if args.json {
-        let text = serde_json::to_string_pretty(&report);
+    tell(args.json, &report, overview, report.passed)
+}
+
+/// Prints the report; its verdict is the command's.
+fn tell<R: serde::Serialize>(
+    json: bool,
+    report: &R,
+    overview: fn(&R) -> String,
+    passed: bool,
+) -> Result<(), CliError> {
+    let text = if json {
+        let text = serde_json::to_string_pretty(report);
         text.map_err(|error| CliError::Output { source: std::io::Error::other(error) })? + "\n"
     } else {
-        overview(&report)
+        overview(report)
     };
     out::write(text)?;
-    if report.passed { Ok(()) } else { Err(CliError::Told) }
+    if passed { Ok(()) } else { Err(CliError::Told) }
 }
 
 fn time(secs: u64) -> Duration {

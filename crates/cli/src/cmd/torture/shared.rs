@@ -107,14 +107,7 @@ pub fn run(args: &Args, up: Option<Daemons>) -> Result<(), CliError> {
         let victims = (daemons.up.is_some() || kills_mounts).then_some(&daemons as &dyn Victims);
         shared::run(&plan, victims, &|| process(&program), &stop)
     })?;
-    let text = if args.json {
-        let text = serde_json::to_string_pretty(&report);
-        text.map_err(|error| CliError::Output { source: std::io::Error::other(error) })? + "\n"
-    } else {
-        overview(&report)
-    };
-    out::write(text)?;
-    if report.passed { Ok(()) } else { Err(CliError::Told) }
+    super::tell(args.json, &report, overview, report.passed)
 }
 
 fn process(program: &Path) -> Command {
