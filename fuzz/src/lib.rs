@@ -90,6 +90,7 @@ fn as_request(op: Op, body: &[u8]) {
 }
 
 fn as_reply(op: Op, body: &[u8]) {
+    survives_the_way_back::<delegation::Changed>(body);
     each_op(op, &mut Side { body, reply: true });
 }
 

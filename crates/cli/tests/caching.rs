@@ -228,6 +228,63 @@ fn names_and_attributes_that_nobody_else_changes_cost_no_message() {
     assert!(asked(&cluster) - warm < 10, "only what has changed is asked for");
 }
 
+#[test]
+fn own_changes_cost_one_message_each_and_what_they_leave_is_known() {
+    const FILES: u64 = 200;
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = TestCluster::builder(PVFS).iods(1).start();
+    let mount = cluster.mount(&["-o", "cache=coherent"]);
+    let path = |n: u64| mount.join(format!("d/{n}"));
+    fs::create_dir(mount.join("d")).unwrap();
+    let requests = |op: &str| cluster.client_requests("mgr").get(op).copied().unwrap_or(0);
+    let (asked_before, made_before) = (asked(&cluster), requests("create"));
+    for n in 0..FILES {
+        File::create(path(n)).unwrap();
+        assert_eq!(fs::metadata(mount.join("d")).unwrap().nlink(), 2);
+    }
+    assert_eq!(requests("create") - made_before, FILES);
+    for n in 0..FILES {
+        fs::set_permissions(path(n), PermissionsExt::from_mode(0o600)).unwrap();
+        assert_eq!(fs::metadata(path(n)).unwrap().mode() & 0o777, 0o600);
+    }
+    for n in 0..FILES {
+        fs::remove_file(path(n)).unwrap();
+        assert_eq!(fs::metadata(path(n)).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+    let questions = asked(&cluster) - asked_before;
+    assert!(questions <= 4, "{questions} questions: only the way to the directory");
+}
+
+#[test]
+fn what_one_mount_changes_the_moment_another_has_looked_is_seen_by_the_next_look() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = TestCluster::builder(PVFS).iods(1).start();
+    let (one, two) = (cluster.mount(&["-o", "cache=coherent"]), cluster.mount(&["-o", "cache=coherent"]));
+    fs::create_dir(one.join("d")).unwrap();
+    for round in 0..300u32 {
+        let name = format!("d/{round}");
+        // What is looked at first by each is new to its kernel.
+        fs::create_dir(one.join(&name)).unwrap();
+        for (step, (changes, looks)) in [(&one, &two), (&two, &one), (&one, &two)].into_iter().enumerate() {
+            let mode = 0o700 | u32::try_from(step).unwrap();
+            fs::set_permissions(changes.join(&name), PermissionsExt::from_mode(mode)).unwrap();
+            assert_eq!(
+                fs::metadata(looks.join(&name)).unwrap().mode() & 0o777,
+                mode,
+                "round {round}, step {step}"
+            );
+        }
+        let times = |mount: &Path| fs::metadata(mount.join("d")).unwrap().modified().unwrap();
+        assert_eq!(times(&one), times(&two));
+        fs::create_dir(two.join(format!("d/{round}b"))).unwrap();
+        assert_eq!(times(&one), times(&two), "round {round}");
+    }
+}
+
 fn kill_and_restart(cluster: &mut TestCluster, daemon: &str) {
     cluster.kill9(daemon);
     cluster.restart(daemon);

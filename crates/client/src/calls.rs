@@ -12,8 +12,11 @@ use crate::{
 };
 use pvfs_types::{Cred, SessionId, limits};
 use pvfs_wire::{
-    Op, Refusal, Request, Status,
-    msg::session::{Caller, Mutator},
+    Op, Refusal, Request, Status, decode,
+    msg::{
+        delegation::Changed,
+        session::{Caller, Mutator},
+    },
 };
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::sync::watch;
@@ -139,10 +142,15 @@ impl Core {
                 own_change = self.delegations.change(request.touched());
             }
             slot.sent(R::OP, origin.as_ref().map_or(0, Origin::id));
-            let answer = waiting_for(WaitsFor::Mgr, self.mgr.call(&request)).await;
+            let answer = waiting_for(WaitsFor::Mgr, self.mgr.call_payload(&request, &[])).await;
             slot.answered();
             let mended = match answer {
-                Ok(reply) => Ok(reply),
+                Ok((reply, told)) => {
+                    if let (Some(own_change), Ok(changed)) = (&mut own_change, decode::<Changed>(&told)) {
+                        own_change.made(changed.inodes);
+                    }
+                    Ok(reply)
+                }
                 Err(refusal) => match self.mend(session, &mut tries, refused::<R>, refusal).await {
                     Ok(()) => {
                         drop(slot);

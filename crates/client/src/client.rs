@@ -2,7 +2,7 @@
 
 use crate::{
     ClientConfig, ClientError, Delegating,
-    delegations::{Delegation, Delegations},
+    delegations::{Delegation, Delegations, OnChange},
     ends::Ends,
     error::Result,
     holds::{Bounds, Holds},
@@ -15,7 +15,7 @@ use crate::{
 };
 use pvfs_env::{BoxFuture, Counter, Metrics, task};
 use pvfs_net::{Dialer, Identity, Peer};
-use pvfs_types::{Cred, Ino, SessionId, Timestamp};
+use pvfs_types::{Attr, Cred, Ino, SessionId, Timestamp};
 use pvfs_wire::msg::hello::Role;
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{
@@ -168,6 +168,18 @@ impl Client {
         if let Some(unset) = &self.core.forgetter {
             let _ = unset.set(forgetter);
         }
+    }
+
+    /// `told` learns of the inodes of each change of this client's own before the call that makes it returns. To be said once.
+    pub fn on_own_change(&self, told: OnChange) {
+        self.core.delegations.on_change(told);
+    }
+
+    /// The delegation of the inode of `attr`, if these are its attributes now and nothing is open here that may change them.
+    pub fn stands(&self, attr: &Attr) -> Option<Delegation> {
+        let is_written =
+            self.core.inodes.find(attr.ino).is_some_and(|inode| inode.with(|state| state.is_written()));
+        self.core.delegations.of_attr(attr).filter(|_| !is_written)
     }
 
     /// What of `ino` is delegated to this client; `None`: somebody else may change it unnoticed.

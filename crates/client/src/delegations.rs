@@ -1,7 +1,8 @@
 //! What the mgr has delegated to this client: attributes and names that it may go by without asking.
 //!
 //! An answer counts only if nothing was recalled, and nothing changed by this client itself, since its question was sent:
-//! answers may be overtaken. This client's own changes need no recall: what they are about stays held, and is asked for anew.
+//! answers may be overtaken. This client's own changes need no recall: what they are about stays held, and their answers tell
+//! how it is since; of several the newest counts, by its number. What an answer does not tell of is asked for anew.
 //! Everything ends with the lease, as this client's clock has it, counted from before the keep-alive left; so it ends here
 //! first. Knows no messages but what requests are about.
 
@@ -9,8 +10,8 @@ use crate::touches::Touched;
 use pvfs_types::{Attr, Cred, FileKind, Ino, Name, mode};
 use pvfs_wire::msg::namespace::Entry;
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -22,10 +23,14 @@ const NAMES_MAX: usize = 1 << 16;
 /// When to look which recalls no question is waiting behind any more.
 const RECALLED_SWEEP: usize = 1024;
 
+/// Is told the inodes of a change.
+pub type OnChange = Box<dyn Fn(Ino) + Send + Sync>;
+
 /// The delegations of one client.
 pub(crate) struct Delegations {
     is_on: bool,
     state: Mutex<State>,
+    on_change: OnceLock<OnChange>,
 }
 
 #[derive(Default)]
@@ -36,12 +41,22 @@ struct State {
     lease_until: Option<Instant>,
     /// When an inode was last recalled or changed here, as long as there are questions from before.
     forgotten: HashMap<Ino, u64>,
+    /// When an inode was last recalled, or changed here and nobody told how it is since; likewise.
+    lost: HashMap<Ino, u64>,
     /// The same, of all.
     all_forgotten: u64,
-    /// Questions under way.
+    /// Questions and own changes under way.
     asking: BTreeMap<u64, u32>,
     /// This client changes them now.
-    changing: HashMap<Ino, u32>,
+    changing: HashMap<Ino, Changing>,
+}
+
+/// Own changes of one inode under way.
+#[derive(Clone, Copy, Debug, Default)]
+struct Changing {
+    all: u32,
+    /// Those of a directory's names, which leave its rights as they are.
+    names: u32,
 }
 
 /// An inode that nobody else changes without a recall.
@@ -68,6 +83,16 @@ struct Names {
     known: HashMap<Name, Target>,
     /// It was seen empty: only this client has made names since, and these are they.
     made: Option<HashSet<Name>>,
+    /// This client changes them now.
+    changing: HashMap<Name, NameChanging>,
+}
+
+/// Own changes of one name under way.
+#[derive(Debug, Default)]
+struct NameChanging {
+    count: u32,
+    /// There were several at once: which was the last, their answers do not tell.
+    crossed: bool,
 }
 
 /// What a name names.
@@ -106,18 +131,28 @@ pub(crate) struct Asking {
 /// A change of this client's own under way: it goes by nothing that the change is about.
 pub(crate) struct OwnChange {
     delegations: Arc<Delegations>,
-    /// And what is still known of each.
+    at: u64,
+    /// And what is known of each meanwhile.
     changed: BTreeMap<Ino, Knows>,
+    /// Names, and whether something of that name goes.
+    names: Vec<(Ino, Name, bool)>,
+    /// How inodes were right after the change.
+    told: Vec<Entry>,
 }
 
 impl Delegations {
     /// `is_on`: this client takes any.
     pub fn new(is_on: bool) -> Arc<Delegations> {
-        Arc::new(Delegations { is_on, state: Mutex::default() })
+        Arc::new(Delegations { is_on, state: Mutex::default(), on_change: OnceLock::new() })
     }
 
     pub fn is_on(&self) -> bool {
         self.is_on
+    }
+
+    /// `told` learns of each change of this client's own that is over.
+    pub fn on_change(&self, told: OnChange) {
+        let _ = self.on_change.set(told);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -134,7 +169,7 @@ impl Delegations {
     /// What is known of `ino`.
     pub fn attr(&self, ino: Ino) -> Option<Attr> {
         let mut state = self.state();
-        state.live().then(|| state.held.get(&ino).and_then(|held| held.attr(Knows::All))).flatten()
+        if state.live() { state.known(ino, Knows::All).cloned() } else { None }
     }
 
     /// What `name` in `dir` names, if that is known, and known to be for `cred` to see.
@@ -152,17 +187,16 @@ impl Delegations {
         if !state.live() {
             return None;
         }
-        let held = state.held.get(&dir)?;
-        if held.knows < Knows::Rights || !may(&held.attr, cred, mode::X) {
+        if !may(state.known(dir, Knows::Rights)?, cred, mode::X) {
             return None;
         }
-        let ino = match held.names.find(name) {
+        let ino = match state.held.get(&dir)?.names.find(name) {
             Target::Unknown => return None,
             Target::Nothing => return Some(Named::Nothing),
             Target::Inode(ino) => ino,
         };
-        let found = state.held.get(&ino)?;
-        found.attr(if found.attr.kind == FileKind::Dir { of_dir } else { Knows::All }).map(Named::Inode)
+        let is_dir = state.held.get(&ino)?.attr.kind == FileKind::Dir;
+        state.known(ino, if is_dir { of_dir } else { Knows::All }).cloned().map(Named::Inode)
     }
 
     /// The delegation of `ino`, if there is one.
@@ -172,8 +206,14 @@ impl Delegations {
         if !state.live() {
             return None;
         }
-        let held = state.held.get(&ino)?;
-        Some(Delegation { number: held.since, left, known: held.knows == Knows::All })
+        let number = state.held.get(&ino)?.since;
+        Some(Delegation { number, left, known: state.known(ino, Knows::All).is_some() })
+    }
+
+    /// The delegation of the inode of `attr`, if these are its attributes still.
+    pub fn of_attr(&self, attr: &Attr) -> Option<Delegation> {
+        let is_new = self.attr(attr.ino).is_some_and(|known| known.change == attr.change);
+        self.of(attr.ino).filter(|of| is_new && of.known)
     }
 
     /// Whether `cred` may read the file `ino`, if that is certain.
@@ -184,13 +224,11 @@ impl Delegations {
 
     /// A question leaves. Its answer is given to [`Asking::learn`].
     pub fn ask(self: &Arc<Self>) -> Asking {
-        let mut state = self.state();
-        let at = state.tick();
-        *state.asking.entry(at).or_default() += 1;
+        let at = self.state().begin();
         Asking { delegations: Arc::clone(self), at }
     }
 
-    /// `ino` was changed by this client: it is asked for anew.
+    /// `ino` was changed by this client, nobody told how: it is asked for anew.
     pub fn outdate(&self, ino: Ino) {
         self.state().outdate(ino, Knows::Nothing);
     }
@@ -223,26 +261,27 @@ impl Delegations {
             return None;
         }
         let mut state = self.state();
+        let at = state.begin();
         let Touched { inos, dirs, names } = touched;
         let mut changed: BTreeMap<Ino, Knows> = inos.into_iter().map(|ino| (ino, Knows::Nothing)).collect();
         for dir in dirs {
             changed.entry(dir).or_insert(Knows::Rights);
         }
-        for (dir, name, goes) in names {
-            let held = state.held.get_mut(&dir);
+        for (dir, name, goes) in &names {
+            let held = state.held.get_mut(dir);
             match held.map_or(Target::Unknown, |held| held.names.change(name)) {
                 Target::Inode(ino) => drop(changed.insert(ino, Knows::Nothing)),
                 // It may be any inode's.
-                Target::Unknown if goes => state.forget_all(),
+                Target::Unknown if *goes => state.forget_all(),
                 Target::Unknown | Target::Nothing => {}
             }
         }
         for (ino, knows) in &changed {
-            state.outdate(*ino, *knows);
-            *state.changing.entry(*ino).or_default() += 1;
+            state.overtake(*ino);
+            state.changing.entry(*ino).or_default().count(*knows, true);
         }
         drop(state);
-        Some(OwnChange { delegations: Arc::clone(self), changed })
+        Some(OwnChange { delegations: Arc::clone(self), at, changed, names, told: Vec::new() })
     }
 }
 
@@ -257,23 +296,7 @@ impl Asking {
         if !state.stands(ino, self.at) {
             return;
         }
-        if state.held.len() >= HELD_MAX {
-            state.forget_all();
-            return;
-        }
-        let since = state.tick();
-        let attr = entry.attr.clone();
-        // What was known of its names stays known: it was not recalled.
-        let held = state.held.entry(ino).or_insert_with(|| Held {
-            since,
-            attr: attr.clone(),
-            knows: Knows::All,
-            names: Names::default(),
-        });
-        if attr.kind == FileKind::Dir && attr.change == Attr::CHANGE_FIRST {
-            held.names.made.get_or_insert_default();
-        }
-        (held.attr, held.knows) = (attr, Knows::All);
+        state.hold(&entry.attr);
     }
 
     /// `name` in `dir` is `ino`, or nothing, if `dir` is held since before that was asked.
@@ -286,44 +309,91 @@ impl Asking {
             return;
         }
         if let Some(held) = state.held.get_mut(&dir).filter(|held| held.since < self.at) {
-            held.names.learn(name, ino);
+            held.names.learn(name, ino.map_or(Target::Nothing, Target::Inode));
+        }
+    }
+}
+
+impl OwnChange {
+    /// The change is made: inodes are like this now.
+    pub fn made(&mut self, told: Vec<Entry>) {
+        self.told = told;
+    }
+
+    /// What the changed name names now, if that is certain.
+    fn named(&self) -> Option<Target> {
+        let [(dir, _, goes)] = &self.names[..] else { return None };
+        if self.told.is_empty() {
+            return None;
+        }
+        if *goes {
+            return Some(Target::Nothing);
+        }
+        let mut named = self.told.iter().filter(|entry| entry.attr.ino != *dir);
+        match (named.next(), named.next()) {
+            (Some(entry), None) => Some(Target::Inode(entry.attr.ino)),
+            _ => None,
         }
     }
 }
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        let mut state = self.delegations.state();
-        if let Some(count) = state.asking.get_mut(&self.at) {
-            *count -= 1;
-            if *count == 0 {
-                state.asking.remove(&self.at);
-            }
-        }
-        let oldest = state.asking.keys().next().copied();
-        match oldest {
-            None => state.forgotten.clear(),
-            Some(oldest) if state.forgotten.len() >= RECALLED_SWEEP => {
-                state.forgotten.retain(|_, at| *at > oldest);
-            }
-            Some(_) => {}
-        }
+        self.delegations.state().end(self.at);
     }
 }
 
 impl Drop for OwnChange {
     fn drop(&mut self) {
         let mut state = self.delegations.state();
+        let told = |ino: &Ino| self.told.iter().find(|entry| entry.attr.ino == *ino);
         for (ino, knows) in &self.changed {
+            match told(ino).filter(|_| state.is_untouched(*ino, self.at)) {
+                Some(entry) => state.is_now(&entry.attr),
+                None => state.outdate(*ino, *knows),
+            }
             // What was asked while it was made may have been answered before.
-            state.outdate(*ino, *knows);
-            if let Some(count) = state.changing.get_mut(ino) {
-                *count -= 1;
-                if *count == 0 {
-                    state.changing.remove(ino);
-                }
+            state.overtake(*ino);
+            if let Some(changing) = state.changing.get_mut(ino)
+                && changing.count(*knows, false)
+            {
+                state.changing.remove(ino);
             }
         }
+        let is_new = |entry: &&Entry| entry.delegated == Some(true);
+        for entry in self.told.iter().filter(is_new) {
+            if state.stands(entry.attr.ino, self.at) {
+                state.hold(&entry.attr);
+            }
+        }
+        let named = self.named();
+        for (dir, name, _) in &self.names {
+            let target = named.filter(|_| state.is_untouched(*dir, self.at));
+            if let Some(held) = state.held.get_mut(dir).filter(|held| held.since < self.at) {
+                held.names.changed(name, target);
+            }
+        }
+        state.end(self.at);
+        drop(state);
+        if let Some(told) = self.delegations.on_change.get() {
+            let others = self.told.iter().map(|entry| &entry.attr.ino);
+            let all: BTreeSet<&Ino> = self.changed.keys().chain(others).collect();
+            all.into_iter().for_each(|ino| told(*ino));
+        }
+    }
+}
+
+impl Changing {
+    /// One more or one less of those that leave so much known. True: there are none any more.
+    fn count(&mut self, knows: Knows, more: bool) -> bool {
+        let count = if knows == Knows::Nothing { &mut self.all } else { &mut self.names };
+        *count = if more { *count + 1 } else { count.saturating_sub(1) };
+        self.all == 0 && self.names == 0
+    }
+
+    /// How much of what is known counts meanwhile.
+    fn leaves(self) -> Knows {
+        if self.all > 0 { Knows::Nothing } else { Knows::Rights }
     }
 }
 
@@ -331,6 +401,66 @@ impl State {
     fn tick(&mut self) -> u64 {
         self.clock += 1;
         self.clock
+    }
+
+    /// A question or a change begins.
+    fn begin(&mut self) -> u64 {
+        let at = self.tick();
+        self.asking.insert(at, 1);
+        at
+    }
+
+    /// That which began at `at` is over.
+    fn end(&mut self, at: u64) {
+        self.asking.remove(&at);
+        match self.asking.keys().next().copied() {
+            None => {
+                self.forgotten.clear();
+                self.lost.clear();
+            }
+            Some(oldest) if self.forgotten.len() >= RECALLED_SWEEP => {
+                self.forgotten.retain(|_, at| *at > oldest);
+                self.lost.retain(|_, at| *at > oldest);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// The attributes of `ino`, if at least so much of them is known.
+    fn known(&self, ino: Ino, needs: Knows) -> Option<&Attr> {
+        let held = self.held.get(&ino)?;
+        let meanwhile = self.changing.get(&ino).map_or(Knows::All, |changing| changing.leaves());
+        (held.knows.min(meanwhile) >= needs).then_some(&held.attr)
+    }
+
+    /// `attr` is delegated, and all that is to know.
+    fn hold(&mut self, attr: &Attr) {
+        if self.held.len() >= HELD_MAX {
+            return self.forget_all();
+        }
+        let since = self.tick();
+        // What was known of its names stays known: it was not recalled.
+        let held = self.held.entry(attr.ino).or_insert_with(|| Held {
+            since,
+            attr: attr.clone(),
+            knows: Knows::All,
+            names: Names::default(),
+        });
+        if attr.kind == FileKind::Dir && attr.change == Attr::CHANGE_FIRST {
+            held.names.made.get_or_insert_default();
+        }
+        (held.attr, held.knows) = (attr.clone(), Knows::All);
+    }
+
+    /// This client's own change has left `attr`, if nothing newer has come.
+    fn is_now(&mut self, attr: &Attr) {
+        let Some(held) = self.held.get_mut(&attr.ino) else { return };
+        // Each change but the first counts one more.
+        let is_older = attr.change.wrapping_sub(held.attr.change) > u64::MAX / 2;
+        if !is_older {
+            held.attr = attr.clone();
+        }
+        held.knows = Knows::All;
     }
 
     /// Whether the lease is good; if not, nothing is known.
@@ -344,15 +474,23 @@ impl State {
 
     fn forget(&mut self, ino: Ino) {
         self.held.remove(&ino);
-        self.overtake(ino);
+        self.lose(ino);
     }
 
-    /// `ino` is changed by this client, after which only so much is known of it.
+    /// `ino` was changed by this client, after which only so much is known of it.
     fn outdate(&mut self, ino: Ino, knows: Knows) {
         if let Some(held) = self.held.get_mut(&ino) {
             held.knows = held.knows.min(knows);
         }
+        self.lose(ino);
+    }
+
+    /// What is told by changes of `ino` that began before now does not count either.
+    fn lose(&mut self, ino: Ino) {
         self.overtake(ino);
+        if !self.asking.is_empty() {
+            self.lost.insert(ino, self.clock);
+        }
     }
 
     /// What was asked of `ino` before now does not count.
@@ -366,6 +504,11 @@ impl State {
     fn forget_all(&mut self) {
         self.held.clear();
         self.all_forgotten = self.tick();
+    }
+
+    /// Whether what a change that began at `at` tells of `ino` still counts.
+    fn is_untouched(&mut self, ino: Ino, at: u64) -> bool {
+        self.live() && self.lost.get(&ino).copied().unwrap_or(0).max(self.all_forgotten) < at
     }
 
     /// Whether what was asked of `ino` at `at` still counts.
@@ -384,31 +527,40 @@ impl Names {
         }
     }
 
-    fn learn(&mut self, name: &Name, ino: Option<Ino>) {
+    fn learn(&mut self, name: &Name, target: Target) {
         if self.known.len() >= NAMES_MAX {
             self.known.clear();
         }
-        self.known.insert(name.clone(), ino.map_or(Target::Nothing, Target::Inode));
+        self.known.insert(name.clone(), target);
     }
 
     /// This client makes or removes `name`. Gives what was known of it.
-    fn change(&mut self, name: Name) -> Target {
-        let found = self.find(&name);
-        self.known.remove(&name);
+    fn change(&mut self, name: &Name) -> Target {
+        let found = self.find(name);
+        self.known.remove(name);
+        let changing = self.changing.entry(name.clone()).or_default();
+        changing.count += 1;
+        changing.crossed |= changing.count > 1;
         if let Some(made) = &mut self.made {
-            made.insert(name);
+            made.insert(name.clone());
         }
         if self.made.as_ref().is_some_and(|made| made.len() > NAMES_MAX) {
             self.made = None;
         }
         found
     }
-}
 
-impl Held {
-    /// Its attributes, if at least so much of them is known.
-    fn attr(&self, needs: Knows) -> Option<Attr> {
-        (self.knows >= needs).then(|| self.attr.clone())
+    /// A change of `name` is over; `target`: what it names since, where that was told.
+    fn changed(&mut self, name: &Name, target: Option<Target>) {
+        let Some(changing) = self.changing.get_mut(name) else { return };
+        changing.count -= 1;
+        let was_alone = !changing.crossed;
+        if changing.count == 0 {
+            self.changing.remove(name);
+        }
+        if let Some(target) = target.filter(|_| was_alone) {
+            self.learn(name, target);
+        }
     }
 }
 

@@ -68,7 +68,7 @@ mod xattr;
 
 pub use client::{Client, Forgetter};
 pub use config::{ClientConfig, Delegating};
-pub use delegations::Delegation;
+pub use delegations::{Delegation, OnChange};
 pub use error::ClientError;
 pub use estate::{Estate, Held, Journal, LockMark, Mark, once};
 pub use file::File;

@@ -30,6 +30,7 @@ pub mod report;
 mod run;
 mod session;
 mod told;
+mod trusted;
 mod umount;
 mod upgrade;
 

@@ -70,12 +70,13 @@ pub struct Attributes {
     pub valid: Duration,
 }
 
-/// A name's inode and for how long the kernel may go by name and attributes.
+/// A name's inode and for how long the kernel may go by the name, and by the attributes.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub node: NodeId,
     pub attr: NodeAttr,
     pub valid: Duration,
+    pub attr_valid: Duration,
 }
 
 /// An open file or directory.

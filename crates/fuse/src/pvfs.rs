@@ -22,13 +22,16 @@ use crate::{
     },
     pages::Pages,
     told::Told,
+    trusted::Trusted,
 };
 use atimes::Noted;
 use attr::{node_attr, statfs};
 use bytes::Bytes;
 use dir::OpenDir;
 use futures_util::future::{join, join3};
-use pvfs_client::{Access, Client, ClientError, CreateOptions, File, OpenOptions, TmpFileOptions};
+use pvfs_client::{
+    Access, Client, ClientError, CreateOptions, File, KERNEL_VALID_MAX, OpenOptions, TmpFileOptions,
+};
 use pvfs_kfuse::Notifier;
 use pvfs_types::{Attr, Cred, Errno, FileKind, Ino, LayoutHint, LockKind, Name, NewMode, SetAttr};
 use std::{
@@ -51,6 +54,7 @@ pub struct PvfsFs {
     dirs: Handles<OpenDir>,
     told: Told,
     pages: Pages,
+    trusted: Trusted,
     notifier: SetOnce<Notifier>,
     /// Where what is open is written down for the next worker, if there is to be one.
     book: Option<Arc<Book>>,
@@ -70,6 +74,7 @@ impl PvfsFs {
             dirs: Handles::of_worker(0),
             told: Told::new(EXTRAS_VALID.max(cache.valid())),
             pages: Pages::default(),
+            trusted: Trusted::new(Duration::ZERO),
             notifier: SetOnce::new(),
             book: None,
             atimes: Noted::new(Atimes::No, false),
@@ -92,6 +97,7 @@ impl PvfsFs {
             files: Handles::of_worker(workers),
             dirs: Handles::of_worker(workers),
             told,
+            trusted: Trusted::new(if workers > 1 { KERNEL_VALID_MAX } else { Duration::ZERO }),
             book: Some(book),
             ..PvfsFs::new(client, root, cache)
         };
@@ -123,8 +129,8 @@ impl PvfsFs {
     }
 
     fn entry(&self, attr: &Attr) -> Entry {
-        let Attributes { attr: shown, valid } = self.tell(attr);
-        Entry { node: self.node(attr.ino), attr: shown, valid }
+        let Attributes { attr: shown, valid: attr_valid } = self.tell_by_name(attr, self.tell(attr));
+        Entry { node: self.node(attr.ino), attr: shown, valid: self.cache.valid(), attr_valid }
     }
 
     /// A handle for what is open in `way`.
@@ -233,7 +239,9 @@ impl Filesystem for PvfsFs {
         Ok(self.entry(&attr))
     }
 
-    fn forget(&self, _node: NodeId, _lookups: u64) {}
+    fn forget(&self, node: NodeId, lookups: u64) {
+        self.trusted.forgotten(self.ino(node), lookups);
+    }
 
     async fn getattr(&self, ctx: &Context, node: NodeId, handle: Option<Handle>) -> Reply<Attributes> {
         let ino = self.ino(node);
@@ -247,7 +255,7 @@ impl Filesystem for PvfsFs {
         let told = self.tell(&attr);
         // Only the kernel's own questions name a handle: it asks before it goes by its pages.
         let reader = handle.map(|_| ctx.pid);
-        Ok(if self.cache == CacheMode::Coherent { self.tell_delegated(ino, told, reader) } else { told })
+        Ok(if self.cache == CacheMode::Coherent { self.tell_delegated(&attr, told, reader) } else { told })
     }
 
     async fn setattr(

@@ -3,14 +3,14 @@
 use crate::{
     delegations::Given,
     mgr::Mgr,
-    service::{Reply, check_session, not_here},
+    service::{Reply, check_session, encoded, not_here},
 };
 use pvfs_kv::Read;
 use pvfs_meta::{MetaError, Stat, ops};
 use pvfs_net::Incoming;
 use pvfs_types::Ino;
 use pvfs_wire::{
-    Op, Refusal, Status, encode,
+    Op, Refusal, Status,
     msg::{
         delegation::{AwaitRecalls, HoldDelegations, Recalled, Recalls},
         namespace::{DirEntry, Entry, ReadDir},
@@ -28,13 +28,13 @@ pub async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
             let req: Recalled = request.decode()?;
             check_session(mgr, req.session)?;
             mgr.delegations.recalled(&req);
-            Ok(encode(&Done {}))
+            encoded(&Done {})
         }
         Op::HoldDelegations => {
             let req: HoldDelegations = request.decode()?;
             check_session(mgr, req.session)?;
             mgr.delegations.held(&req);
-            Ok(encode(&Done {}))
+            encoded(&Done {})
         }
         other => Err(not_here(other)),
     }
@@ -49,7 +49,7 @@ async fn wait(mgr: &Mgr, req: &AwaitRecalls) -> Reply {
     tokio::select! {
         biased;
         _ = stopping.wait_for(|stopping| *stopping) => Err(Refusal::new(Status::NotNow, "the mgr is stopping")),
-        told = timeout(longest, mgr.delegations.wait(req)) => Ok(encode(&told.unwrap_or_else(|_| nothing()))),
+        told = timeout(longest, mgr.delegations.wait(req)) => encoded(&told.unwrap_or_else(|_| nothing())),
     }
 }
 
@@ -65,7 +65,7 @@ pub fn read_entry(
     let ino = stat.attr.ino;
     let given = if stat.has_writers { Given::No } else { mgr.delegations.delegate(caller.session, ino) };
     if given == Given::No {
-        return Ok(encode(&Entry::from(stat)));
+        return encoded(&Entry::from(stat));
     }
     let undo = || {
         if given == Given::Now {
@@ -76,9 +76,9 @@ pub fn read_entry(
     let now = ask().inspect_err(|_| undo())?;
     if now.has_writers || now.attr.ino != ino {
         undo();
-        return Ok(encode(&Entry::from(now)));
+        return encoded(&Entry::from(now));
     }
-    Ok(encode(&Entry { delegated: Some(true), ..now.into() }))
+    encoded(&Entry { delegated: Some(true), ..now.into() })
 }
 
 /// Answers a listing; with attributes, delegates what it tells of as far as that can be had.
@@ -94,7 +94,7 @@ pub fn readdir(mgr: &Mgr, req: &ReadDir) -> Reply {
     }
     given.retain(|_, given| *given != Given::No);
     if given.is_empty() {
-        return Ok(encode(&page));
+        return encoded(&page);
     }
     // As above.
     let mut now = ask();
@@ -108,5 +108,5 @@ pub fn readdir(mgr: &Mgr, req: &ReadDir) -> Reply {
     for (ino, _) in untold.into_iter().filter(|(_, given)| *given == Given::Now) {
         mgr.delegations.take_back(session, ino);
     }
-    Ok(encode(&now?))
+    encoded(&now?)
 }

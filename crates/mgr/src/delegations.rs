@@ -141,6 +141,11 @@ impl Delegations {
         Given::Now
     }
 
+    /// Whether `session` takes delegations.
+    pub fn are_taken_by(&self, session: SessionId) -> bool {
+        self.table().sessions.contains_key(&session)
+    }
+
     /// The session was not told of the delegation.
     pub fn take_back(&self, session: SessionId, ino: Ino) {
         let mut table = self.table();

@@ -3,13 +3,13 @@
 
 use crate::{
     mgr::Mgr,
-    service::{Reply, not_here},
+    service::{Reply, encoded, not_here},
 };
 use pvfs_kv::Read;
 use pvfs_meta::{MetaError, ops};
 use pvfs_net::Incoming;
 use pvfs_wire::{
-    Op, encode,
+    Op,
     msg::fsck::{CheckStore, Fix, JudgeObjects, ListFiles, Repair},
 };
 use tracing::warn;
@@ -39,7 +39,7 @@ fn look<T: minicbor::Encode<()>>(
     question: impl FnOnce(&dyn Read) -> Result<T, MetaError>,
 ) -> Reply {
     let reply = pvfs_env::disk::blocking(|| mgr.read(question));
-    reply.map(|reply| encode(&reply)).map_err(|error| error.refusal())
+    encoded(&reply.map_err(|error| error.refusal())?)
 }
 
 /// Mends what a check found. What it puts on the garbage list goes at once; sessions that it ended are forgotten.
@@ -55,5 +55,5 @@ async fn repair(mgr: &Mgr, req: Repair) -> Reply {
         }
     }
     mgr.wakes.garbage.all();
-    Ok(encode(&repaired))
+    encoded(&repaired)
 }

@@ -3,7 +3,7 @@
 use crate::{
     mgr::Mgr,
     sequencer::Txn,
-    service::{Reply, change, check_session, not_here, read},
+    service::{Reply, change, check_session, encoded, not_here, read},
 };
 use pvfs_meta::{
     MetaError, OpEnv, inode,
@@ -13,7 +13,7 @@ use pvfs_meta::{
 use pvfs_net::Incoming;
 use pvfs_types::SessionId;
 use pvfs_wire::{
-    Op, Refusal, Status, encode,
+    Op, Refusal, Status,
     msg::{
         lock::{AwaitLocks, CancelLock, LockOutcome, LockSet, LockTested, ReleaseLocks, SetLock, TestLock},
         session::{Done, Mutator},
@@ -105,5 +105,5 @@ async fn wait(mgr: &Mgr, req: AwaitLocks) -> Reply {
         granted = mgr.locks.wait(&req) => granted,
     };
     check_session(mgr, req.session)?;
-    Ok(encode(&granted))
+    encoded(&granted)
 }

@@ -5,12 +5,15 @@
 //! [`run_batch`] is synchronous and knows no threads; [`Sequencer`] is the thread (or, in a simulation, the task) around
 //! it. Knows no messages.
 
-use crate::delegations::{Changing, Delegations, Inos};
+use crate::delegations::{Changing, Delegations, Given, Inos};
 use pvfs_env::{Clock, Counter, Metrics};
 use pvfs_kv::{Engine, KvError, Overlay, Read};
-use pvfs_meta::{MetaError, OpEnv, Placement, slot, touched};
-use pvfs_types::{Errno, Ino, SessionId, Timestamp};
-use pvfs_wire::{Refusal, Status, msg::session::Mutator};
+use pvfs_meta::{MetaError, OpEnv, Placement, inode, slot, touched};
+use pvfs_types::{Attr, Errno, Ino, SessionId, Timestamp, limits::CHANGED_MAX};
+use pvfs_wire::{
+    Refusal, Status,
+    msg::{namespace::Entry, session::Mutator},
+};
 use std::{
     sync::{Arc, mpsc},
     thread,
@@ -78,11 +81,20 @@ fn commit_errno(error: &KvError) -> Errno {
 /// What came of a client's change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Done, now or when it was first asked: the encoded reply.
-    Reply(Vec<u8>),
+    /// Done, now or when it was first asked.
+    Reply(Replied),
     Refused(Refusal),
     /// A truncation of this inode must be carried out on the targets first. Then ask again.
     Pending(Ino),
+}
+
+/// The answer to a change that was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replied {
+    /// The encoded reply.
+    pub body: Vec<u8>,
+    /// How inodes are right after the change, for a session that takes delegations. Not recorded.
+    pub changed: Vec<Entry>,
 }
 
 /// What a change gives, before it is recorded.
@@ -111,6 +123,8 @@ struct SlotJob {
     delegations: Arc<Delegations>,
     /// Until the commit is seen by who reads.
     changing: Option<Changing>,
+    /// New inodes.
+    made: Vec<Ino>,
     outcome: Option<Ran<Outcome>>,
     answer: oneshot::Sender<Result<Ran<Outcome>, JobError>>,
 }
@@ -124,7 +138,14 @@ impl Job for SlotJob {
 
     fn finish(self: Box<Self>, committed: Result<(), &KvError>) {
         drop(self.changing);
-        let outcome = self.outcome.unwrap_or_else(|| Ran::Done(Outcome::Refused(Errno::EIO.into())));
+        let mut outcome = self.outcome.unwrap_or_else(|| Ran::Done(Outcome::Refused(Errno::EIO.into())));
+        if let (Ok(()), Ran::Done(Outcome::Reply(reply))) = (committed, &mut outcome) {
+            // Nothing else can have changed since: the next batch comes after this.
+            for entry in reply.changed.iter_mut().filter(|entry| self.made.contains(&entry.attr.ino)) {
+                let given = self.delegations.delegate(self.session, entry.attr.ino);
+                entry.delegated = (given != Given::No).then_some(true);
+            }
+        }
         // Nobody waits any more: the client is gone, or will ask again and find the recorded answer.
         let _ = self.answer.send(committed.map(|()| outcome).map_err(JobError::commit));
     }
@@ -150,11 +171,24 @@ impl SlotJob {
                 if self.changing.is_none() {
                     return Ok(Ran::Delegated(inos));
                 }
-                batch.merge(changes);
-                match answer {
-                    Answer::Pending(ino) => return Ok(Ran::Done(Outcome::Pending(ino))),
-                    Answer::Reply(body) => Outcome::Reply(body),
+                let body = match answer {
+                    Answer::Pending(ino) => {
+                        batch.merge(changes);
+                        return Ok(Ran::Done(Outcome::Pending(ino)));
+                    }
+                    Answer::Reply(body) => body,
+                };
+                let tells = self.delegations.are_taken_by(self.session) && inos.len() <= CHANGED_MAX;
+                let mut there = Vec::new();
+                if tells {
+                    there = find_all(batch, &inos)?;
                 }
+                batch.merge(changes);
+                let changed = if tells { find_all(batch, &inos)? } else { Vec::new() };
+                let is_new = |attr: &&Attr| !there.iter().any(|before: &Attr| before.ino == attr.ino);
+                self.made = changed.iter().filter(is_new).map(|attr| attr.ino).collect();
+                let entry = |attr| Entry { attr, has_writers: false, delegated: None };
+                Outcome::Reply(Replied { body, changed: changed.into_iter().map(entry).collect() })
             }
             Err(error) if is_an_answer(&error) => Outcome::Refused(error.refusal()),
             Err(error) => return Err(error),
@@ -162,6 +196,12 @@ impl SlotJob {
         slot::record(batch, self.session, self.slot, self.seq, write_record(&outcome));
         Ok(Ran::Done(outcome))
     }
+}
+
+/// The attributes of those of `inos` that are there.
+fn find_all(batch: &Batch<'_>, inos: &Inos) -> Result<Vec<Attr>, MetaError> {
+    let found = inos.iter().map(|ino| inode::find(batch, *ino));
+    found.filter_map(Result::transpose).map(|found| found.map(|inode| inode.attr())).collect()
 }
 
 /// Whether `error` is the name space's own answer, and not a failure to find one.
@@ -175,7 +215,7 @@ const RECORD_REFUSAL: u8 = 1;
 /// A recorded answer: one byte that tells which, then the body as it went over the wire.
 fn write_record(outcome: &Outcome) -> Vec<u8> {
     let (kind, body) = match outcome {
-        Outcome::Reply(body) => (RECORD_REPLY, body.clone()),
+        Outcome::Reply(reply) => (RECORD_REPLY, reply.body.clone()),
         Outcome::Refused(refusal) => (RECORD_REFUSAL, pvfs_wire::encode(refusal)),
         Outcome::Pending(ino) => unreachable!("a pending truncation of {ino} is no answer yet"),
     };
@@ -187,7 +227,7 @@ fn write_record(outcome: &Outcome) -> Vec<u8> {
 
 fn read_record(record: &[u8]) -> Outcome {
     match record.split_first() {
-        Some((&RECORD_REPLY, body)) => Outcome::Reply(body.to_vec()),
+        Some((&RECORD_REPLY, body)) => Outcome::Reply(Replied { body: body.to_vec(), changed: Vec::new() }),
         Some((&RECORD_REFUSAL, body)) => {
             Outcome::Refused(pvfs_wire::decode(body).unwrap_or_else(|_| Errno::EIO.into()))
         }
@@ -338,7 +378,17 @@ impl Sequencer {
         let (session, slot, seq) = (by.session, by.slot, by.seq);
         self.repeat(Some(session), |answer| {
             let (work, delegations) = (Arc::clone(&work), Arc::clone(&self.delegations));
-            Box::new(SlotJob { session, slot, seq, work, delegations, changing: None, outcome: None, answer })
+            Box::new(SlotJob {
+                session,
+                slot,
+                seq,
+                work,
+                delegations,
+                changing: None,
+                made: Vec::new(),
+                outcome: None,
+                answer,
+            })
         })
         .await
     }

@@ -6,9 +6,10 @@ use crate::{
     fsck, heartbeat, lock_ops,
     mgr::Mgr,
     quota_ops,
-    sequencer::{Answer, Outcome, Txn},
+    sequencer::{Answer, Outcome, Replied, Txn},
     session_ops, status,
 };
+use bytes::Bytes;
 use pvfs_kv::{Overlay, Read};
 use pvfs_meta::{MetaError, OpEnv, Outcome as Step, Stat, ops, quota};
 use pvfs_net::{Incoming, PeerInfo, Replier, Service};
@@ -18,6 +19,7 @@ use pvfs_wire::{
     cap::Grant,
     encode,
     msg::{
+        delegation::Changed,
         file::{EndWrites, Open, Opened, ReportSize, TouchAtimes},
         hello::Role,
         namespace::{
@@ -38,8 +40,21 @@ pub struct MgrService {
     pub mgr: Arc<Mgr>,
 }
 
+/// An answer as it is sent.
+pub type Reply = Result<Encoded, Refusal>;
+
 /// An encoded reply.
-pub type Reply = Result<Vec<u8>, Refusal>;
+#[derive(Default)]
+pub struct Encoded {
+    body: Vec<u8>,
+    /// Of an answer to a change: [`Changed`].
+    payload: Vec<Bytes>,
+}
+
+/// Gives `reply` as the answer.
+pub fn encoded<T: minicbor::Encode<()>>(reply: &T) -> Reply {
+    Ok(Encoded { body: encode(reply), payload: Vec::new() })
+}
 
 impl Service for MgrService {
     async fn serve(self: Arc<Self>, request: Incoming, reply: Replier) {
@@ -60,7 +75,7 @@ impl Service for MgrService {
 
 async fn send(reply: Replier, answer: Reply) {
     match answer {
-        Ok(body) => reply.ok_encoded(&body, &[]).await,
+        Ok(Encoded { body, payload }) => reply.ok_encoded(&body, &payload).await,
         Err(refusal) => reply.refuse(refusal).await,
     }
 }
@@ -76,14 +91,14 @@ fn is_quick(op: Op) -> bool {
 async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
     check_role(request.op, &request.peer)?;
     match request.op {
-        Op::Status => Ok(encode(&status::status(mgr))),
-        Op::Heartbeat => Ok(encode(&heartbeat::heartbeat(mgr, &request.decode()?).await?)),
+        Op::Status => encoded(&status::status(mgr)),
+        Op::Heartbeat => encoded(&heartbeat::heartbeat(mgr, &request.decode()?).await?),
 
-        Op::OpenSession => Ok(encode(&session_ops::open(mgr, request.decode()?).await?)),
-        Op::KeepAlive => Ok(encode(&session_ops::keep_alive(mgr, request.decode()?).await?)),
-        Op::CloseSession => Ok(encode(&session_ops::close(mgr, &request.decode()?).await?)),
-        Op::GetTargets => Ok(encode(&mgr.targets.map())),
-        Op::StatFs => Ok(encode(&status::usage(mgr, request.decode::<StatFs>()?.at)?)),
+        Op::OpenSession => encoded(&session_ops::open(mgr, request.decode()?).await?),
+        Op::KeepAlive => encoded(&session_ops::keep_alive(mgr, request.decode()?).await?),
+        Op::CloseSession => encoded(&session_ops::close(mgr, &request.decode()?).await?),
+        Op::GetTargets => encoded(&mgr.targets.map()),
+        Op::StatFs => encoded(&status::usage(mgr, request.decode::<StatFs>()?.at)?),
 
         Op::Lookup => {
             let req: Lookup = request.decode()?;
@@ -228,7 +243,7 @@ pub fn read<T: minicbor::Encode<()>>(
     question: impl FnOnce(&dyn Read) -> Result<T, MetaError>,
 ) -> Reply {
     check_session(mgr, caller.session)?;
-    mgr.read(question).map(|reply| encode(&reply)).map_err(|error| error.refusal())
+    encoded(&mgr.read(question).map_err(|error| error.refusal())?)
 }
 
 pub fn check_session(mgr: &Mgr, session: SessionId) -> Result<(), Refusal> {
@@ -263,7 +278,13 @@ where
             })
         };
         match mgr.sequencer.change(&by, Arc::new(work)).await? {
-            Outcome::Reply(body) => return Ok(body),
+            Outcome::Reply(Replied { body, changed }) if changed.is_empty() => {
+                return Ok(Encoded { body, payload: Vec::new() });
+            }
+            Outcome::Reply(Replied { body, changed }) => {
+                let payload = vec![Bytes::from(encode(&Changed { inodes: changed }))];
+                return Ok(Encoded { body, payload });
+            }
             Outcome::Refused(refusal) => return Err(refusal),
             Outcome::Pending(ino) => {
                 let mut carried_out = mgr.wakes.truncater.carry_out(ino);
@@ -400,7 +421,7 @@ async fn open(mgr: &Mgr, req: Open) -> Reply {
                 }
             }
         });
-        return reply.map(|reply| encode(&reply)).map_err(|error| error.refusal());
+        return encoded(&reply.map_err(|error| error.refusal())?);
     }
     let work = move |txn: &mut Txn<'_>, env: &OpEnv<'_>| {
         Ok(match ops::open(txn, &req, env)? {

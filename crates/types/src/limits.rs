@@ -49,6 +49,8 @@ pub const GROUPS_MAX: usize = 65_536;
 pub const GROUPS_SENT_MAX: usize = 1024;
 /// Most files one `end_writes` request may name.
 pub const END_WRITES_MAX: usize = 1024;
+/// Most inodes that the answer to a change tells of.
+pub const CHANGED_MAX: usize = 8;
 /// Most inodes one `touch_atimes` request may name.
 pub const ATIMES_MAX: usize = 1024;
 /// Most ranges one owner may have locked in one file.

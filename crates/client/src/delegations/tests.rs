@@ -223,3 +223,90 @@ async fn names_are_known_as_long_as_their_directory_and_for_whom_it_lets() {
     delegations.ask().learn(&entry(DIR, 2));
     assert!(!found(&root));
 }
+
+/// A change that begins now.
+fn begins(delegations: &Arc<Delegations>, touched: Touched) -> OwnChange {
+    delegations.change(touched).unwrap()
+}
+
+/// `change` ends, and inodes are as in `told`.
+fn ends(mut change: OwnChange, told: &[Entry]) {
+    change.made(told.to_vec());
+}
+
+/// How `ino` is right after a change; nobody is given it by that.
+fn left(ino: Ino, change: u64) -> Entry {
+    Entry { delegated: None, ..entry(ino, change) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_change_has_left_is_known_without_a_question() {
+    let delegations = live();
+    delegations.ask().learn(&entry(DIR, 5));
+    let change = begins(&delegations, comes());
+    assert_eq!(known(&delegations, DIR), None, "others may see it done before its answer comes");
+    ends(change, &[left(DIR, 6), entry(X, 0)]);
+    assert_eq!(
+        (known(&delegations, DIR), known(&delegations, X), named(&delegations)),
+        (Some(6), Some(0), Some(0))
+    );
+    assert!(
+        matches!(delegations.lookup(&Cred::root(), DIR, &name()), Some(Named::Inode(attr)) if attr.ino == X)
+    );
+    ends(begins(&delegations, goes()), &[left(DIR, 7)]);
+    assert_eq!((known(&delegations, DIR), known(&delegations, X)), (Some(7), None));
+    assert_eq!(delegations.lookup(&Cred::root(), DIR, &name()), Some(Named::Nothing));
+    ends(begins(&delegations, comes()), &[left(Ino(99), 4), left(DIR, 8)]);
+    assert_eq!(known(&delegations, Ino(99)), None, "nobody has delegated it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_several_changes_the_newest_counts_and_only_when_none_is_under_way() {
+    let delegations = live();
+    delegations.ask().learn(&entry(X, 5));
+    let touched = || Touched { inos: vec![X], ..Touched::default() };
+    let (one, two) = (begins(&delegations, touched()), begins(&delegations, touched()));
+    ends(two, &[left(X, 7)]);
+    assert_eq!(known(&delegations, X), None);
+    ends(one, &[left(X, 6)]);
+    assert_eq!(known(&delegations, X), Some(7));
+    let (one, two) = (begins(&delegations, touched()), begins(&delegations, touched()));
+    drop(one);
+    ends(two, &[left(X, 8)]);
+    assert_eq!(known(&delegations, X), None, "of the other one nobody knows whether it came after");
+    ends(begins(&delegations, touched()), &[left(X, 10)]);
+    assert_eq!(known(&delegations, X), Some(10), "what begins after the others is after them");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_told_of_a_change_that_a_recall_has_overtaken_does_not_count() {
+    let delegations = live();
+    delegations.ask().learn(&entry(DIR, 5));
+    let change = begins(&delegations, comes());
+    delegations.forget(DIR);
+    delegations.forget(X);
+    delegations.ask().learn(&entry(DIR, 9));
+    ends(change, &[left(DIR, 6), entry(X, 0)]);
+    assert_eq!((known(&delegations, DIR), known(&delegations, X), named(&delegations)), (None, None, None));
+    delegations.ask().learn(&entry(DIR, 9));
+    assert_eq!(known(&delegations, DIR), Some(9));
+    let change = begins(&delegations, comes());
+    assert_eq!(delegations.list(), [DIR], "another mgr");
+    ends(change, &[left(DIR, 10), entry(X, 0)]);
+    assert_eq!((known(&delegations, DIR), known(&delegations, X)), (None, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_two_changes_were_about_at_once_is_asked_for() {
+    let delegations = live();
+    let asked = delegations.ask();
+    asked.learn(&entry(DIR, 5));
+    drop(asked);
+    let (one, two) = (begins(&delegations, comes()), begins(&delegations, comes()));
+    ends(two, &[left(DIR, 7), entry(X, 0)]);
+    ends(one, &[left(DIR, 6), entry(X, 0)]);
+    assert_eq!((known(&delegations, DIR), named(&delegations)), (Some(7), None));
+    ends(begins(&delegations, comes()), &[left(DIR, 8), entry(Ino(12), 0)]);
+    assert_eq!(named(&delegations), Some(0), "the next one is alone again");
+    assert!(delegations.state().held[&DIR].names.changing.is_empty());
+}

@@ -5,14 +5,14 @@ use pvfs_kfuse::abi::{self, fattr, fopen};
 use pvfs_types::{Errno, FileKind, LockKind, LockMode, NewMode, SetAttr, SetTime, Timestamp, mode};
 use std::time::Duration;
 
-pub fn entry_out(Entry { node, attr, valid }: &Entry) -> abi::EntryOut {
+pub fn entry_out(Entry { node, attr, valid, attr_valid }: &Entry) -> abi::EntryOut {
     abi::EntryOut {
         nodeid: node.0,
         generation: 0,
         entry_valid: valid.as_secs(),
-        attr_valid: valid.as_secs(),
+        attr_valid: attr_valid.as_secs(),
         entry_valid_nsec: valid.subsec_nanos(),
-        attr_valid_nsec: valid.subsec_nanos(),
+        attr_valid_nsec: attr_valid.subsec_nanos(),
         attr: attr_of(attr),
     }
 }

@@ -7,17 +7,24 @@ use crate::{
     ops::{Attributes, Context, NodeId, OpenFlags, Reply},
     pages::Reader,
 };
-use pvfs_client::{Access, Delegation, File, KERNEL_VALID_MAX};
+use pvfs_client::{Access, File, KERNEL_VALID_MAX};
 use pvfs_kfuse::Notifier;
-use pvfs_types::{Cred, Ino};
-use std::sync::{
-    Arc, Weak,
-    atomic::{AtomicU64, Ordering},
+use pvfs_types::{Attr, Cred, Ino};
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
-use tracing::warn;
+use tokio::time::Instant;
+use tracing::{debug, warn};
 
 /// Nanoseconds of a second.
 const SECOND_NS: u64 = 1_000_000_000;
+
+/// When to look again whether the kernel holds by now what an answer has brought.
+const COMES_AGAIN: Duration = Duration::from_millis(2);
 
 impl PvfsFs {
     /// What takes back from the kernel what it was told.
@@ -25,16 +32,49 @@ impl PvfsFs {
         let _ = self.notifier.set(notifier);
         self.tell_atimes();
         let fs = Arc::downgrade(self);
-        self.client.on_recall(Box::new(move |inos| {
+        self.client.on_recall(Box::new({
             let fs = Weak::clone(&fs);
-            Box::pin(async move {
-                if let Some(fs) = fs.upgrade() {
-                    let notifier = fs.notifier.wait().await.clone();
-                    let trusted = inos.into_iter().filter(|ino| fs.pages.recalled(*ino));
-                    outdate(notifier, trusted.map(|ino| fs.node(ino)).collect()).await;
-                }
-            })
+            move |inos| {
+                let fs = Weak::clone(&fs);
+                Box::pin(async move {
+                    if let Some(fs) = fs.upgrade() {
+                        fs.forget_recalled(inos).await;
+                    }
+                })
+            }
         }));
+        self.client.on_own_change(Box::new(move |ino| {
+            if let Some(fs) = fs.upgrade() {
+                fs.forget_changed(ino);
+            }
+        }));
+    }
+
+    /// The kernel forgets all that it holds of these. Waits for reads of them that are under way.
+    async fn forget_recalled(&self, inos: Vec<Ino>) {
+        let notifier = self.notifier.wait().await;
+        for ino in inos {
+            let until = self.trusted.take(ino);
+            if !self.pages.recalled(ino) && until.is_none() {
+                continue;
+            }
+            // An answer that is on its way may bring what the kernel does not hold yet.
+            while !outdate(notifier.clone(), self.node(ino)).await
+                && until.is_some_and(|until| until > Instant::now())
+            {
+                tokio::time::sleep(COMES_AGAIN).await;
+            }
+        }
+    }
+
+    /// This mount has changed `ino`: an answer from before, if it comes to the kernel after this one's, must not count.
+    fn forget_changed(&self, ino: Ino) {
+        if self.trusted.take(ino).is_some()
+            && let Some(notifier) = self.notifier.get()
+            && let Err(error) = notifier.attributes_changed(self.node(ino).0)
+        {
+            debug!(%ino, %error, "the kernel asks later");
+        }
     }
 
     /// The number of the delegation of `ino`, if there is one.
@@ -49,11 +89,12 @@ impl PvfsFs {
 
     /// Attributes of `ino` for the kernel. It may go by them as long as nobody else changes the inode, where its pages are as
     /// good as they are; `reader`: the thread that is about to read pages, if that is why they are asked for.
-    pub(super) fn tell_delegated(&self, ino: Ino, told: Attributes, reader: Option<u32>) -> Attributes {
+    pub(super) fn tell_delegated(&self, attr: &Attr, told: Attributes, reader: Option<u32>) -> Attributes {
+        let ino = attr.ino;
         let delegation = self.client.delegation(ino).filter(|delegation| delegation.known);
         match (delegation, reader) {
             (Some(of), Some(tid)) => match self.pages.read(ino, of.number, tid) {
-                Reader::Trusts => trusted(told, of),
+                Reader::Trusts => self.trust(attr, told, false),
                 Reader::Asks => told,
                 Reader::Tagged => with_time_of(told, 2 * of.number + 1),
             },
@@ -61,9 +102,27 @@ impl PvfsFs {
                 static COUNT: AtomicU64 = AtomicU64::new(1);
                 with_time_of(told, 2 * COUNT.fetch_add(1, Ordering::Relaxed))
             }
-            (Some(of), None) if !self.pages.has(ino) => trusted(told, of),
+            (Some(_), None) if !self.pages.has(ino) => self.trust(attr, told, false),
             (_, None) => told,
         }
+    }
+
+    /// As [`PvfsFs::tell_delegated`], in answer to a lookup or a create.
+    pub(super) fn tell_by_name(&self, attr: &Attr, told: Attributes) -> Attributes {
+        let may_trust = self.cache == CacheMode::Coherent && !self.pages.has(attr.ino);
+        if may_trust { self.trust(attr, told, true) } else { told }
+    }
+
+    /// `told`, by which the kernel may go until that is recalled, if it still stands.
+    fn trust(&self, attr: &Attr, told: Attributes, by_name: bool) -> Attributes {
+        let Some(of) = self.client.stands(attr) else { return told };
+        let valid = of.left.min(KERNEL_VALID_MAX);
+        self.trusted.tell(attr.ino, valid, by_name);
+        // Else it may have been recalled before that was noted.
+        if self.client.stands(attr).is_none_or(|now| now.number != of.number) {
+            return told;
+        }
+        Attributes { valid, ..told }
     }
 
     /// Where an append goes for which the kernel takes the end of `file` to be at `offset`: another mount may have appended
@@ -101,22 +160,17 @@ impl PvfsFs {
     }
 }
 
-/// The kernel forgets all that it holds of these. Waits for reads of them that are under way.
-async fn outdate(notifier: Notifier, nodes: Vec<NodeId>) {
-    let outdate = move || {
-        for node in nodes {
-            if let Err(error) = notifier.data_changed(node.0, 0) {
-                warn!(node = node.0, %error, "the kernel does not forget what it holds");
-            }
+/// The kernel forgets all that it holds of `node`. False: it holds nothing.
+async fn outdate(notifier: Notifier, node: NodeId) -> bool {
+    let outdate = move || match notifier.data_changed(node.0, 0) {
+        Ok(is_held) => is_held,
+        Err(error) => {
+            warn!(node = node.0, %error, "the kernel does not forget what it holds");
+            true
         }
     };
     // Not by a thread that answers reads.
-    let _ = tokio::task::spawn_blocking(outdate).await;
-}
-
-/// `told`, by which the kernel may go until that is recalled.
-fn trusted(told: Attributes, of: Delegation) -> Attributes {
-    Attributes { valid: of.left.min(KERNEL_VALID_MAX), ..told }
+    tokio::task::spawn_blocking(outdate).await.unwrap_or(true)
 }
 
 /// `told` with a time of change that goes with `tag`: another than with others.

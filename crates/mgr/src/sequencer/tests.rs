@@ -259,7 +259,7 @@ async fn a_pending_request_commits_its_intent_and_records_no_answer() {
     assert_eq!(pending, Outcome::Pending(Ino(5)));
     assert!(engine.snapshot().unwrap().get(b"zzz").unwrap().is_some());
     let done = sequencer.change(&one, put(|| Answer::Reply(vec![7]))).await.unwrap();
-    assert_eq!(done, Outcome::Reply(vec![7]));
+    assert!(matches!(done, Outcome::Reply(reply) if reply.body == [7]));
     sequencer.stop();
 }
 

@@ -4,7 +4,7 @@
 //! An answer that bears [`Entry::delegated`](super::namespace::Entry::delegated) gives one. It ends with a recall, which the
 //! session answers once it has forgotten what it knows, or with the session's lease.
 
-use super::{request, session::Done};
+use super::{namespace::Entry, request, session::Done};
 use minicbor::{Decode, Encode};
 use pvfs_types::{Ino, SessionId};
 
@@ -68,6 +68,16 @@ pub struct HoldDelegations {
     /// That was all.
     #[n(3)]
     pub last: bool,
+}
+
+/// How inodes are right after a change, and before any other: the payload of the change's first answer, where the session
+/// takes delegations. An answer that is given once more has none.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Changed {
+    /// Those that the change was about and that are still there; at most [`CHANGED_MAX`](pvfs_types::limits::CHANGED_MAX).
+    /// What is new is delegated; what is not counts for who has its delegation since before the change.
+    #[n(0)]
+    pub inodes: Vec<Entry>,
 }
 
 request! {

@@ -24,7 +24,7 @@ use pvfs_wire::{Access, Capability, FrameError, Lease, MacKey, Op, Request};
 /// One encoded message.
 pub struct Sample {
     pub op: Op,
-    /// `request` or `reply`.
+    /// `request`, `reply`, or `payload` of a reply.
     pub kind: &'static str,
     pub bytes: Vec<u8>,
     /// Decodes bytes as this message and encodes it again.
@@ -49,6 +49,14 @@ impl Samples {
     fn reply<R: Request>(&mut self, reply: &R::Reply) {
         let bytes = pvfs_wire::encode(reply);
         self.0.push(Sample { op: R::OP, kind: "reply", bytes, reencode: reencode::<R::Reply> });
+    }
+
+    fn payload<R: Request, T>(&mut self, payload: &T)
+    where
+        T: minicbor::Encode<()> + for<'b> minicbor::Decode<'b, ()>,
+    {
+        let bytes = pvfs_wire::encode(payload);
+        self.0.push(Sample { op: R::OP, kind: "payload", bytes, reencode: reencode::<T> });
     }
 
     fn both<R: Request>(&mut self, request: &R, reply: &R::Reply) {
@@ -440,6 +448,9 @@ fn delegations(s: &mut Samples) {
         &Done {},
     );
     s.reply::<GetAttr>(&Entry { delegated: Some(true), ..dir_entry() });
+    let inodes =
+        vec![Entry { has_writers: false, ..dir_entry() }, Entry { delegated: Some(true), ..file_entry() }];
+    s.payload::<Create, _>(&Changed { inodes });
     let opened = OpenSession { client: [1; 16], incarnation: 2, label: "m".into(), delegations: Some(true) };
     s.request(&opened);
 }
