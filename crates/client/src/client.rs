@@ -175,11 +175,9 @@ impl Client {
         self.core.delegations.on_change(told);
     }
 
-    /// The delegation of the inode of `attr`, if these are its attributes now and nothing is open here that may change them.
+    /// The delegation of the inode of `attr`, if these are its attributes now, but for what is written here.
     pub fn stands(&self, attr: &Attr) -> Option<Delegation> {
-        let is_written =
-            self.core.inodes.find(attr.ino).is_some_and(|inode| inode.with(|state| state.is_written()));
-        self.core.delegations.of_attr(attr).filter(|_| !is_written)
+        self.core.delegations.of_attr(attr)
     }
 
     /// What of `ino` is delegated to this client; `None`: somebody else may change it unnoticed.

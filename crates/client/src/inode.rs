@@ -307,11 +307,6 @@ impl State {
         self.attr_at = Some(Instant::now());
     }
 
-    /// It is open for writing here, or what was written is not told of yet.
-    pub fn is_written(&self) -> bool {
-        self.writes_open > 0 || self.dirty
-    }
-
     /// The mgr has told of it at some time.
     pub fn attr_is_known(&self) -> bool {
         self.change > 0
