@@ -174,20 +174,14 @@ impl Core {
     ) -> Result<T> {
         let mut closed = self.closed.subscribe();
         let work = estate::carried(inherited(work));
-        let task = pvfs_env::task::spawn(async move {
+        pvfs_env::task::to_the_end(async move {
             tokio::select! {
                 biased;
                 result = work => result,
                 () = shut_down(&mut closed) => Err(ClientError::ShutDown),
             }
-        });
-        match task.await {
-            Ok(result) => result,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => Err(ClientError::ShutDown),
-            },
-        }
+        })
+        .await
     }
 
     /// Does what a refusal by the mgr asks for before the request is sent again; or gives the error.

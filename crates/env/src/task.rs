@@ -69,6 +69,55 @@ where
     task
 }
 
+/// Runs `work` where this is awaited, and to its end also when this is dropped before: the rest is a task of the process then.
+/// (Dropped outside of a runtime, it ends there.)
+pub fn to_the_end<F>(work: F) -> impl Future<Output = F::Output> + Send
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    ToTheEnd { process: current(), work: Some(Box::pin(work)) }
+}
+
+struct ToTheEnd<F>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    process: Option<Arc<dyn Process>>,
+    /// `None`: it has ended.
+    work: Option<Pin<Box<F>>>,
+}
+
+impl<F> Future for ToTheEnd<F>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        // Taken out, so that what panics does not go on.
+        let Some(mut work) = self.work.take() else { return Poll::Pending };
+        let polled = work.as_mut().poll(cx);
+        if polled.is_pending() {
+            self.work = Some(work);
+        }
+        polled
+    }
+}
+
+impl<F> Drop for ToTheEnd<F>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    fn drop(&mut self) {
+        let Some(work) = self.work.take() else { return };
+        match self.process.take() {
+            Some(process) => drop(spawn_as(process, work)),
+            None if tokio::runtime::Handle::try_current().is_ok() => drop(tokio::spawn(work)),
+            None => {}
+        }
+    }
+}
+
 fn current() -> Option<Arc<dyn Process>> {
     CURRENT.with_borrow(Clone::clone)
 }
@@ -200,5 +249,20 @@ mod tests {
         let outside = spawn(async { 7 });
         assert_eq!(outside.await.expect("ends"), 7);
         assert_eq!(process.tasks.lock().unwrap().len(), 3, "the test itself is not of the process");
+    }
+
+    #[tokio::test]
+    async fn what_is_to_come_to_its_end_does_so_wherever_its_caller_drops_it() {
+        let (go, going) = tokio::sync::oneshot::channel::<u8>();
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let work = to_the_end(async move {
+            let number = going.await.expect("the test says go");
+            tell.send(number).expect("the test waits");
+        });
+        // Polled once, and dropped.
+        assert!(tokio::time::timeout(std::time::Duration::ZERO, work).await.is_err());
+        go.send(7).expect("it goes on");
+        assert_eq!(told.await, Ok(7));
+        assert_eq!(to_the_end(async { 8 }).await, 8);
     }
 }
