@@ -15,13 +15,20 @@ use pvfs_wire::{
     msg::{namespace::Entry, session::Mutator},
 };
 use std::{
-    sync::{Arc, mpsc},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
-use tokio::sync::{
-    mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-    oneshot, watch,
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::{
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+        oneshot, watch,
+    },
 };
 use tracing::error;
 
@@ -30,6 +37,9 @@ const BATCH_JOBS_MAX: usize = 1024;
 
 /// The longest wait for callers to come back; see [`gather`].
 const GATHER_MAX: Duration = Duration::from_micros(500);
+
+/// A store whose last batch took no longer than this is quicker than two changes of threads are: see [`Lane::try_here`].
+const QUICK_MAX: Duration = Duration::from_micros(300);
 
 /// A batch's changes over the snapshot that it began with.
 pub type Batch<'a> = Overlay<'a, dyn Read + 'a>;
@@ -326,8 +336,22 @@ pub struct Sequencer {
 
 #[derive(Clone)]
 enum Queue {
-    Thread(mpsc::Sender<Message>),
+    Thread(mpsc::Sender<Message>, Arc<Lane>),
     Task(UnboundedSender<Message>),
+}
+
+/// What the sequencer's thread works with, and who may do so in its place.
+struct Lane {
+    /// Jobs that are sent to the thread and not done.
+    queued: AtomicUsize,
+    /// Whoever holds it runs a batch. `None`: it has stopped.
+    worker: Mutex<Option<Worker>>,
+}
+
+struct Worker {
+    parts: Parts,
+    counters: Counters,
+    pace: Pace,
 }
 
 /// What the sequencer works with.
@@ -348,12 +372,14 @@ impl Sequencer {
         let queue = match parts.home {
             Home::Thread => {
                 let (queue, jobs) = mpsc::channel();
+                let lane = Arc::new(Lane::new(parts));
+                let work = Arc::clone(&lane);
                 thread::Builder::new().name("sequencer".into()).spawn(move || {
-                    work_off(&jobs, &parts);
-                    drop((jobs, parts));
+                    work.work_off(&jobs);
+                    drop((jobs, work));
                     drop(running);
                 })?;
-                Queue::Thread(queue)
+                Queue::Thread(queue, lane)
             }
             Home::Task => {
                 let (queue, jobs) = unbounded_channel();
@@ -428,29 +454,78 @@ impl Sequencer {
     }
 
     fn submit(&self, job: Box<dyn Job>) {
+        let job = match &self.queue {
+            Queue::Thread(_, lane) => match lane.try_here(job) {
+                None => return,
+                Some(job) => job,
+            },
+            Queue::Task(_) => job,
+        };
         self.send(Message::Job(job));
     }
 
     /// A job that finds the sequencer gone is dropped, and with it the channel its asker waits on.
     fn send(&self, message: Message) {
         let _dropped = match &self.queue {
-            Queue::Thread(queue) => queue.send(message).err().map(|lost| lost.0),
+            Queue::Thread(queue, lane) => {
+                lane.queued.fetch_add(1, Ordering::SeqCst);
+                queue.send(message).err().map(|lost| lost.0)
+            }
             Queue::Task(queue) => queue.send(message).err().map(|lost| lost.0),
         };
     }
 }
 
-fn work_off(queue: &mpsc::Receiver<Message>, parts: &Parts) {
-    let counters = Counters::new(&parts.metrics);
-    let mut pace = Pace::default();
-    let mut stopping = false;
-    while !stopping {
-        let mut jobs = Vec::new();
-        stopping = gather(queue, &mut jobs, &pace);
+impl Lane {
+    fn new(parts: Parts) -> Lane {
+        let worker = Worker { counters: Counters::new(&parts.metrics), parts, pace: Pace::default() };
+        Lane { queued: AtomicUsize::new(0), worker: Mutex::new(Some(worker)) }
+    }
+
+    fn worker(&self) -> MutexGuard<'_, Option<Worker>> {
+        self.worker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `job` here and now, if it is the only one, the store is quick, and this is not the runtime's only thread. Else gives
+    /// it back. To wake a thread, and to be woken by it, takes longer than such a commit.
+    fn try_here(&self, job: Box<dyn Job>) -> Option<Box<dyn Job>> {
+        let is_one_of_many =
+            Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
+        if !is_one_of_many || self.queued.load(Ordering::SeqCst) > 0 {
+            return Some(job);
+        }
+        let Ok(mut worker) = self.worker.try_lock() else { return Some(job) };
+        match &mut *worker {
+            Some(worker) if worker.pace.took <= QUICK_MAX => {
+                worker.run(vec![job]);
+                None
+            }
+            _ => Some(job),
+        }
+    }
+
+    fn work_off(&self, queue: &mpsc::Receiver<Message>) {
+        let mut stopping = false;
+        while !stopping {
+            let mut jobs = Vec::new();
+            let pace = self.worker().as_ref().map(|worker| worker.pace).unwrap_or_default();
+            let messages;
+            (stopping, messages) = gather(queue, &mut jobs, &pace);
+            if let Some(worker) = &mut *self.worker() {
+                worker.run(jobs);
+            }
+            self.queued.fetch_sub(messages, Ordering::SeqCst);
+        }
+        *self.worker() = None;
+    }
+}
+
+impl Worker {
+    fn run(&mut self, jobs: Vec<Box<dyn Job>>) {
         let (started, answered) = (Instant::now(), jobs.len());
-        run_counted(jobs, parts, &counters);
-        pace = Pace { answered, took: started.elapsed() };
-        counters.microseconds.add(u64::try_from(pace.took.as_micros()).unwrap_or(u64::MAX));
+        run_counted(jobs, &self.parts, &self.counters);
+        self.pace = Pace { answered, took: started.elapsed() };
+        self.counters.microseconds.add(u64::try_from(self.pace.took.as_micros()).unwrap_or(u64::MAX));
     }
 }
 
@@ -487,18 +562,23 @@ fn run_counted(jobs: Vec<Box<dyn Job>>, parts: &Parts, counters: &Counters) {
 }
 
 /// How the last batch went.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Pace {
     answered: usize,
     took: Duration,
 }
 
-/// Takes the next batch's jobs off the queue. Gives whether to stop after them.
+/// Takes the next batch's jobs off the queue. Gives whether to stop after them, and how many messages were taken.
 ///
 /// What came during the last commit would go alone, and those who have just been answered would miss it: callers
 /// would fall into two groups, and each commit would serve one of them. So where some wait already, the answered
 /// ones get a moment to come back, a fraction of what a commit takes. A lone caller never waits.
-fn gather(queue: &mpsc::Receiver<Message>, jobs: &mut Vec<Box<dyn Job>>, pace: &Pace) -> bool {
+fn gather(queue: &mpsc::Receiver<Message>, jobs: &mut Vec<Box<dyn Job>>, pace: &Pace) -> (bool, usize) {
+    let stopping = gather_jobs(queue, jobs, pace);
+    (stopping, jobs.len() + usize::from(stopping))
+}
+
+fn gather_jobs(queue: &mpsc::Receiver<Message>, jobs: &mut Vec<Box<dyn Job>>, pace: &Pace) -> bool {
     let Ok(first) = queue.try_recv() else { return queue.recv().is_ok_and(|first| take(queue, jobs, first)) };
     if take(queue, jobs, first) {
         return true;

@@ -1,6 +1,7 @@
 //! The sequencer over stores in memory: exactly once, all or nothing, few commits.
 
 use super::*;
+use futures_util::FutureExt;
 use pvfs_env::SystemClock;
 use pvfs_kv::{MemEngine, MemStore, WriteSet};
 use pvfs_meta::{ops, session, superblock};
@@ -277,4 +278,35 @@ async fn in_a_task_what_is_queued_together_shares_a_commit_and_it_ends_when_told
     sequencer.stop();
     assert!(ended.changed().await.is_err(), "it has let go of the engine");
     assert!(matches!(sequencer.run(|_, _| Ok(())).await, Err(JobError::Stopping)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lone_change_is_made_where_it_was_asked_and_shares_commits_with_those_that_come_meanwhile() {
+    let engine = Watched::over(MemEngine::new());
+    let session = formatted(&engine.engine);
+    let (sequencer, _, metrics) = start(&engine);
+    // Off the test's own thread, which is none of the runtime's workers.
+    let alone = tokio::spawn({
+        let (sequencer, by) = (sequencer.clone(), by(session, 0, 1));
+        async move { sequencer.change(&by, mkdir(&by, "alone")).now_or_never().is_some() }
+    });
+    assert!(alone.await.unwrap(), "it had to wait for no other thread");
+    engine.hold(true);
+    let change = |slot: u16| {
+        let (sequencer, by) = (sequencer.clone(), by(session, slot, 2));
+        tokio::spawn(async move { sequencer.change(&by, mkdir(&by, &format!("d{slot}"))).await.is_ok() })
+    };
+    let requests: Vec<_> = (0..32).map(change).collect();
+    let Queue::Thread(_, lane) = &sequencer.queue else { panic!("it has a thread") };
+    while lane.queued.load(Ordering::SeqCst) < 31 {
+        tokio::task::yield_now().await;
+    }
+    engine.hold(false);
+    for request in requests {
+        assert!(request.await.unwrap());
+    }
+    let commits = engine.commits.load(Ordering::SeqCst);
+    assert!(commits <= 4, "{commits} commits for 33 requests");
+    assert_eq!(metrics.counter("pvfs_sequencer_jobs_total", &[]).get(), 33);
+    sequencer.stop();
 }
