@@ -2,6 +2,7 @@
 //!
 //! Owns the steps of CI and their order. Knows the product only by its binary and its papers.
 
+mod bench;
 mod ci;
 mod deps;
 mod leftovers;
@@ -25,6 +26,9 @@ cargo xtask COMMAND
   sim [--seeds N] [--start S] [--jobs J] [--twice]
                    runs seeds of the simulator (docs/simulator.md) over all cores
   sim --seed S     runs that one, with every event
+  bench [--record] [DIR]
+                   the recorded set of benchmarks on a fresh cluster below DIR (default /dev/shm), about 20 minutes; with
+                   --record it becomes what docs/performance.md shows
   real-programs [PVFS]
                    cp, tar, git, cargo, sqlite3 and pjdfstest on a mount, contents compared; with a binary that is there
                    instead of a fresh release build
@@ -51,6 +55,10 @@ fn main() -> ExitCode {
             Ok(secs) => ci::fuzz(secs),
             Err(_) => Err(format!("`{secs}` is no number of seconds")),
         },
+        ["bench", "--record"] => alone(|| bench::run(true, None)),
+        ["bench", "--record", dir] => alone(|| bench::run(true, Some(dir))),
+        ["bench"] => alone(|| bench::run(false, None)),
+        ["bench", dir] => alone(|| bench::run(false, Some(dir))),
         ["sim", ref args @ ..] => sim::run(args),
         ["real-programs"] => alone(real_programs::build_and_run),
         ["real-programs", pvfs] => alone(|| real_programs::run_with(pvfs.as_ref())),

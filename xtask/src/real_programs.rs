@@ -316,7 +316,7 @@ fn tour(c: &Cluster) -> Outcome {
 }
 
 /// The first of `count` ports in a row that nobody has now.
-fn free_ports(count: u16) -> Result<u16, String> {
+pub fn free_ports(count: u16) -> Result<u16, String> {
     let from = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap_or(0);
     (from..40_000)
         .step_by(usize::from(count))

@@ -30,13 +30,24 @@ pub(crate) async fn run<P: Place>(
     if spec.drop_caches {
         forget(&plan, place).await?;
     }
-    let (outcome, _) = ranks::run(spec, place, |place, rank| {
-        // What another rank wrote.
+    // What another rank wrote.
+    let writer_of = |rank: &Rank| {
         let writer = (rank.number + 1) % u64::from(spec.ranks);
-        let transfers = transfers.get(usize::try_from(writer).unwrap_or(0)).copied().unwrap_or(0);
-        read(plan.clone(), place, rank, writer, transfers)
-    })
-    .await?;
+        (writer, transfers.get(usize::try_from(writer).unwrap_or(0)).copied().unwrap_or(0))
+    };
+    let (outcome, _) = if workload == Workload::RandomRead {
+        ranks::run(spec, place, |place, rank| {
+            let (writer, transfers) = writer_of(&rank);
+            read_anywhere(plan.clone(), place, rank, writer, transfers)
+        })
+        .await?
+    } else {
+        ranks::run(spec, place, |place, rank| {
+            let (writer, transfers) = writer_of(&rank);
+            read(plan.clone(), place, rank, writer, transfers)
+        })
+        .await?
+    };
     Ok(outcome)
 }
 
@@ -149,6 +160,40 @@ async fn read<P: Place>(
             break;
         }
         let runs = plan.runs(writer, n);
+        let found =
+            rank.timed(place.read(&file, runs, &mut scratch)).await.map_err(BenchError::at("read", &name))?;
+        content.check(&name, runs, &found)?;
+        rank.bytes += runs.bytes();
+    }
+    place.close(file).await.map_err(BenchError::at("close", &name))?;
+    Ok((rank, ()))
+}
+
+/// As many calls as it takes to read a sixteenth of what there is, in no order.
+async fn read_anywhere<P: Place>(
+    plan: Plan,
+    place: P,
+    mut rank: Rank,
+    writer: u64,
+    transfers: u64,
+) -> Result<(Rank, ()), BenchError> {
+    let (name, content) = (plan.name(writer), plan.content(writer));
+    let opened = place.open_direct(&name).await;
+    let mut scratch = Vec::new();
+    rank.ready().await;
+    let file = opened.map_err(BenchError::at("open", &name))?;
+    let (begin, piece) = (plan.runs(writer, 0).start, plan.spec.random_bytes);
+    let pieces = transfers * plan.spec.transfer_bytes / piece;
+    let mut random = 0x9e37_79b9_7f4a_7c15 ^ rank.number;
+    for _ in 0..pieces.div_ceil(16) {
+        if rank.is_over() {
+            break;
+        }
+        // Xorshift.
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let runs = Runs::one(begin + random % pieces * piece, piece);
         let found =
             rank.timed(place.read(&file, runs, &mut scratch)).await.map_err(BenchError::at("read", &name))?;
         content.check(&name, runs, &found)?;

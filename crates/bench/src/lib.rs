@@ -76,9 +76,7 @@ async fn run_at<P: Place>(
     for &workload in &spec.workloads {
         let meter = Meter::start(pids);
         let outcome = match workload {
-            Workload::Create | Workload::Stat | Workload::Remove => {
-                names::run(spec, place, &base, workload, &mut made).await?
-            }
+            _ if workload.is_of_names() => names::run(spec, place, &base, workload, &mut made).await?,
             _ => data::run(spec, place, &base, workload, &mut files).await?,
         };
         tell(Row::new(spec, workload, place.name(), outcome, meter.stop()));

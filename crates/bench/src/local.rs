@@ -8,11 +8,14 @@ use rustix::fs::Advice;
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
 use tokio::sync::oneshot;
+
+/// What reads past the kernel's cache want of their buffer.
+const DIRECT_ALIGN_BYTES: usize = 4096;
 
 #[derive(Clone, Debug)]
 pub struct Local {
@@ -66,7 +69,10 @@ impl Place for Local {
         runs: Runs,
         scratch: &'a mut Vec<u8>,
     ) -> io::Result<ReadBack<'a>> {
-        scratch.resize(usize::try_from(runs.bytes()).unwrap_or(usize::MAX), 0);
+        let len = usize::try_from(runs.bytes()).unwrap_or(usize::MAX);
+        scratch.resize(len.saturating_add(DIRECT_ALIGN_BYTES), 0);
+        let aligned = scratch.as_ptr().align_offset(DIRECT_ALIGN_BYTES).min(DIRECT_ALIGN_BYTES);
+        let scratch = &mut scratch[aligned..][..len];
         let mut read = 0;
         for (offset, run) in runs.slices_mut(scratch) {
             let got = read_full(file, run, offset)?;
@@ -93,8 +99,22 @@ impl Place for Local {
         Ok(())
     }
 
-    async fn create(&self, name: &str) -> io::Result<()> {
-        OpenOptions::new().write(true).create_new(true).open(self.path(name)).map(drop)
+    async fn open_reading(&self, name: &str) -> io::Result<File> {
+        File::open(self.path(name))
+    }
+
+    async fn open_direct(&self, name: &str) -> io::Result<File> {
+        let direct = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).unwrap_or_default();
+        match OpenOptions::new().read(true).custom_flags(direct).open(self.path(name)) {
+            // A file system without it.
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => File::open(self.path(name)),
+            opened => opened,
+        }
+    }
+
+    async fn create(&self, name: &str, content: &Bytes) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).create_new(true).open(self.path(name))?;
+        if content.is_empty() { Ok(()) } else { file.write_all_at(content, 0) }
     }
 
     async fn stat(&self, name: &str) -> io::Result<()> {

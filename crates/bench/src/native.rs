@@ -120,9 +120,20 @@ impl Place for Native {
         file.close().await.map_err(failed)
     }
 
-    /// As through a mount: opened for writing, and closed.
-    async fn create(&self, name: &str) -> io::Result<()> {
+    async fn open_reading(&self, name: &str) -> io::Result<File> {
+        self.open(name, false).await
+    }
+
+    async fn open_direct(&self, name: &str) -> io::Result<File> {
+        self.open(name, false).await
+    }
+
+    /// As through a mount: opened for writing, written, and closed.
+    async fn create(&self, name: &str, content: &Bytes) -> io::Result<()> {
         let file = self.create_file(name, Access::WRITE, true).await?;
+        if !content.is_empty() {
+            file.write_at(0, content.clone()).await.map_err(failed)?;
+        }
         file.close().await.map_err(failed)
     }
 

@@ -89,8 +89,14 @@ pub trait Place: Clone + Send + Sync + 'static {
 
     fn close(&self, file: Self::File) -> impl Future<Output = io::Result<()>> + Send;
 
-    /// A new empty file; `EEXIST` where the name is taken.
-    fn create(&self, name: &str) -> impl Future<Output = io::Result<()>> + Send;
+    /// Opens for reading.
+    fn open_reading(&self, name: &str) -> impl Future<Output = io::Result<Self::File>> + Send;
+
+    /// Opens for reading, past the kernel's cache where there is one.
+    fn open_direct(&self, name: &str) -> impl Future<Output = io::Result<Self::File>> + Send;
+
+    /// A new file with `content`; `EEXIST` where the name is taken.
+    fn create(&self, name: &str, content: &Bytes) -> impl Future<Output = io::Result<()>> + Send;
 
     fn stat(&self, name: &str) -> impl Future<Output = io::Result<()>> + Send;
 

@@ -14,10 +14,14 @@ pub enum Workload {
     /// Each rank writes every R-th piece of the file, `pieces` of them in one call where the place has such a call.
     StridedWrite,
     StridedRead,
-    /// Empty files in one directory.
+    /// Each rank reads small pieces of what the write phase wrote, anywhere in it, past the kernel's cache.
+    RandomRead,
+    /// Files of `name_bytes`, made, written and closed.
     Create,
     /// Every file once, by another caller than the one that made it.
     Stat,
+    /// Every file once, likewise: opened, read whole, closed.
+    OpenRead,
     Remove,
 }
 
@@ -28,14 +32,20 @@ impl Workload {
             Workload::Read => "read",
             Workload::StridedWrite => "strided write",
             Workload::StridedRead => "strided read",
+            Workload::RandomRead => "random read",
             Workload::Create => "create",
             Workload::Stat => "stat",
+            Workload::OpenRead => "open read",
             Workload::Remove => "remove",
         }
     }
 
     pub fn moves_bytes(self) -> bool {
-        !matches!(self, Workload::Create | Workload::Stat | Workload::Remove)
+        !self.is_of_names()
+    }
+
+    pub(crate) fn is_of_names(self) -> bool {
+        matches!(self, Workload::Create | Workload::Stat | Workload::OpenRead | Workload::Remove)
     }
 
     pub(crate) fn writes(self) -> bool {
@@ -86,8 +96,14 @@ pub struct Spec {
     /// `fsync` at the end of a write phase, within its time.
     pub fsync: bool,
     pub verify: Verify,
-    /// Files of create, stat and remove, over all ranks.
+    /// Bytes of one call of a random read.
+    pub random_bytes: u64,
+    /// Files of create, stat, open-read and remove, over all ranks.
     pub names: u64,
+    /// Bytes in each of them.
+    pub name_bytes: u64,
+    /// They lie in a directory for each rank, not in one for all.
+    pub own_dirs: bool,
     /// No phase goes on longer than this, in seconds. 0: until its bytes or files are done.
     pub secs_max: f64,
     /// Through a path: let the kernel forget a file's pages before they are read.
@@ -110,15 +126,21 @@ impl Spec {
         if self.pieces == 0 || self.pieces > self.transfer_bytes {
             return refuse("a transfer must have at least one piece, and a piece one byte");
         }
+        if self.random_bytes == 0 || self.random_bytes > self.rank_bytes {
+            return refuse("a random read must be of one byte at least, and of no more than a rank writes");
+        }
+        if self.name_bytes > 1 << 30 {
+            return refuse("the files of create may hold at most 1 GiB each");
+        }
         if self.names > 100_000_000 {
             return refuse("at most 100,000,000 files");
         }
         let mut seen: Vec<Workload> = Vec::new();
         for &workload in &self.workloads {
             let needs = match workload {
-                Workload::Read => Some(Workload::Write),
+                Workload::Read | Workload::RandomRead => Some(Workload::Write),
                 Workload::StridedRead => Some(Workload::StridedWrite),
-                Workload::Stat | Workload::Remove => Some(Workload::Create),
+                Workload::Stat | Workload::OpenRead | Workload::Remove => Some(Workload::Create),
                 Workload::Write | Workload::StridedWrite | Workload::Create => None,
             };
             if let Some(needs) = needs.filter(|needs| !seen.contains(needs)) {
@@ -145,10 +167,12 @@ impl Default for Spec {
             workloads: vec![
                 Workload::Write,
                 Workload::Read,
+                Workload::RandomRead,
                 Workload::StridedWrite,
                 Workload::StridedRead,
                 Workload::Create,
                 Workload::Stat,
+                Workload::OpenRead,
                 Workload::Remove,
             ],
             ranks: 2,
@@ -158,7 +182,10 @@ impl Default for Spec {
             files: Files::Own,
             fsync: false,
             verify: Verify::Stamps,
+            random_bytes: 4096,
             names: 10_000,
+            name_bytes: 0,
+            own_dirs: false,
             secs_max: 10.0,
             drop_caches: true,
         }

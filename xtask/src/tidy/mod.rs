@@ -15,6 +15,7 @@ pub fn run() -> Outcome {
     findings.extend(sources::check(&root)?);
     findings.extend(papers::check(&root)?);
     findings.extend(metrics::check(&root)?);
+    findings.extend(crate::bench::check_page(&root).err());
     if findings.is_empty() {
         return Ok(());
     }

@@ -22,6 +22,7 @@ Examples:
   pvfs bench --path /mnt/pvfs --run write,read --bytes 2G
   pvfs bench --run strided-write,strided-read --shared --pieces 256 --ranks 4
   pvfs bench --run create,stat,remove --ranks 16 --names 100000 --secs 0
+  pvfs bench --pattern ior-hard --path /mnt/pvfs
   pvfs bench --no-limits --json | jq '.rows[] | {workload, where, mib_per_s}'")]
 pub struct Args {
     /// The directory in PVFS: /path, pvfs:/path or pvfs://host:port/path
@@ -32,8 +33,12 @@ pub struct Args {
     path: Option<PathBuf>,
     /// The phases, in order
     #[arg(long, value_name = "PHASES", value_delimiter = ',', value_parser = parse_workload,
-        default_value = "write,read,strided-write,strided-read,create,stat,remove")]
+        default_value = "write,read,random-read,strided-write,strided-read,create,stat,open-read,remove",
+        conflicts_with = "pattern")]
     run: Vec<Workload>,
+    /// A benchmark that people know instead: its phases, sizes and files
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["transfer", "pieces", "shared", "name_bytes", "own_dirs"])]
+    pattern: Option<Pattern>,
     /// Concurrent callers: threads with --path, else tasks
     #[arg(short, long, value_name = "N", default_value_t = Spec::default().ranks)]
     ranks: u32,
@@ -49,15 +54,24 @@ pub struct Args {
     /// One file for all ranks, not one each
     #[arg(long)]
     shared: bool,
+    /// Bytes of one call of a random read
+    #[arg(long, value_name = "BYTES", default_value = "4K", value_parser = unit::parse_bytes)]
+    random: u64,
     /// fsync at the end of each write phase, within its time
     #[arg(long)]
     fsync: bool,
     /// Compare what is read: off, stamps (8 bytes of each 4 KiB) or full
     #[arg(long, value_name = "HOW", default_value = "stamps", value_parser = parse_verify)]
     verify: Verify,
-    /// Files of create, stat and remove, over all ranks
+    /// Files of create, stat, open-read and remove, over all ranks
     #[arg(short, long, value_name = "N", default_value_t = Spec::default().names)]
     names: u64,
+    /// Bytes in each of them
+    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = unit::parse_bytes)]
+    name_bytes: u64,
+    /// A directory of their own for each rank's files, not one for all
+    #[arg(long)]
+    own_dirs: bool,
     /// No phase goes on longer than this, in seconds; 0: until it is done
     #[arg(short, long, value_name = "SECONDS", default_value_t = Spec::default().secs_max)]
     secs: f64,
@@ -113,6 +127,14 @@ fn print_json(report: &Report) -> Result<(), CliError> {
 
 impl Args {
     fn spec(&self) -> Spec {
+        let asked = self.asked();
+        match self.pattern {
+            None => asked,
+            Some(pattern) => pattern.of(asked),
+        }
+    }
+
+    fn asked(&self) -> Spec {
         Spec {
             workloads: self.run.clone(),
             ranks: self.ranks,
@@ -122,7 +144,10 @@ impl Args {
             files: if self.shared { Files::Shared } else { Files::Own },
             fsync: self.fsync,
             verify: self.verify,
+            random_bytes: self.random,
             names: self.names,
+            name_bytes: self.name_bytes,
+            own_dirs: self.own_dirs,
             secs_max: self.secs,
             drop_caches: !self.keep_cache,
         }
@@ -136,6 +161,41 @@ impl Args {
         let writable = |dir: &PathBuf| rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok();
         let of_up = || Context::load().map(|context| context.dir).filter(writable);
         Some(self.limits_dir.clone().or_else(of_up).unwrap_or_else(std::env::temp_dir))
+    }
+}
+
+/// The patterns of the benchmarks IOR and mdtest, as the IO500 list runs them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Pattern {
+    /// A file for each rank, in calls of 1 MiB
+    IorEasy,
+    /// One file for all, in interleaved records of 47,008 bytes
+    IorHard,
+    /// Empty files in a directory for each rank
+    MdtestEasy,
+    /// Files of 3,901 bytes in one directory
+    MdtestHard,
+}
+
+impl Pattern {
+    /// What `asked` leaves open: how many ranks, bytes, files and seconds.
+    fn of(self, asked: Spec) -> Spec {
+        use Workload::{Create, OpenRead, Read, Remove, Stat, StridedRead, StridedWrite, Write};
+        let names = Spec { workloads: vec![Create, Stat, OpenRead, Remove], ..asked.clone() };
+        match self {
+            Pattern::IorEasy => {
+                Spec { workloads: vec![Write, Read], transfer_bytes: 1 << 20, files: Files::Own, ..asked }
+            }
+            Pattern::IorHard => Spec {
+                workloads: vec![StridedWrite, StridedRead],
+                transfer_bytes: 47_008,
+                pieces: 1,
+                files: Files::Shared,
+                ..asked
+            },
+            Pattern::MdtestEasy => Spec { name_bytes: 0, own_dirs: true, ..names },
+            Pattern::MdtestHard => Spec { name_bytes: 3901, own_dirs: false, ..names },
+        }
     }
 }
 

@@ -1,0 +1,289 @@
+//! The recorded set of benchmarks: what the file system does beside what the machine could do, on one page.
+//!
+//! Each line of the set is one `pvfs bench` on a fresh local cluster; all lines are run in turn, several rounds of them, so that
+//! whatever else the machine does falls on all alike. What is recorded are medians.
+
+use crate::{
+    leftovers,
+    run::{self, Outcome},
+};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+const JSON: &str = "docs/performance.json";
+const PAGE: &str = "docs/performance.md";
+const PICTURE: &str = "docs/performance.svg";
+const TABLE_BEGINS: &str = "<!-- the table: written by `cargo xtask bench --record` -->\n";
+const TABLE_ENDS: &str = "<!-- the table ends -->\n";
+
+const ROUNDS: u32 = 5;
+
+/// One `pvfs bench`. `@` stands for the mount, `%` for a directory on the disk of the targets.
+struct Line {
+    name: &'static str,
+    args: &'static str,
+}
+
+const SET: [Line; 9] = [
+    Line { name: "own files, 1 MiB calls", args: "--pattern ior-easy -b 512M --limits-dir %" },
+    Line { name: "own files, 1 MiB calls", args: "--pattern ior-easy -b 512M --path @ --no-limits" },
+    Line { name: "one file, 1 MiB calls", args: "--run write,read --shared -b 512M --path @ --no-limits" },
+    Line { name: "one file, 47,008-byte records", args: "--pattern ior-hard -b 256M --no-limits" },
+    Line { name: "one file, 47,008-byte records", args: "--pattern ior-hard -b 256M --path @ --no-limits" },
+    Line { name: "4 KiB anywhere", args: "--run write,random-read -b 256M --path @ --no-limits" },
+    Line {
+        name: "empty files, own directories",
+        args: "--pattern mdtest-easy -n 10000 --path @ --no-limits",
+    },
+    Line {
+        name: "3,901-byte files, one directory",
+        args: "--pattern mdtest-hard -n 5000 --path @ --no-limits",
+    },
+    Line { name: "empty files, 16 callers", args: "--run create,stat,remove -r 16 -n 40000 --no-limits" },
+];
+
+/// Runs the set and shows its medians; `record`: writes them down too. The daemons' disks are in `dir`, on tmpfs unless told
+/// otherwise.
+pub fn run(record: bool, dir: Option<&str>) -> Outcome {
+    run::run(&mut run::command("cargo build --quiet --release --locked --package pvfs-cli --bin pvfs"))?;
+    leftovers::prepare()?;
+    let base = dir.map_or_else(|| PathBuf::from("/dev/shm"), PathBuf::from);
+    let place = Place { dir: base.join(format!("pvfs-xtask-bench-{}", std::process::id())) };
+    let measured = place.up().and_then(|()| measure(&place));
+    let down = place.down();
+    let _ = std::fs::remove_dir_all(&place.dir);
+    let measured = measured?;
+    down?;
+    let report = json!({ "machine": machine(), "rounds": ROUNDS, "rows": measured });
+    let table = table(&report)?;
+    println!("{table}");
+    if !record {
+        return Ok(());
+    }
+    let text = serde_json::to_string_pretty(&report).map_err(|e| e.to_string())?;
+    write(JSON, &(text + "\n"))?;
+    write(PICTURE, &picture(&report)?)?;
+    let page = read(PAGE)?;
+    let (before, rest) = page.split_once(TABLE_BEGINS).ok_or(format!("{PAGE} has no place for the table"))?;
+    let (_, after) = rest.split_once(TABLE_ENDS).ok_or(format!("the table of {PAGE} does not end"))?;
+    write(PAGE, &format!("{before}{TABLE_BEGINS}\n{table}\n{TABLE_ENDS}{after}"))
+}
+
+fn read(name: &str) -> Result<String, String> {
+    std::fs::read_to_string(run::root().join(name)).map_err(|e| format!("{name}: {e}"))
+}
+
+fn write(name: &str, text: &str) -> Outcome {
+    std::fs::write(run::root().join(name), text).map_err(|e| format!("{name}: {e}"))
+}
+
+/// A cluster for the benchmarks alone.
+struct Place {
+    dir: PathBuf,
+}
+
+impl Place {
+    fn pvfs(&self) -> Command {
+        let mut command = run::program(run::target_dir().join("release/pvfs"));
+        command.env("XDG_RUNTIME_DIR", self.dir.join("run"));
+        command
+    }
+
+    fn up(&self) -> Outcome {
+        for name in ["mnt", "data", "run", "limits"] {
+            std::fs::create_dir_all(self.dir.join(name))
+                .map_err(|e| format!("{}: {e}", self.dir.display()))?;
+        }
+        let port = crate::real_programs::free_ports(5)?;
+        let mut up = self.pvfs();
+        up.arg("up").arg(self.dir.join("mnt")).arg("--detach").arg("--dir").arg(self.dir.join("data"));
+        up.args(["--port", &port.to_string()]);
+        run::run_within(&mut up, Duration::from_mins(1))
+    }
+
+    fn down(&self) -> Outcome {
+        let mut down = self.pvfs();
+        run::run_within(down.arg("down").arg("--dir").arg(self.dir.join("data")), Duration::from_mins(1))
+    }
+
+    fn bench(&self, line: &Line) -> Result<Value, String> {
+        let mut bench = self.pvfs();
+        bench.args(["bench", "--json"]);
+        let (mnt, limits) = (self.dir.join("mnt"), self.dir.join("limits"));
+        bench.args(line.args.split(' ').map(|word| match word {
+            "@" => mnt.as_os_str().to_owned(),
+            "%" => limits.as_os_str().to_owned(),
+            word => word.into(),
+        }));
+        let text = run::output(&mut bench)?;
+        serde_json::from_str(&text).map_err(|e| format!("pvfs bench {}: {e}", line.args))
+    }
+}
+
+/// The figures of a row that are recorded, of each round.
+#[derive(Default)]
+struct Samples(BTreeMap<&'static str, Vec<f64>>);
+
+const FIGURES: [&str; 5] =
+    ["mib_per_s", "calls_per_s", "cpu_secs_per_gib", "latency_us_p50", "latency_us_p99"];
+
+fn measure(place: &Place) -> Result<Vec<Value>, String> {
+    // In the order in which they first came.
+    let mut rows: Vec<((&str, String, String), Samples)> = Vec::new();
+    // The first round touches memory that the machine may never have touched before.
+    for round in 0..=ROUNDS {
+        for line in &SET {
+            let report = place.bench(line)?;
+            for row in report["rows"].as_array().into_iter().flatten() {
+                let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
+                let key = (line.name, text("workload"), text("where"));
+                let at = rows.iter().position(|(k, _)| *k == key).unwrap_or_else(|| {
+                    rows.push((key, Samples::default()));
+                    rows.len() - 1
+                });
+                for figure in FIGURES.into_iter().filter(|_| round > 0) {
+                    let samples = rows[at].1.0.entry(figure).or_default();
+                    samples.extend(row[figure].as_f64());
+                }
+            }
+        }
+        println!("round {round} of {ROUNDS}");
+    }
+    let row = |((name, workload, place), samples): ((&str, String, String), Samples)| {
+        let mut row = json!({ "name": name, "workload": workload, "where": place });
+        for (figure, samples) in samples.0 {
+            row[figure] = median(samples).into();
+        }
+        row
+    };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+fn machine() -> Value {
+    let first = |path: &str, key: &str| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default().to_owned();
+        line.split_once(':').map_or(line.clone(), |(_, value)| value.trim().to_owned())
+    };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    json!({
+        "processor": first("/proc/cpuinfo", "model name"),
+        "cores": cores,
+        "memory": first("/proc/meminfo", "MemTotal"),
+        "linux": kernel.trim(),
+    })
+}
+
+fn table(report: &Value) -> Result<String, String> {
+    let mut text = String::from(
+        "| what | phase | where | MiB/s | calls/s | CPU s/GiB | µs, median | µs, 99 % |\n|---|---|---|---:|---:|---:|---:|---:|\n",
+    );
+    for row in report["rows"].as_array().ok_or("no rows")? {
+        let number = |figure: &str, digits: usize| {
+            row[figure].as_f64().map_or_else(|| "–".to_owned(), |value| grouped(value, digits))
+        };
+        let word = |field: &str| row[field].as_str().unwrap_or_default().replace('-', " ");
+        writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} | {} | {} |",
+            row["name"].as_str().unwrap_or_default(),
+            word("workload"),
+            shown_place(row),
+            number("mib_per_s", 0),
+            number("calls_per_s", 0),
+            number("cpu_secs_per_gib", 2),
+            number("latency_us_p50", 0),
+            number("latency_us_p99", 0),
+        )
+        .map_err(|e| e.to_string())?;
+    }
+    Ok(text)
+}
+
+fn shown_place(row: &Value) -> &str {
+    match row["where"].as_str().unwrap_or_default() {
+        "path" => "mount",
+        other => other,
+    }
+}
+
+/// With commas between thousands.
+fn grouped(value: f64, digits: usize) -> String {
+    let text = format!("{value:.digits$}");
+    let (whole, rest) = text.find('.').map_or((text.as_str(), ""), |at| text.split_at(at));
+    let mut out = String::new();
+    for (at, digit) in whole.chars().enumerate() {
+        if at > 0 && (whole.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out + rest
+}
+
+/// Bars of the rates in MiB/s, what the machine could do among them.
+fn picture(report: &Value) -> Result<String, String> {
+    const BAR: f64 = 20.0;
+    const LEFT: f64 = 330.0;
+    const WIDTH: f64 = 420.0;
+    let rows = report["rows"].as_array().ok_or("no rows")?;
+    let rates: Vec<(&Value, f64)> =
+        rows.iter().filter_map(|row| Some((row, row["mib_per_s"].as_f64()?))).collect();
+    // A directory in memory is no limit to come near to: it would make all else small.
+    let rates: Vec<_> = rates.into_iter().filter(|(row, _)| row["where"] != "local dir").collect();
+    let most = rates.iter().map(|(_, rate)| *rate).fold(1.0, f64::max);
+    let height = rates.iter().map(|_| BAR).sum::<f64>() + BAR;
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
+        LEFT + WIDTH + 80.0
+    );
+    let mut y = BAR / 2.0;
+    for (row, rate) in rates {
+        let colour = if row["where"] == "bare TCP" { "#999999" } else { "#2a6f97" };
+        let name = format!(
+            "{}, {} ({})",
+            row["name"].as_str().unwrap_or_default(),
+            row["workload"].as_str().unwrap_or_default(),
+            shown_place(row)
+        );
+        let (width, text_y) = (WIDTH * rate / most, y + BAR * 0.7);
+        writeln!(
+            svg,
+            "<text x=\"{}\" y=\"{text_y}\" text-anchor=\"end\">{name}</text>\
+             <rect x=\"{LEFT}\" y=\"{}\" width=\"{width:.1}\" height=\"{}\" fill=\"{colour}\"/>\
+             <text x=\"{:.1}\" y=\"{text_y}\">{} MiB/s</text>",
+            LEFT - 8.0,
+            y + 2.0,
+            BAR - 4.0,
+            LEFT + width + 6.0,
+            grouped(rate, 0),
+        )
+        .map_err(|e| e.to_string())?;
+        y += BAR;
+    }
+    svg.push_str("</svg>\n");
+    Ok(svg)
+}
+
+/// For `tidy`: the page's table is that of the recorded figures.
+pub fn check_page(root: &Path) -> Outcome {
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).map_err(|e| format!("{name}: {e}"));
+    let report: Value = serde_json::from_str(&read(JSON)?).map_err(|e| format!("{JSON}: {e}"))?;
+    if read(PAGE)?.contains(&format!("{TABLE_BEGINS}\n{}\n{TABLE_ENDS}", table(&report)?)) {
+        return Ok(());
+    }
+    Err(format!("the table of {PAGE} is not that of {JSON}: `cargo xtask bench --record` writes both"))
+}
