@@ -2,6 +2,7 @@
 
 use crate::{
     ClientConfig, ClientError, Delegating,
+    appends::Appends,
     delegations::{Delegation, Delegations, OnChange},
     ends::Ends,
     error::Result,
@@ -49,6 +50,7 @@ pub(crate) struct Core {
     pub emptyings: Crossings,
     pub ends: Ends,
     pub locks: Arc<LockTable>,
+    pub appends: Appends,
     pub delegations: Arc<Delegations>,
     /// Has others forget what is recalled; `None`: there are none.
     pub forgetter: Option<SetOnce<Forgetter>>,
@@ -109,13 +111,14 @@ impl Client {
         let from = config.estate.as_ref().map_or(1, |estate| estate.connections_from);
         let dialer = Dialer::numbered(Arc::clone(&config.transport), identity, config.metrics.clone(), from);
         let mgr = dialer.peer(Role::Mgr, config.mgr.clone());
-        let (last_session, locks) = match &config.estate {
+        let (last_session, locks, appends) = match &config.estate {
             Some(estate) => {
                 let journal = Some(Arc::clone(&estate.journal));
                 let last = estate.marks.iter().map(|mark| mark.session).max().unwrap_or_default();
-                (last, LockTable::new(journal, &estate.locks))
+                let locks = LockTable::new(journal.clone(), &estate.locks);
+                (last, locks, Appends::new(journal, &estate.appends))
             }
-            None => (SessionId::default(), LockTable::new(None, &[])),
+            None => (SessionId::default(), LockTable::new(None, &[]), Appends::new(None, &[])),
         };
         let who = Who {
             client: client_id,
@@ -131,6 +134,7 @@ impl Client {
             emptyings: Crossings::default(),
             ends: Ends::default(),
             locks: Arc::new(locks),
+            appends,
             delegations: Delegations::new(config.delegations != Delegating::No),
             forgetter: (config.delegations == Delegating::ForKernel).then(SetOnce::new),
             holds: Holds::new(bounds, &config.metrics),
@@ -143,13 +147,15 @@ impl Client {
             label: config.label,
             mgr,
         });
-        // The session in which a predecessor took locks is the one with its last change.
+        // The session in which a predecessor took locks, or wrote, is the one with its last change.
         if core.session.standing().id != last_session {
             core.locks_lost();
+            core.appends.session_lost();
         }
         within(begin, config.connect_deadline, &core.mgr, core.load_targets()).await?;
         if core.session.is_inherited() {
             task::spawn(Arc::clone(&core).settle_inheritance());
+            core.give_inherited_append_locks_up();
         }
         task::spawn(Arc::clone(&core).keep_alive_task());
         if core.delegations.is_on() {
@@ -207,6 +213,8 @@ impl Client {
     /// sizes from the targets.
     pub async fn shutdown(&self) -> Result<()> {
         let mut result = Ok(());
+        // Else others could append while bytes are under way.
+        self.core.appends.all_over().await;
         for inode in self.core.inodes.all() {
             // A report under way counts as told, but must not come after the session's end: that drops the writer's
             // record, and with it the mgr's knowledge that it does not know the size.

@@ -67,6 +67,9 @@ pub enum ClientError {
     /// The mgr has given up this client's session, and with it the locks of an open file.
     #[error("locks of {ino} are lost with the session, others may have them")]
     LocksLost { ino: pvfs_types::Ino },
+    /// This client was silent for so long that others may have gone on behind what of it is there.
+    #[error("what was being appended to {ino} may be there in part: the session is lost")]
+    AppendCut { ino: pvfs_types::Ino },
     #[error("a lock's range must not end before it begins: {start}..={end}")]
     LockRange { start: u64, end: u64 },
     /// Only where the user set a bound. Whether it was done, or will be, is not known.
@@ -122,6 +125,7 @@ impl ClientError {
             ClientError::Gone { .. } => Errno::ESTALE,
             ClientError::Lost { .. }
             | ClientError::LocksLost { .. }
+            | ClientError::AppendCut { .. }
             | ClientError::TimedOut { .. }
             | ClientError::ShutDown => Errno::EIO,
         }

@@ -37,6 +37,17 @@ pub struct LockMark {
     pub handle: u64,
 }
 
+/// An append under way: bytes may be written from `at` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppendMark {
+    pub ino: Ino,
+    /// Of which call of the application.
+    pub call: u64,
+    pub at: u64,
+    /// All bytes are written; the call may not have been answered.
+    pub is_done: bool,
+}
+
 /// Where a client writes down what its successor must know. A write has to be kept when it returns, whatever becomes of
 /// this process; it need not outlive the machine.
 pub trait Journal: Send + Sync {
@@ -51,6 +62,12 @@ pub trait Journal: Send + Sync {
 
     /// The owner holds nothing of the inode any more.
     fn unlocked(&self, ino: Ino, owner: LockOwner);
+
+    /// Before the first byte of an append leaves, and when the last is written. There is one for each call.
+    fn appends(&self, mark: AppendMark);
+
+    /// The append was answered, or nobody waits for an answer and nothing of it is under way.
+    fn append_over(&self, call: u64);
 }
 
 /// Everything a successor must know.
@@ -64,6 +81,8 @@ pub struct Estate {
     pub marks: Vec<Mark>,
     /// The owners that may hold locks.
     pub locks: Vec<LockMark>,
+    /// What was being appended.
+    pub appends: Vec<AppendMark>,
     /// A predecessor was there: what it left unsaid is settled.
     pub inherited: bool,
     pub journal: Arc<dyn Journal>,
@@ -115,13 +134,32 @@ struct Call {
     id: u64,
     changed: AtomicBool,
     slot: Mutex<Option<Slot>>,
+    append: Mutex<Option<AppendRecord>>,
+}
+
+/// What stands in the journal of an append, as long as the call may come again or its bytes are under way.
+pub(crate) struct AppendRecord {
+    journal: Arc<dyn Journal>,
+    mark: AppendMark,
+}
+
+impl AppendRecord {
+    pub fn begin(journal: &Arc<dyn Journal>, mark: AppendMark) -> AppendRecord {
+        journal.appends(mark);
+        AppendRecord { journal: Arc::clone(journal), mark }
+    }
+}
+
+impl Drop for AppendRecord {
+    fn drop(&mut self) {
+        self.journal.append_over(self.mark.call);
+    }
 }
 
 /// Runs `work`, all of it, the answer to whoever called included, as the call `id` (not 0); to be used again when the call comes
 /// again. At most one change of `work` may be such that doing it twice would be wrong, and it has to be the first.
 pub fn once<F: Future>(id: u64, work: F) -> impl Future<Output = F::Output> {
-    CURRENT
-        .scope(Origin(Arc::new(Call { id, changed: AtomicBool::new(false), slot: Mutex::default() })), work)
+    CURRENT.scope(Origin::new(id, false), work)
 }
 
 /// The number of the call that is being done; `None`: it has none.
@@ -131,8 +169,7 @@ pub(crate) fn call_id() -> Option<u64> {
 
 /// Runs `work`, whose changes may be done twice, without making them the call's first.
 pub(crate) fn apart<F: Future>(work: F) -> impl Future<Output = F::Output> {
-    let nobody = Call { id: 0, changed: AtomicBool::new(true), slot: Mutex::default() };
-    CURRENT.scope(Origin(Arc::new(nobody)), work)
+    CURRENT.scope(Origin::new(0, true), work)
 }
 
 /// `work`, to be run elsewhere on behalf of the same call as this.
@@ -147,6 +184,29 @@ pub(crate) fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
 }
 
 impl Origin {
+    fn new(id: u64, changed: bool) -> Origin {
+        let changed = AtomicBool::new(changed);
+        Origin(Arc::new(Call { id, changed, slot: Mutex::default(), append: Mutex::default() }))
+    }
+
+    /// The call that is being done, if it has a number. Whoever keeps it keeps the call from being over.
+    pub fn current() -> Option<Origin> {
+        CURRENT.try_with(Clone::clone).ok().filter(|origin| origin.0.id != 0)
+    }
+
+    /// The call appends: `record` stands until it is over.
+    pub fn keep_append(&self, record: AppendRecord) {
+        *self.0.append.lock().unwrap_or_else(PoisonError::into_inner) = Some(record);
+    }
+
+    /// Its bytes are written.
+    pub fn append_is_done(&self) {
+        if let Some(record) = &mut *self.0.append.lock().unwrap_or_else(PoisonError::into_inner) {
+            record.mark.is_done = true;
+            record.journal.appends(record.mark);
+        }
+    }
+
     /// The current call, if this is the first change it makes.
     pub fn of_first_change() -> Option<Origin> {
         CURRENT

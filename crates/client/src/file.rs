@@ -1,5 +1,6 @@
 //! An open file: reads and writes at offsets, lists and strided patterns, sync, close.
 
+mod append;
 mod copy;
 mod holes;
 
@@ -161,20 +162,6 @@ impl File {
                 check_end(offset, len)?;
                 let plan = plan::list(&self.distribution()?, [(LogicalOffset(offset), len)]);
                 self.write_plan(&plan, &data, offset + len).await
-            })
-            .await
-    }
-
-    /// Writes `data` at the end of the file; gives the offset where it went. Appends of this client's handles do not
-    /// mix; another client's at the same time can land on the same bytes.
-    pub async fn append(&self, data: Bytes) -> Result<u64> {
-        self.core
-            .call(Op::Write, Some(self.inode.ino), async {
-                self.need(Access::WRITE, "writing")?;
-                let _turn = self.inode.appending.lock().await;
-                let end = self.core.refresh_attr(self.inode.ino).await?.size;
-                Box::pin(self.write_at(end, data)).await?;
-                Ok(end)
             })
             .await
     }
@@ -440,7 +427,7 @@ impl File {
         if plan.is_empty() {
             return Ok(());
         }
-        let in_flight = io::write(&self.core, &self.inode, plan, data, end).await?;
+        let in_flight = io::write(&self.core, &self.inode, plan, data, end, None).await?;
         in_flight.done(data.len() as u64, LogicalOffset(end), self.core.session.now(), &self.cred);
         Ok(())
     }
@@ -554,7 +541,7 @@ impl std::fmt::Debug for File {
 
 /// Tells what was written. The file counts as open until that is done: where the mgr fails to take the report, the
 /// caller gets the error, and the mgr is told again in the background, for nobody else knows the size.
-async fn close_writer(core: Arc<Core>, tasks: Arc<Tasks>, mut count: OpenCount) -> Result<()> {
+pub(crate) async fn close_writer(core: Arc<Core>, tasks: Arc<Tasks>, mut count: OpenCount) -> Result<()> {
     count.stop_access();
     let told = core.report(&count.inode, Some(0)).await;
     if told.as_ref().is_err_and(store_failed) {

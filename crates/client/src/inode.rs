@@ -10,7 +10,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -35,7 +35,13 @@ pub(crate) struct Inode {
     /// Held while the attributes are asked for anew, so that many short reads ask once.
     pub validating: tokio::sync::Mutex<()>,
     /// Held by one append at a time.
-    pub appending: tokio::sync::Mutex<()>,
+    pub appending: Arc<tokio::sync::Mutex<()>>,
+    /// The session in which this client certainly holds the file's append lock. Held while it is taken or given up.
+    pub append_lock: tokio::sync::Mutex<Option<SessionId>>,
+    /// It is about to be given up.
+    pub append_lock_goes: AtomicBool,
+    /// Others wrote the file when this client was last told whether.
+    pub is_shared: AtomicBool,
 }
 
 /// What is known of an open file. Sizes and flags are in the mgr's terms.
@@ -165,7 +171,10 @@ impl Inode {
             losses: AtomicU64::new(0),
             record: tokio::sync::Mutex::default(),
             validating: tokio::sync::Mutex::default(),
-            appending: tokio::sync::Mutex::default(),
+            appending: Arc::default(),
+            append_lock: tokio::sync::Mutex::default(),
+            append_lock_goes: AtomicBool::new(false),
+            is_shared: AtomicBool::new(false),
         }
     }
 
@@ -189,6 +198,7 @@ impl Inode {
 
     /// The answer to an open: attributes and capability belong together.
     pub fn opened(&self, entry: &Entry, capability: Option<Capability>) {
+        self.is_shared.store(entry.has_writers, Ordering::Relaxed);
         self.with(|state| {
             state.absorb(&entry.attr);
             if let Some(capability) = capability {

@@ -17,7 +17,7 @@ use crate::{
 };
 use bytes::Bytes;
 use futures_util::future::join_all;
-use pvfs_types::{DataGen, Errno, ObjectOffset, Slot, TargetId};
+use pvfs_types::{DataGen, Errno, ObjectOffset, SessionId, Slot, TargetId};
 use pvfs_wire::{
     Access, Capability, Op, Refusal, Request,
     msg::data::{Acked, Durability, Fill, FillWith, FindData, Pass, Read, ReadDone, Sync, Write, Written},
@@ -33,17 +33,28 @@ pub(crate) struct Want {
     access: Access,
     /// The end of what is written, as far as limits may not allow it; 0: they do.
     reach: u64,
+    /// Not in any other session: what it is written under goes with that.
+    only_in: Option<SessionId>,
 }
 
 impl From<Access> for Want {
     fn from(access: Access) -> Want {
-        Want { access, reach: 0 }
+        Want { access, reach: 0, only_in: None }
     }
 }
 
 impl Want {
     fn to_write(reach: u64) -> Want {
-        Want { access: Access::WRITE, reach }
+        Want { access: Access::WRITE, reach, only_in: None }
+    }
+
+    fn check(self, inode: &Inode, capability: Capability) -> Result<()> {
+        match self.only_in {
+            Some(session) if capability.grant.session != session => {
+                Err(ClientError::AppendCut { ino: inode.ino })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -69,17 +80,20 @@ pub(crate) async fn read(
 }
 
 /// Writes by `plan`, from `data`, nothing behind `end`. The size is known to this client before it is told to anybody.
+/// With `only_in`, nothing is sent in another session than that.
 pub(crate) async fn write(
     core: &Arc<Core>,
     inode: &Arc<Inode>,
     plan: &[SlotRequest],
     data: &Bytes,
     end: u64,
+    only_in: Option<SessionId>,
 ) -> Result<WriteInFlight> {
+    let want = Want { only_in, ..Want::to_write(end) };
     let (in_flight, mut capability) = begin_write(core, inode, end).await?;
     loop {
         let answers =
-            each_slot(plan, |request| write_slot(core, inode, capability, request, data, end)).await;
+            each_slot(plan, |request| write_slot(core, inode, (capability, want), request, data)).await;
         if same_generation(answers)?.is_some() {
             return Ok(in_flight);
         }
@@ -206,10 +220,9 @@ async fn read_slot(
 async fn write_slot(
     core: &Arc<Core>,
     inode: &Arc<Inode>,
-    capability: Capability,
+    (capability, want): (Capability, Want),
     request: &SlotRequest,
     data: &Bytes,
-    end: u64,
 ) -> Result<(DataGen, ())> {
     let payload = request.payload(data);
     let target = core.targets.locate(&capability.grant.dist, request.slot).await;
@@ -217,7 +230,7 @@ async fn write_slot(
     let ranges = || request.ranges.clone();
     let make = |target, pass| Write { target, pass, slot: request.slot, ranges: ranges(), again: None };
     let (data_gen, (written, _)) =
-        call_slot(core, inode, capability, Want::to_write(end), request.slot, &payload, make).await?;
+        call_slot(core, inode, capability, want, request.slot, &payload, make).await?;
     core.counters.bytes_written.add(request.bytes);
     let what = What::Bytes { ranges: ranges(), payload: held::own(payload, request.bytes) };
     keep(core, (inode.ino, data_gen, request.slot), target, room, what, request.bytes, &written);
@@ -319,12 +332,14 @@ pub(crate) async fn call_slot<R: Request>(
     payload: &[Bytes],
     make: impl Fn(TargetId, Pass) -> R,
 ) -> Result<(DataGen, (R::Reply, Bytes))> {
-    let Want { access, reach } = want.into();
+    let want = want.into();
+    let Want { access, reach, .. } = want;
     let mut tries = Tries::default();
     loop {
         if reach > 0 && !capability.grant.reaches(reach) {
             capability = core.capability_to(inode, reach).await?;
         }
+        want.check(inode, capability)?;
         let target = core.targets.locate(&capability.grant.dist, slot).await;
         let pass = Pass { capability, lease: core.session.lease(), store: core.holds.known(target) };
         match core.targets.call(target, &make(target, pass), payload).await {

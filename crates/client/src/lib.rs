@@ -31,6 +31,8 @@
 //! [`ClientConfig::timeo`] for all.
 //! [`ClientError::errno`] gives the number that a POSIX program would see.
 
+mod append_lock;
+mod appends;
 mod atimes;
 mod calls;
 mod client;
@@ -70,7 +72,7 @@ pub use client::{Client, Forgetter};
 pub use config::{ClientConfig, Delegating};
 pub use delegations::{Delegation, OnChange};
 pub use error::ClientError;
-pub use estate::{Estate, Held, Journal, LockMark, Mark, once};
+pub use estate::{AppendMark, Estate, Held, Journal, LockMark, Mark, once};
 pub use file::File;
 pub use locking::{LockRequest, TakenLock, TestedLock};
 pub use namespace::{DirItem, DirPage};

@@ -94,27 +94,34 @@ impl Client {
 
 impl Core {
     pub async fn lock(self: &Arc<Self>, ino: Ino, handle: u64, request: LockRequest) -> Result<TakenLock> {
-        let work = async {
-            let mut taking = Taking::begin(self, ino, handle, request);
-            let mut news = self.locks.wait(taking.id);
-            loop {
-                news.mark_unchanged();
-                if self.locks.begins_polling() {
-                    pvfs_env::task::spawn(Arc::clone(self).await_locks_task());
-                }
-                let set = taking.ask(true).await?;
-                if set.outcome == LockOutcome::Granted {
-                    return taking.taken(set.entry).await;
-                }
-                // Its sender goes with this call.
-                let _ = waiting_for(WaitsFor::Lock, news.changed()).await;
-                let granted = news.borrow_and_update().granted;
-                if granted.is_some_and(|session| taking.was_granted(session)) {
-                    return taking.taken(None).await;
-                }
+        self.call_patiently(Op::SetLock, Some(ino), self.lock_here(ino, handle, request)).await
+    }
+
+    /// As part of a call.
+    pub async fn lock_here(
+        self: &Arc<Self>,
+        ino: Ino,
+        handle: u64,
+        request: LockRequest,
+    ) -> Result<TakenLock> {
+        let mut taking = Taking::begin(self, ino, handle, request);
+        let mut news = self.locks.wait(taking.id);
+        loop {
+            news.mark_unchanged();
+            if self.locks.begins_polling() {
+                pvfs_env::task::spawn(Arc::clone(self).await_locks_task());
             }
-        };
-        self.call_patiently(Op::SetLock, Some(ino), work).await
+            let set = taking.ask(true).await?;
+            if set.outcome == LockOutcome::Granted {
+                return taking.taken(set.entry).await;
+            }
+            // Its sender goes with this call.
+            let _ = waiting_for(WaitsFor::Lock, news.changed()).await;
+            let granted = news.borrow_and_update().granted;
+            if granted.is_some_and(|session| taking.was_granted(session)) {
+                return taking.taken(None).await;
+            }
+        }
     }
 
     pub async fn try_lock(

@@ -4,7 +4,7 @@
 //! The mgr knows what is locked. This table may think that more is held than is, never less: then a close says so in vain.
 
 use crate::estate::{Journal, LockMark};
-use pvfs_types::{Ino, LockMode, LockOwner, LockRange, Locked, SessionId};
+use pvfs_types::{Ino, LockKind, LockMode, LockOwner, LockRange, Locked, SessionId};
 use pvfs_wire::msg::lock::LocksGranted;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -124,6 +124,16 @@ impl LockTable {
         Some(owner)
     }
 
+    /// Whether `key` may hold something, or has a call under way.
+    pub fn is_known(&self, key: Key) -> bool {
+        self.with(|state| state.owners.contains_key(&key))
+    }
+
+    /// The files of which `owner` may hold something.
+    pub fn files_of(&self, owner: LockOwner) -> Vec<Ino> {
+        self.with(|state| state.owners.keys().filter(|(_, of)| *of == owner).map(|(ino, _)| *ino).collect())
+    }
+
     /// Owners of locks of `ino` by `fcntl`, that locked by `handle` last.
     pub fn owners_by(&self, ino: Ino, handle: u64) -> Vec<LockOwner> {
         self.with(|state| {
@@ -200,10 +210,13 @@ impl LockTable {
         self.with(|state| {
             state.told = (0, 0);
             let mut owners = 0;
-            for owner in state.owners.values_mut().filter(|owner| !owner.ranges.is_empty()) {
-                owner.ranges = Locked::default();
-                state.lost.insert(owner.handle);
-                owners += 1;
+            for ((_, owner), held) in state.owners.iter_mut().filter(|(_, held)| !held.ranges.is_empty()) {
+                held.ranges = Locked::default();
+                // An append knows by itself.
+                if owner.kind != LockKind::Append {
+                    state.lost.insert(held.handle);
+                    owners += 1;
+                }
             }
             self.lost.store(state.lost.len(), Ordering::Release);
             state.ask_again();
@@ -288,7 +301,6 @@ impl Drop for Use {
 mod tests {
     use super::*;
     use futures_util::FutureExt;
-    use pvfs_types::LockKind;
 
     const KEY: Key = (Ino(5), LockOwner { kind: LockKind::Posix, id: 1 });
     const RANGE: LockRange = LockRange { start: 0, end: 9, mode: LockMode::Write, pid: 1 };

@@ -8,7 +8,7 @@ use crate::{
 use pvfs_types::{Ino, SessionId};
 use pvfs_wire::{
     Refusal, Status,
-    msg::delegation::{AwaitRecalls, HoldDelegations, Recalled, Recalls},
+    msg::delegation::{AwaitRecalls, HoldDelegations, Recall, Recalled, Recalls},
 };
 use std::{sync::Arc, time::Duration};
 use tracing::{info, warn};
@@ -56,7 +56,7 @@ impl Core {
         }
     }
 
-    async fn obey(&self, session: SessionId, told: &Recalls) -> std::result::Result<(), Refusal> {
+    async fn obey(self: &Arc<Self>, session: SessionId, told: &Recalls) -> std::result::Result<(), Refusal> {
         if told.unknown {
             self.tell_what_is_held(session, told.mgr).await?;
         }
@@ -70,8 +70,31 @@ impl Core {
             let inos = told.recalls.iter().map(|recall| recall.ino).collect();
             forgetter.wait().await(inos).await;
         }
-        let ids = told.recalls.iter().map(|recall| recall.id).collect();
-        self.mgr.call(&Recalled { session, mgr: told.mgr, ids }).await.map(|_| ())
+        let mgr = told.mgr;
+        let (kept, free): (Vec<Recall>, Vec<Recall>) =
+            told.recalls.iter().copied().partition(|recall| self.appends.keep_out(recall.ino));
+        for Recall { id, ino } in kept {
+            // Not to be waited for here: others' recalls come behind it.
+            let core = Arc::clone(self);
+            pvfs_env::task::spawn(async move {
+                let work = Arc::clone(&core);
+                let given_up = core.finish(async move {
+                    work.lock_for_appends(ino).await;
+                    work.mgr
+                        .call(&Recalled { session, mgr, ids: vec![id] })
+                        .await
+                        .map_err(refused::<Recalled>)
+                });
+                if let Err(error) = given_up.await {
+                    warn!(%ino, %error, "the mgr does not hear that a delegation is given up");
+                }
+            });
+        }
+        let ids: Vec<u64> = free.iter().map(|recall| recall.id).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.mgr.call(&Recalled { session, mgr, ids }).await.map(|_| ())
     }
 
     /// Another mgr process is there, and does not know.
@@ -80,7 +103,9 @@ impl Core {
             // The kernel may go by what a predecessor knew.
             tokio::time::sleep_until(self.started + KERNEL_VALID_MAX).await;
         }
-        let held = self.delegations.list();
+        let mut held = self.delegations.list();
+        // Of these others must be kept from appending, whatever is known of them.
+        held.extend(self.appends.keep_out_of());
         info!(delegations = held.len(), "the mgr is told what this client goes by");
         let mut parts: Vec<Vec<Ino>> = held.chunks(TOLD_MAX).map(<[Ino]>::to_vec).collect();
         let rest = parts.pop().unwrap_or_default();

@@ -281,6 +281,8 @@ impl Core {
         locked(&session.clock, |clock| *clock = MgrClock::told(opened.now));
         locked(&session.keep_alive, |interval| *interval = keep_alive_interval(opened));
         session.orphans(|orphans| orphans.renewed(opened.orphans_seen));
+        // First: whoever finds the new session finds that.
+        self.appends.session_lost();
         locked(&session.standing, |standing| *standing = new);
         for inode in self.inodes.all() {
             inode.session_lost();
@@ -308,6 +310,7 @@ impl Core {
     pub async fn settle_inheritance(self: Arc<Self>) {
         tokio::time::sleep(CALLS_COME_AGAIN).await;
         self.session.standing().slots.forget_inherited();
+        self.settle_all_appends().await;
         if let Some(create) = self.session.inherited_create {
             self.session.orphans(|orphans| orphans.create_ended(create));
         }

@@ -210,16 +210,30 @@ impl Core {
 
     /// Asks the mgr (and the targets, where they know better) for the attributes of an open file.
     pub async fn refresh_attr(self: &Arc<Self>, ino: Ino) -> Result<Attr> {
-        if let Some(attr) = self.delegations.attr(ino).and_then(|attr| self.known(attr)) {
-            return Ok(attr);
+        match self.delegations.attr(ino).and_then(|attr| self.known(attr)) {
+            Some(attr) => Ok(attr),
+            None => self.complete(self.ask_entry(ino).await?).await,
         }
+    }
+
+    /// As [`Core::refresh_attr`], of a file that nobody else writes; `None`: somebody does.
+    pub async fn attr_if_alone(self: &Arc<Self>, ino: Ino) -> Result<Option<Attr>> {
+        if let Some(attr) = self.delegations.attr(ino).and_then(|attr| self.known(attr)) {
+            return Ok(Some(attr));
+        }
+        let entry = self.ask_entry(ino).await?;
+        if entry.has_writers { Ok(None) } else { self.complete(entry).await.map(Some) }
+    }
+
+    /// What the mgr says of an open file.
+    async fn ask_entry(self: &Arc<Self>, ino: Ino) -> Result<Entry> {
         let asking = self.delegations.ask();
         let asked =
             self.ask(&Cred::root(), |caller| pvfs_wire::msg::namespace::GetAttr { caller, ino }).await;
         match asked {
             Ok(entry) => {
                 asking.learn(&entry);
-                self.complete(entry).await
+                Ok(entry)
             }
             Err(ClientError::Refused { errno: Errno::ENOENT | Errno::ESTALE, .. }) => {
                 Err(ClientError::Gone { ino })

@@ -223,6 +223,10 @@ mod tests {
         fn locked(&self, _: crate::LockMark) {}
 
         fn unlocked(&self, _: pvfs_types::Ino, _: pvfs_types::LockOwner) {}
+
+        fn appends(&self, _: crate::AppendMark) {}
+
+        fn append_over(&self, _: u64) {}
     }
 
     impl Notes {

@@ -422,10 +422,12 @@ impl<F: Filesystem> Answering<'_, F> {
 
 /// Whether doing it twice may differ from doing it once. (A write at its offset does not, nor does a copy.)
 fn may_change(op: &Op) -> bool {
+    if let Op::Write { flags, open_flags, .. } = *op {
+        return convert::writing(flags, open_flags).appends;
+    }
     !matches!(
         op,
         Op::Read { .. }
-            | Op::Write { .. }
             | Op::Lookup { .. }
             | Op::GetAttr { .. }
             | Op::Statx { .. }

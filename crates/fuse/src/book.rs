@@ -3,7 +3,7 @@
 //! Records of fixed size at fixed places, each written whole by one call, in this machine's byte order: only workers of one
 //! mount read it. Knows nothing of what is done with it; see `pvfs_client`'s estate.
 
-use pvfs_client::{Estate, Journal, LockMark, Mark};
+use pvfs_client::{AppendMark, Estate, Journal, LockMark, Mark};
 use pvfs_kfuse::Agreed;
 use pvfs_types::{Ino, LockKind, LockOwner, SessionId};
 use std::{
@@ -56,9 +56,15 @@ struct MarkRecord {
 const LOCK: u64 = 1 << 63;
 /// The lock is an flock.
 const FLOCK: u64 = 1 << 62;
-/// In the place of a handle: the record is that of an append under way; then, in the place of the inode, where it goes, and
-/// its request.
+/// In the place of a handle, with the inode's number: the record is that of an append under way; then, in the place of the
+/// inode, where it goes, and its request. With [`LOCK`]: that of the lock under which this client appends.
 const APPEND: u64 = 1 << 61;
+/// The append's bytes are written.
+const DONE: u64 = 1 << 60;
+/// What is left for a handle.
+const HANDLE: u64 = APPEND - 1;
+/// What is left for an inode's number. (They are given out one after the other.)
+const NUMBER: u64 = DONE - 1;
 
 /// An open file; `handle` 0: none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -83,6 +89,7 @@ pub struct Book {
     places: Mutex<Places>,
     /// Of the former worker.
     inherited_locks: Vec<LockMark>,
+    inherited_appends: Vec<AppendMark>,
     failed: AtomicU64,
 }
 
@@ -114,15 +121,17 @@ impl Book {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the mount was begun by another version"));
         }
         head.workers += 1;
-        let (mut places, mut open, mut inherited_locks) = (Places::default(), Vec::new(), Vec::new());
+        let (mut places, mut open) = (Places::default(), Vec::new());
+        let (mut inherited_locks, mut inherited_appends) = (Vec::new(), Vec::new());
         while let Some(record) = read_at::<OpenRecord>(&file, Places::at(places.used))? {
             if record.handle == 0 {
                 places.free.push(places.used);
             } else if let Some(lock) = record.lock() {
                 places.locks.insert((lock.ino, lock.owner), places.used);
                 inherited_locks.push(lock);
-            } else if record.handle == APPEND {
-                places.appends.insert(record.request, places.used);
+            } else if let Some(append) = record.append() {
+                places.appends.insert(append.call, places.used);
+                inherited_appends.push(append);
             } else {
                 places.of.insert(record.handle, places.used);
                 open.push(record);
@@ -130,7 +139,7 @@ impl Book {
             places.used += 1;
         }
         let (places, failed) = (Mutex::new(places), AtomicU64::new(0));
-        let book = Book { file, head: Mutex::new(head), places, inherited_locks, failed };
+        let book = Book { file, head: Mutex::new(head), places, inherited_locks, inherited_appends, failed };
         book.write(0, &head);
         Ok((Arc::new(book), open))
     }
@@ -201,6 +210,7 @@ impl Book {
             connections_from: (workers << 32) + 1,
             marks: marks.collect(),
             locks: self.inherited_locks.clone(),
+            appends: self.inherited_appends.clone(),
             inherited: workers > 1,
             journal: Arc::<Book>::clone(self),
         }
@@ -219,30 +229,6 @@ impl Book {
     /// It is closed, and the servers know.
     pub fn closed(&self, handle: u64) {
         if let Some(place) = self.with_places(|places| places.of.remove(&handle)) {
-            self.free(place);
-        }
-    }
-
-    /// The append `request` is going to be made at `at`.
-    pub fn appends(&self, request: u64, at: u64) {
-        let place = self.with_places(|places| {
-            let place = places.take();
-            places.appends.insert(request, place);
-            place
-        });
-        self.write(Places::at(place), &OpenRecord { handle: APPEND, ino: at, request });
-    }
-
-    /// Where the append `request` was begun, if it was.
-    pub fn begun_append(&self, request: u64) -> Option<u64> {
-        let place = self.with_places(|places| places.appends.get(&request).copied())?;
-        let record = read_at::<OpenRecord>(&self.file, Places::at(place)).ok().flatten();
-        record.filter(|record| (record.handle, record.request) == (APPEND, request)).map(|record| record.ino)
-    }
-
-    /// The request has its answer.
-    pub fn answered(&self, request: u64) {
-        if let Some(place) = self.with_places(|places| places.appends.remove(&request)) {
             self.free(place);
         }
     }
@@ -307,6 +293,22 @@ impl Journal for Book {
             self.free(place);
         }
     }
+
+    fn appends(&self, mark: AppendMark) {
+        let place = self.with_places(|places| {
+            let known = places.appends.get(&mark.call).copied();
+            let place = known.unwrap_or_else(|| places.take());
+            places.appends.insert(mark.call, place);
+            place
+        });
+        self.write(Places::at(place), &OpenRecord::of_append(mark));
+    }
+
+    fn append_over(&self, call: u64) {
+        if let Some(place) = self.with_places(|places| places.appends.remove(&call)) {
+            self.free(place);
+        }
+    }
 }
 
 impl OpenRecord {
@@ -314,15 +316,31 @@ impl OpenRecord {
         let kind = match mark.owner.kind {
             LockKind::Posix => LOCK,
             LockKind::Flock => LOCK | FLOCK,
+            LockKind::Append => LOCK | APPEND,
         };
-        OpenRecord { handle: kind | mark.handle & !(LOCK | FLOCK), ino: mark.ino.0, request: mark.owner.id }
+        OpenRecord { handle: kind | mark.handle & HANDLE, ino: mark.ino.0, request: mark.owner.id }
     }
 
     fn lock(&self) -> Option<LockMark> {
-        let kind = if self.handle & FLOCK == 0 { LockKind::Posix } else { LockKind::Flock };
+        let kind = match self.handle & (LOCK | FLOCK | APPEND) {
+            LOCK => LockKind::Posix,
+            kind if kind == LOCK | FLOCK => LockKind::Flock,
+            kind if kind == LOCK | APPEND => LockKind::Append,
+            _ => return None,
+        };
         let owner = LockOwner { kind, id: self.request };
-        let mark = LockMark { ino: Ino(self.ino), owner, handle: self.handle & !(LOCK | FLOCK) };
-        (self.handle & LOCK != 0).then_some(mark)
+        Some(LockMark { ino: Ino(self.ino), owner, handle: self.handle & HANDLE })
+    }
+
+    fn of_append(AppendMark { ino, call, at, is_done }: AppendMark) -> OpenRecord {
+        let done = if is_done { DONE } else { 0 };
+        OpenRecord { handle: APPEND | done | ino.0 & NUMBER, ino: at, request: call }
+    }
+
+    fn append(&self) -> Option<AppendMark> {
+        let OpenRecord { handle, ino: at, request: call } = *self;
+        let mark = AppendMark { ino: Ino(handle & NUMBER), call, at, is_done: handle & DONE != 0 };
+        (handle & (LOCK | FLOCK | APPEND) == APPEND).then_some(mark)
     }
 }
 
@@ -390,9 +408,13 @@ mod tests {
         first.locked(lock(u64::MAX, LockKind::Posix, 4));
         first.locked(lock(1, LockKind::Posix, 6));
         first.unlocked(Ino(9), lock(1, LockKind::Flock, 0).owner);
-        first.appends(21, 4096);
-        first.appends(23, 5000);
-        first.answered(21);
+        first.locked(lock(0, LockKind::Append, 0));
+        let append = |call, is_done| AppendMark { ino: Ino(9), call, at: call * 100, is_done };
+        for call in [21, 23, 25] {
+            first.appends(append(call, false));
+        }
+        first.append_over(21);
+        first.appends(append(25, true));
 
         let (second, mut found) = Book::take_over(file).expect("the same version");
         found.sort_by_key(|record| record.handle);
@@ -404,15 +426,17 @@ mod tests {
         assert_eq!(next.marks[63], mark);
         let mut locks = next.locks;
         locks.sort_by_key(|lock| lock.owner.id);
-        assert_eq!(locks, [lock(1, LockKind::Posix, 6), lock(u64::MAX, LockKind::Posix, 4)]);
-        assert_eq!([21, 23, 25].map(|request| second.begun_append(request)), [None, Some(5000), None]);
-        second.answered(23);
-        assert_eq!(second.begun_append(23), None);
+        let of_appends = lock(0, LockKind::Append, 0);
+        assert_eq!(locks, [of_appends, lock(1, LockKind::Posix, 6), lock(u64::MAX, LockKind::Posix, 4)]);
+        let mut appends = next.appends;
+        appends.sort_by_key(|append| append.call);
+        assert_eq!(appends, [append(23, false), append(25, true)]);
+        second.append_over(23);
         second.unlocked(Ino(9), lock(1, LockKind::Posix, 6).owner);
         assert!(next.connections_from > estate.connections_from + (1 << 31));
         second.closed(3);
         second.opened(open(8));
-        assert_eq!(second.with_places(|places| places.used), 8, "places are used again");
+        assert_eq!(second.with_places(|places| places.used), 10, "places are used again");
     }
 
     #[test]

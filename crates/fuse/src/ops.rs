@@ -200,6 +200,7 @@ pub struct OpenFlags {
     pub truncate: bool,
     pub exclusive: bool,
     pub direct: bool,
+    pub append: bool,
     /// The kernel opens the file to run it: the right to execute is enough.
     pub exec: bool,
     /// `O_NOATIME`.
@@ -219,6 +220,7 @@ impl OpenFlags {
             truncate: bits & libc::O_TRUNC != 0,
             exclusive: bits & libc::O_EXCL != 0,
             direct: bits & libc::O_DIRECT != 0,
+            append: bits & libc::O_APPEND != 0,
             exec: bits & FMODE_EXEC != 0,
             no_atime: bits & libc::O_NOATIME != 0,
         }

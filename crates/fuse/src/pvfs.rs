@@ -153,7 +153,9 @@ impl PvfsFs {
 
     /// How a file is to be read and written that is opened so.
     fn way(&self, flags: OpenFlags, others_write: bool) -> Way {
-        if flags.direct || self.cache.is_direct(others_write) { Way::Direct } else { Way::Pages }
+        // Past the page cache what one call appends is one request; else it is cut where pages begin.
+        let appends = flags.append && self.cache.is_strict();
+        if flags.direct || appends || self.cache.is_direct(others_write) { Way::Direct } else { Way::Pages }
     }
 
     /// The request came again, so the kernel knows nothing of what was opened for it the first time.
@@ -214,11 +216,8 @@ fn access(flags: OpenFlags) -> Access {
 
 impl Filesystem for PvfsFs {
     async fn once<W: Future<Output = ()> + Send>(&self, request: u64, work: W) {
-        match &self.book {
-            Some(book) => {
-                pvfs_client::once(request, work).await;
-                book.answered(request);
-            }
+        match self.book {
+            Some(_) => pvfs_client::once(request, work).await,
             None => work.await,
         }
     }
@@ -438,11 +437,15 @@ impl Filesystem for PvfsFs {
         if how.drops_privileges && file.is_privileged() {
             file.drop_privileges(&creds::whole(ctx)).await.map_err(|e| errno(&e))?;
         }
-        let at = if how.appends { self.append_at(ctx, file, offset).await? } else { offset };
         let (ino, delegation) = (file.ino(), self.delegation(file.ino()));
-        let written = file.write_at(at, data).await;
+        let written = if how.appends && self.cache.is_strict() {
+            file.append(data).await
+        } else {
+            file.write_at(offset, data).await.map(|()| offset)
+        };
         // Past the page cache, or elsewhere than the kernel takes it to be, what that holds is old.
-        let same = open.way() == Way::Pages && at == offset && delegation == self.delegation(ino);
+        let is_there = written.as_ref().is_ok_and(|at| *at == offset);
+        let same = open.way() == Way::Pages && is_there && delegation == self.delegation(ino);
         self.pages.filled(ino, delegation.filter(|_| same));
         written.map_err(|e| errno(&e))?;
         if how.durable && (how.direct || open.way() != Way::Pages) {

@@ -82,7 +82,7 @@ fn node_of(name: &[u8]) -> Reply<NodeId> {
 }
 
 fn entry(node: NodeId) -> Entry {
-    Entry { node, attr: attr(node), valid: VALID }
+    Entry { node, attr: attr(node), valid: VALID, attr_valid: VALID }
 }
 
 impl Filesystem for Toy {

@@ -200,6 +200,7 @@ fn lock_kind(kind: LockKind) -> [u8; 1] {
     match kind {
         LockKind::Posix => *b"p",
         LockKind::Flock => *b"f",
+        LockKind::Append => *b"a",
     }
 }
 
@@ -325,6 +326,7 @@ impl<'a> Parts<'a> {
         let kind = match &self.take::<1>()? {
             b"p" => LockKind::Posix,
             b"f" => LockKind::Flock,
+            b"a" => LockKind::Append,
             _ => return None,
         };
         Some(LockOwner { kind, id: self.u64()? })

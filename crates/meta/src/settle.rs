@@ -1,18 +1,20 @@
 //! Settling the size of a file whose writer died without a report: the targets were asked, their word is written.
 
+use crate::lock::{self, Granted};
 use crate::{Result, inode, intent, writer};
 use pvfs_kv::WriteTxn;
 use pvfs_types::{Ino, SessionId, Timestamp};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settled {
-    Done,
+    /// With the locks that waited for it.
+    Done(Vec<Granted>),
     /// A truncation came between: ask the targets again.
     AskAgain,
 }
 
 /// Writes the `size` that the targets told (learned while the file had `size_epoch`) and the time of their last write,
-/// and removes the writer record of `session`.
+/// and removes the writer record of `session`. Whoever waited with an append for that may go on.
 pub fn settle(
     txn: &mut impl WriteTxn,
     ino: Ino,
@@ -35,5 +37,5 @@ pub fn settle(
         }
     }
     writer::remove(txn, ino, session)?;
-    Ok(Settled::Done)
+    Ok(Settled::Done(lock::serve(txn, ino)?))
 }

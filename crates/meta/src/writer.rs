@@ -51,6 +51,16 @@ pub fn list_of(txn: &(impl Read + ?Sized), session: SessionId) -> Result<Vec<Ino
     })
 }
 
+/// Whether a session that is gone wrote `ino`, and is not settled: what it sent last may still come.
+pub fn has_dead(txn: &(impl Read + ?Sized), ino: Ino) -> Result<bool> {
+    for session in list(txn, ino)? {
+        if session::find(txn, session)?.is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Up to `max` records of sessions that are gone: to be settled.
 pub fn list_dead(txn: &(impl Read + ?Sized), max: usize) -> Result<Vec<(SessionId, Ino)>> {
     let mut dead = Vec::new();

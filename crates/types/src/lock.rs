@@ -24,6 +24,9 @@ pub enum LockKind {
     /// `flock(2)`: the whole file, owned by an open file.
     #[n(1)]
     Flock,
+    /// No call: the right to append to a file, whole, of one client at a time. Who waits for it comes in strict order.
+    #[n(2)]
+    Append,
 }
 
 /// Who holds locks within one session: what the kernel calls the owner, as a number.
@@ -38,6 +41,8 @@ pub struct LockOwner {
 impl LockOwner {
     /// Before all others in order.
     pub const FIRST: LockOwner = LockOwner { kind: LockKind::Posix, id: 0 };
+    /// All appends of a session.
+    pub const APPEND: LockOwner = LockOwner { kind: LockKind::Append, id: 0 };
 }
 
 /// A locked range. `start <= end`.

@@ -1,13 +1,13 @@
 //! What the kernel is told under `cache=coherent`, and how it forgets what is recalled.
 
-use super::{PvfsFs, errno};
+use super::PvfsFs;
 use crate::{
     CacheMode, creds,
     openfile::OpenFile,
-    ops::{Attributes, Context, NodeId, OpenFlags, Reply},
+    ops::{Attributes, Context, NodeId, OpenFlags},
     pages::Reader,
 };
-use pvfs_client::{Access, File, KERNEL_VALID_MAX};
+use pvfs_client::{Access, KERNEL_VALID_MAX};
 use pvfs_kfuse::Notifier;
 use pvfs_types::{Attr, Cred, Ino};
 use std::{
@@ -123,24 +123,6 @@ impl PvfsFs {
             return told;
         }
         Attributes { valid, ..told }
-    }
-
-    /// Where an append goes for which the kernel takes the end of `file` to be at `offset`: another mount may have appended
-    /// since. What a former worker has begun goes where that has.
-    pub(super) async fn append_at(&self, ctx: &Context, file: &File, offset: u64) -> Reply<u64> {
-        if !self.cache.is_strict() {
-            return Ok(offset);
-        }
-        if let Some(at) =
-            self.book.as_ref().and_then(|book| book.begun_append(ctx.request).filter(|_| ctx.resent))
-        {
-            return Ok(at);
-        }
-        let end = file.attr().await.map_err(|e| errno(&e))?.size;
-        if let Some(book) = &self.book {
-            book.appends(ctx.request, end);
-        }
-        Ok(end)
     }
 
     /// Opens `ino` for reading without a question, where it is delegated and the caller certainly may. The mgr gives the

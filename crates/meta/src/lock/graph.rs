@@ -54,8 +54,12 @@ fn files_of(txn: &(impl Read + ?Sized), holder: Holder) -> Result<Vec<Ino>> {
 }
 
 /// Whether the owner of `wait`, or its process by another owner, holds a lock of any file: then somebody may wait for it,
-/// and to let it wait behind others who came first could be for ever. (In doubt it does.)
+/// and to let it wait behind others who came first could be for ever. (In doubt it does.) Who may
+/// append waits for nothing meanwhile: of appends only this file's lock counts.
 pub fn holds_something(txn: &(impl Read + ?Sized), table: &Table, wait: &LockWait) -> Result<bool> {
+    if wait.owner.kind == LockKind::Append {
+        return Ok(table.holders.get(&Holder::of(wait)).is_some_and(|held| !held.ranges.is_empty()));
+    }
     let (me, pid) = (Holder::of(wait), wait.range.pid);
     let is_mine = |holder: Holder, held: &LockHeld| {
         let by_pid = pid != 0 && held.ranges.ranges().iter().any(|range| range.pid == pid);

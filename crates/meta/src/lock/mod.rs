@@ -115,6 +115,17 @@ pub fn settle(txn: &mut impl WriteTxn, ino: Ino, session: SessionId) -> Result<V
     Ok(granted)
 }
 
+/// Grants what has become free by something else than an unlock.
+pub(crate) fn serve(txn: &mut impl WriteTxn, ino: Ino) -> Result<Vec<Granted>> {
+    let mut table = Table::load(txn, ino)?;
+    if table.queue.is_empty() {
+        return Ok(Vec::new());
+    }
+    let granted = table.serve(txn)?;
+    table.save(txn);
+    Ok(granted)
+}
+
 /// The inode goes, and with it all locks.
 pub(crate) fn remove_all(txn: &mut impl WriteTxn, ino: Ino) -> Result<()> {
     let mut table = Table::load(txn, ino)?;

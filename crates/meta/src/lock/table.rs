@@ -2,10 +2,10 @@
 
 use super::{Granted, graph};
 use crate::record::{self, Counter, Grant, LockHeld, LockWait, Mark, Record};
-use crate::{MetaError, Result, keys, scan};
+use crate::{MetaError, Result, keys, scan, writer};
 use pvfs_kv::{Read, WriteTxn};
 use pvfs_types::limits::{LOCK_OWNERS_MAX, LOCK_RANGES_MAX, LOCK_WAITS_MAX};
-use pvfs_types::{Ino, LockMode, LockOwner, LockRange, Locked, SessionId, Timestamp};
+use pvfs_types::{Ino, LockKind, LockMode, LockOwner, LockRange, Locked, SessionId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who holds locks.
@@ -82,9 +82,13 @@ impl Table {
     }
 
     /// Whether `wait`, at `place` in the queue, can be granted now. One that holds nothing waits behind those who came
-    /// before; one that does might be whom they wait for.
+    /// before; one that does might be whom they wait for. Nobody appends before a writer that is gone is settled: bytes of its
+    /// own appends may be under way.
     pub fn is_free(&self, txn: &(impl Read + ?Sized), wait: &LockWait, place: usize) -> Result<bool> {
         if self.blockers(wait).next().is_some() {
+            return Ok(false);
+        }
+        if wait.owner.kind == LockKind::Append && writer::has_dead(txn, self.ino)? {
             return Ok(false);
         }
         Ok(self.before(wait, place).next().is_none() || graph::holds_something(txn, self, wait)?)

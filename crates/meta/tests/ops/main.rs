@@ -3,6 +3,7 @@
 mod world;
 
 mod acls;
+mod append_locks;
 mod atimes;
 mod create;
 mod damage;

@@ -218,7 +218,7 @@ fn a_dead_sessions_writer_counts_until_it_is_settled() {
         w.run(|txn, _| settle(txn, ino, dead, size, epoch, mtime)).expect("settles")
     };
     assert_eq!(found(7, 900), Settled::AskAgain, "learned under another epoch");
-    assert_eq!(found(0, 900), Settled::Done);
+    assert_eq!(found(0, 900), Settled::Done(vec![]));
     assert_eq!((w.attr(ino).size, w.stat(ino).expect("is there").has_writers), (900, false));
     assert_eq!(w.read(|txn| writer::list_dead(txn, 9)).expect("lists"), []);
 }
@@ -232,7 +232,7 @@ fn settling_waits_for_a_truncation_and_forgives_a_file_that_is_gone() {
         |session: SessionId, ino| w.run(|txn, _| settle(txn, ino, session, 900, 0, None)).expect("answers");
     assert_eq!(settle_now(w.session, ino), Settled::AskAgain);
     w.finish(ino);
-    assert_eq!(settle_now(w.session, Ino(99)), Settled::Done);
+    assert_eq!(settle_now(w.session, Ino(99)), Settled::Done(vec![]));
 }
 
 #[test]

@@ -65,7 +65,10 @@ async fn settle_one(mgr: &Mgr, ino: Ino, session: SessionId) -> Result<(), Strin
         .await
         .map_err(|e| e.to_string())?;
     match settled {
-        Settled::Done => Ok(()),
+        Settled::Done(granted) => {
+            mgr.locks.granted(&granted);
+            Ok(())
+        }
         Settled::AskAgain => Err("a truncation came between".into()),
     }
 }

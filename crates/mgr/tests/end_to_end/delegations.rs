@@ -109,3 +109,18 @@ async fn a_lookup_that_finds_nothing_and_a_written_file_give_no_delegation() {
     assert!(is_delegated(&a.getattr(ino).await.expect("is there")));
     mgr.stop().await;
 }
+
+#[tokio::test]
+async fn a_silent_writer_is_thrown_out_before_what_it_was_delegated_changes() {
+    let mut world = World::new();
+    world.lease_ms = 200;
+    let mgr = world.start_mgr().await;
+    let iod = world.iod().await;
+    iod.reports(&world.peer(&mgr, pvfs_wire::msg::hello::Role::Iod)).await;
+    let (a, b) = (holder(&world, &mgr).await, world.client(&mgr).await);
+    a.created("f").await;
+    let _b = change(b, 0o700).await.expect("no panic");
+    let refused = a.getattr(Ino::ROOT).await.expect_err("bytes that it sends late must be refused");
+    assert_eq!(refused.status, pvfs_wire::Status::SessionUnknown);
+    mgr.stop().await;
+}

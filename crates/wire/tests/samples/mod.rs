@@ -425,7 +425,14 @@ fn locks(s: &mut Samples) {
     };
     s.both(&set, &LockSet { outcome: LockOutcome::Granted, entry: Some(file_entry()) });
     let flock = LockOwner { kind: LockKind::Flock, id: 3 };
-    s.request(&SetLock { owner: flock, mode: None, wait: false, ..set });
+    s.request(&SetLock { owner: flock, mode: None, wait: false, ..set.clone() });
+    s.request(&SetLock {
+        owner: LockOwner::APPEND,
+        start: 0,
+        end: u64::MAX,
+        mode: Some(LockMode::Write),
+        ..set
+    });
     s.reply::<SetLock>(&LockSet { outcome: LockOutcome::Queued, entry: None });
     s.reply::<SetLock>(&LockSet { outcome: LockOutcome::Held, entry: None });
     s.both(
