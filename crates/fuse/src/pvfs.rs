@@ -233,6 +233,10 @@ impl Filesystem for PvfsFs {
         Ok(self.entry(&attr))
     }
 
+    async fn waits_in_vain(&self, pid: u32) -> bool {
+        self.client.waits_in_vain(pid).await
+    }
+
     fn forget(&self, _node: NodeId, _lookups: u64) {}
 
     async fn getattr(&self, ctx: &Context, node: NodeId, handle: Option<Handle>) -> Reply<Attributes> {
