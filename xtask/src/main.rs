@@ -25,9 +25,10 @@ cargo xtask COMMAND
   sim [--seeds N] [--start S] [--jobs J] [--twice]
                    runs seeds of the simulator (docs/simulator.md) over all cores
   sim --seed S     runs that one, with every event
-  real-programs [PVFS]
-                   cp, tar, git, cargo, sqlite3 and pjdfstest on a mount, contents compared; with a binary that is there
-                   instead of a fresh release build
+  real-programs [--all] [--only PART] [PVFS]
+                   cp, tar, git, cargo, databases, stress tests, MPI-IO and others on a mount, contents compared; with a
+                   binary that is there instead of a fresh release build. --all: the slow ones too (half an hour);
+                   --only: those whose description holds PART. What is not installed is said and passed over
 
 A test's name, or a part of it, runs alone with `cargo nextest run NAME`.";
 
@@ -52,8 +53,7 @@ fn main() -> ExitCode {
             Err(_) => Err(format!("`{secs}` is no number of seconds")),
         },
         ["sim", ref args @ ..] => sim::run(args),
-        ["real-programs"] => alone(real_programs::build_and_run),
-        ["real-programs", pvfs] => alone(|| real_programs::run_with(pvfs.as_ref())),
+        ["real-programs", ref args @ ..] => alone(|| real_programs::run(args)),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             Ok(())

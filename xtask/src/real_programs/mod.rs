@@ -1,15 +1,21 @@
-//! Real programs on a mount: cp, tar, rsync, git, cargo, sqlite3, and suites. What they leave is compared byte by byte.
+//! Real programs on a mount, each checking what it finds there: copies, builds, databases, stress tests, parallel programs.
+
+mod builds;
+mod databases;
+mod parallel;
+mod stress;
+mod trees;
 
 use crate::{
-    deps, leftovers,
+    deps::{self, Need},
+    leftovers,
     run::{self, Outcome},
     suites,
 };
 use std::{
-    io::Read,
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -18,18 +24,47 @@ const READY_WITHIN: Duration = Duration::from_secs(3);
 /// No single program may take longer. (A cargo build takes longest: all crates, beside the daemons.)
 const PROGRAM_WITHIN: Duration = Duration::from_mins(15);
 
+/// Which programs run, and what becomes of one that is not installed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// Only those whose names hold this.
+    pub only: Option<&'a str>,
+    /// Those too that take minutes.
+    pub slow: bool,
+    /// A program that is missing is a failure, not passed over.
+    pub complete: bool,
+}
+
+/// `[--all] [--only PART] [PVFS]`
+pub fn run(args: &[&str]) -> Outcome {
+    let (mut wanted, mut pvfs, mut args) = (Wanted::default(), None, args.iter());
+    while let Some(&arg) = args.next() {
+        match arg {
+            "--all" => wanted.slow = true,
+            "--only" => wanted.only = Some(args.next().ok_or("--only PART")?),
+            path if pvfs.is_none() && !path.starts_with('-') => pvfs = Some(path),
+            _ => return Err(format!("`{arg}` means nothing here")),
+        }
+    }
+    match pvfs {
+        Some(pvfs) => run_with(pvfs.as_ref(), wanted),
+        None => build_and_run(wanted),
+    }
+}
+
 /// Builds the binary, runs all programs on a fresh file system, leaves nothing behind.
-pub fn build_and_run() -> Outcome {
+pub fn build_and_run(wanted: Wanted<'_>) -> Outcome {
     run::run(&mut run::command("cargo build --quiet --release --locked --package pvfs-cli --bin pvfs"))?;
-    run_with(&run::target_dir().join("release/pvfs"))
+    run_with(&run::target_dir().join("release/pvfs"), wanted)
 }
 
 /// The same with a binary that is there.
-pub fn run_with(pvfs: &Path) -> Outcome {
+fn run_with(pvfs: &Path, wanted: Wanted<'_>) -> Outcome {
     deps::install_missing()?;
+    deps::install_programs(needs(wanted))?;
     leftovers::prepare()?;
     let cluster = Cluster::new(pvfs)?;
-    let outcome = cluster.up().and_then(|()| programs(&cluster));
+    let outcome = cluster.up().and_then(|()| run_programs(&cluster, wanted));
     // Also after a failure: stopping may fail as well, but the first error is the one to see.
     let down = cluster.down();
     if outcome.is_err() {
@@ -39,25 +74,88 @@ pub fn run_with(pvfs: &Path) -> Outcome {
     outcome.and(down)
 }
 
-type Program = fn(&Cluster) -> Outcome;
+struct Program {
+    name: &'static str,
+    /// All of these, beside what every test needs.
+    needs: &'static [Need],
+    /// It takes minutes, or what it needs comes from far.
+    is_slow: bool,
+    run: fn(&Cluster) -> Outcome,
+}
 
-fn programs(cluster: &Cluster) -> Outcome {
-    let each: [(&str, Program); 10] = [
-        ("cp -r of a source tree and its build", copy),
-        ("tar out and in", tar),
-        ("rsync there and back, with attributes and ACLs", rsync),
-        ("git clone, fsck, status", git),
-        ("sqlite3 makes and checks a database", sqlite),
-        ("pjdfstest, all that ext4 passes", suites::pjdfstest),
-        ("a file of 3 GiB and one byte", large),
-        ("cargo build in the mount", cargo),
-        ("all is there after a restart", restart),
-        ("the README's tour", tour),
-    ];
-    for (name, program) in each {
+const fn quick(name: &'static str, needs: &'static [Need], run: fn(&Cluster) -> Outcome) -> Program {
+    Program { name, needs, is_slow: false, run }
+}
+
+const fn slow(name: &'static str, needs: &'static [Need], run: fn(&Cluster) -> Outcome) -> Program {
+    Program { name, needs, is_slow: true, run }
+}
+
+const STRESS_NG: Need = Need::Program("stress-ng", "stress-ng");
+const H5REPACK: Need = Need::Program("h5repack", "hdf5-tools");
+const H5PY: Need = Need::Module("h5py", "python3-h5py");
+const NUMPY: Need = Need::Module("numpy", "python3-numpy");
+const MPIRUN: Need = Need::Program("mpirun", "openmpi-bin");
+const MPI4PY: Need = Need::Module("mpi4py", "python3-mpi4py");
+
+const PROGRAMS: &[Program] = &[
+    quick("cp -r of a source tree and its build", &[], trees::copy),
+    quick("tar out and in", &[], trees::tar),
+    quick("rsync there and back, with attributes and ACLs", &[], trees::rsync),
+    quick("git clone, fsck, status", &[], builds::git),
+    quick("sqlite3 makes and checks a database", &[], databases::sqlite),
+    quick("sqlite3 on two mounts at once", &[], databases::sqlite_on_two_mounts),
+    quick("PostgreSQL: pgbench, a crash, amcheck, checksums, dumps", &[Need::Postgres], databases::postgres),
+    slow("PostgreSQL for longer", &[Need::Postgres], databases::postgres_for_long),
+    slow(
+        "DuckDB, by SQL against what it finds in memory",
+        &[Need::Module("ensurepip", "python3-venv")],
+        databases::duckdb,
+    ),
+    quick("stress-ng, file system stressors at once", &[STRESS_NG], stress::stress_ng),
+    slow("stress-ng, each file system stressor", &[STRESS_NG], stress::stress_ng_each),
+    quick("dbench", &[Need::Program("dbench", "dbench")], stress::dbench),
+    quick("fio, verified here and on another mount", &[], stress::fio),
+    slow("fio, verified, more of it", &[], stress::fio_for_long),
+    quick("HDF5: h5repack, h5copy, h5diff, a reader beside the writer", &[H5REPACK, H5PY], parallel::hdf5),
+    slow("HDF5: h5repart", &[H5REPACK, H5PY], parallel::h5repart),
+    quick("NumPy arrays mapped into memory", &[NUMPY], parallel::numpy),
+    quick("MPI-IO from two mounts", &[MPIRUN, MPI4PY, NUMPY], parallel::mpi_io),
+    quick("pjdfstest, all that ext4 passes", &[], suites::pjdfstest),
+    quick("a file of 3 GiB and one byte", &[], trees::large),
+    quick("cargo build in the mount", &[], builds::cargo),
+    quick("all is there after a restart", &[], trees::restart),
+    quick("the README's tour", &[], builds::tour),
+];
+
+/// What the programs need that are wanted.
+pub fn needs(wanted: Wanted<'_>) -> impl Iterator<Item = Need> + use<'_> {
+    programs(wanted).flat_map(|program| program.needs).copied()
+}
+
+fn programs(wanted: Wanted<'_>) -> impl Iterator<Item = &'static Program> + use<'_> {
+    let is_wanted = move |program: &&Program| match wanted.only {
+        Some(part) => program.name.contains(part),
+        None => wanted.slow || !program.is_slow,
+    };
+    PROGRAMS.iter().filter(is_wanted)
+}
+
+fn run_programs(cluster: &Cluster, wanted: Wanted<'_>) -> Outcome {
+    for program in programs(wanted) {
+        let missing: Vec<&str> =
+            program.needs.iter().filter(|need| !need.is_there()).map(|need| need.package()).collect();
+        if !missing.is_empty() && wanted.complete {
+            return Err(format!("{}: not installed: {}", program.name, missing.join(", ")));
+        }
+        if !missing.is_empty() {
+            println!("          not run: {} (not installed: {})", program.name, missing.join(", "));
+            continue;
+        }
         let start = Instant::now();
-        program(cluster).map_err(|e| format!("{name}: {e}"))?;
-        println!("{:>7.1} s  {name}", start.elapsed().as_secs_f64());
+        (program.run)(cluster).map_err(|e| format!("{}: {e}", program.name))?;
+        println!("{:>7.1} s  {}", start.elapsed().as_secs_f64(), program.name);
+        cluster.fsck().map_err(|e| format!("after {}: {e}", program.name))?;
     }
     Ok(())
 }
@@ -72,7 +170,7 @@ pub struct Cluster {
 impl Cluster {
     fn new(pvfs: &Path) -> Result<Cluster, String> {
         let dir = leftovers::temp_dir().join("real-programs");
-        for name in ["mnt", "data", "run", "local"] {
+        for name in ["mnt", "other", "data", "run", "local"] {
             std::fs::create_dir_all(dir.join(name)).map_err(|e| format!("{}: {e}", dir.display()))?;
         }
         Ok(Cluster { pvfs: pvfs.to_path_buf(), dir, port: free_ports(5)? })
@@ -84,6 +182,11 @@ impl Cluster {
 
     pub fn mnt(&self) -> PathBuf {
         self.dir.join("mnt")
+    }
+
+    /// Where the same file system is mounted once more.
+    pub fn other(&self) -> PathBuf {
+        self.dir.join("other")
     }
 
     pub fn local(&self) -> PathBuf {
@@ -108,21 +211,37 @@ impl Cluster {
         if took > READY_WITHIN {
             return Err(format!("`pvfs up` was ready after {took:?}, not within {READY_WITHIN:?}"));
         }
-        Ok(())
+        let mut mount = self.command(&self.pvfs);
+        run::run_within(mount.args(["mount", "/"]).arg(self.other()), Duration::from_mins(1))
     }
 
     fn down(&self) -> Outcome {
+        let mut umount = self.command(&self.pvfs);
+        let umounted = run::run_within(umount.arg("umount").arg(self.other()), Duration::from_mins(1));
         let mut down = self.command(&self.pvfs);
         run::run_within(down.arg("down").arg("--dir").arg(self.dir.join("data")), Duration::from_mins(1))
+            .and(umounted)
     }
 
-    /// Runs `program args…` within its time; arguments are split at spaces, `@` stands for the mount, `%` for the
-    /// local directory beside it.
+    /// Holds all records, files and objects against each other.
+    fn fsck(&self) -> Outcome {
+        let out = self.command(&self.pvfs).arg("fsck").output().map_err(|e| e.to_string())?;
+        let said = String::from_utf8_lossy(&out.stdout);
+        if out.status.success() { Ok(()) } else { Err(format!("pvfs fsck: {}\n{said}", out.status)) }
+    }
+
+    fn placed(&self, word: &str) -> String {
+        let [mnt, other, local] =
+            [self.mnt(), self.other(), self.local()].map(|dir| dir.display().to_string());
+        word.replace('@', &mnt).replace('&', &other).replace('%', &local)
+    }
+
+    /// Runs `program args…` within its time; arguments are split at spaces, `@` stands for the mount, `&` for the other
+    /// mount, `%` for the local directory beside them.
     fn run(&self, line: &str) -> Outcome {
         let mut words = line.split(' ');
         let mut command = self.command(words.next().unwrap_or_default());
-        let (mnt, local) = (self.mnt().display().to_string(), self.local().display().to_string());
-        command.args(words.map(|word| word.replace('@', &mnt).replace('%', &local)));
+        command.args(words.map(|word| self.placed(word)));
         run::run_within(&mut command, PROGRAM_WITHIN)
     }
 
@@ -134,185 +253,6 @@ impl Cluster {
         let _ = run::run(run::command("cp -r").arg(self.dir.join("data/log")).arg(&to));
         to.display().to_string()
     }
-}
-
-/// The source tree and the documentation that was built from it: thousands of files, small and large.
-fn copy(c: &Cluster) -> Outcome {
-    let tree = c.local().join("tree");
-    std::fs::create_dir_all(&tree).map_err(|e| e.to_string())?;
-    let root = run::root();
-    for part in ["crates", "docs", "fuzz", "xtask", "Cargo.lock", "Cargo.toml"] {
-        run::run(run::command("cp -a").arg(root.join(part)).arg(&tree))?;
-    }
-    let built = c.pvfs.parent().unwrap_or(&root);
-    for part in ["pvfs", "build", ".fingerprint"].map(|part| built.join(part)) {
-        if part.exists() {
-            run::run(run::command("cp -a").arg(part).arg(&tree))?;
-        }
-    }
-    c.run("cp -a %/tree @/tree")?;
-    c.run("diff -r --no-dereference %/tree @/tree")
-}
-
-fn tar(c: &Cluster) -> Outcome {
-    c.run("tar -C % -cf @/in.tar tree")?;
-    c.run("mkdir @/untarred %/untarred")?;
-    c.run("tar -C @/untarred -xf @/in.tar")?;
-    c.run("diff -r --no-dereference %/tree @/untarred/tree")?;
-    c.run("tar -C @/untarred -cf %/out.tar tree")?;
-    c.run("tar -C %/untarred -xf %/out.tar")?;
-    c.run("diff -r --no-dereference %/tree %/untarred/tree")?;
-    c.run("rm -r @/untarred @/in.tar %/untarred %/out.tar")
-}
-
-/// With ACLs and attributes on the way back; a second run finds nothing to do.
-fn rsync(c: &Cluster) -> Outcome {
-    c.run("rsync -aHAX %/tree/crates/ @/synced/")?;
-    c.run("setfacl -R -m u:12001:rwX,d:u:12001:rwX @/synced")?;
-    c.run("setfattr -h -n user.origin -v rsync @/synced/types @/synced/types/Cargo.toml")?;
-    c.run("rsync -aHAX @/synced/ %/synced/")?;
-    let (here, there) = (c.mnt().join("synced/"), c.local().join("synced/"));
-    let again = run::output(c.command("rsync").args(["-aHAXni", "--delete"]).args([here, there]))?;
-    if !again.is_empty() {
-        return Err(format!("rsync would do again:\n{again}"));
-    }
-    c.run("diff -r --no-dereference %/tree/crates @/synced")?;
-    c.run("rm -r @/synced %/synced")
-}
-
-fn git(c: &Cluster) -> Outcome {
-    let clone = format!("git clone --quiet --no-local {} @/clone", run::root().display());
-    c.run(&clone)?;
-    c.run("git -C @/clone fsck --full --strict --no-progress --no-dangling")?;
-    c.run("git -C @/clone diff --quiet HEAD")?;
-    c.run("git -C @/clone gc --quiet")?;
-    c.run("git -C @/clone fsck --full --strict --no-progress --no-dangling")
-}
-
-fn sqlite(c: &Cluster) -> Outcome {
-    let database = c.mnt().join("test.db");
-    let sql = |text: &str| {
-        let mut sqlite = c.command("sqlite3");
-        run::output(sqlite.arg("-bail").arg(&database).arg(text))
-    };
-    sql("create table t (id integer primary key, body text);
-         begin; with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000)
-         insert into t select i, hex(randomblob(50)) || i from n; commit;")?;
-    for round in 0..20 {
-        sql(&format!("update t set body = 'round {round}' where id % 20 = {round};"))?;
-    }
-    sql("delete from t where id > 10000; vacuum;")?;
-    let check = sql(
-        "pragma integrity_check; select count(*) from t; select count(*) from t where body like 'round %';",
-    )?;
-    if check == "ok\n10000\n10000\n" { Ok(()) } else { Err(format!("sqlite3 says: {check}")) }
-}
-
-/// Longer than 32 bits count, and by one byte longer than all strips and pages. Written through the mount, read through
-/// the mount and through the native client.
-fn large(c: &Cluster) -> Outcome {
-    const BYTES: u64 = (3 << 30) + 1;
-    let path = c.mnt().join("large");
-    let fail = |e: std::io::Error| format!("{}: {e}", path.display());
-    let mut file = std::fs::File::create(&path).map_err(fail)?;
-    std::io::copy(&mut Offsets::default().take(BYTES), &mut file).map_err(fail)?;
-    drop(file);
-    same(std::fs::File::open(&path).map_err(fail)?, BYTES)?;
-    let mut cat = c.command(&c.pvfs);
-    let mut cat = cat.args(["cat", "/large"]).stdout(Stdio::piped()).spawn().map_err(fail)?;
-    let compared = same(cat.stdout.take().ok_or("no pipe")?, BYTES);
-    let ended = cat.wait().map_err(fail)?;
-    compared?;
-    if !ended.success() {
-        return Err(format!("pvfs cat: {ended}"));
-    }
-    std::fs::remove_file(&path).map_err(fail)
-}
-
-/// Endless bytes that tell their own place: every 8 are the offset of the first of them.
-#[derive(Default)]
-struct Offsets {
-    at: u64,
-}
-
-impl Read for Offsets {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        for byte in buffer.iter_mut() {
-            *byte = (self.at & !7).to_le_bytes()[usize::try_from(self.at & 7).expect("below 8")];
-            self.at += 1;
-        }
-        Ok(buffer.len())
-    }
-}
-
-/// Whether `found` has `bytes` bytes of [`Offsets`], and no more.
-fn same(found: impl Read, bytes: u64) -> Outcome {
-    let (mut found, mut expected) = (found, Offsets::default().take(bytes));
-    let (mut a, mut b) = (vec![0; 1 << 20], vec![0; 1 << 20]);
-    let mut at = 0u64;
-    loop {
-        let fill = |from: &mut dyn Read, into: &mut [u8]| -> std::io::Result<usize> {
-            let mut filled = 0;
-            while filled < into.len() {
-                match from.read(&mut into[filled..])? {
-                    0 => break,
-                    more => filled += more,
-                }
-            }
-            Ok(filled)
-        };
-        let got = fill(&mut found, &mut a).map_err(|e| format!("at {at}: {e}"))?;
-        let due = fill(&mut expected, &mut b).map_err(|e| format!("at {at}: {e}"))?;
-        if a[..got] != b[..due] {
-            return Err(format!("the bytes from {at} on ({got} read, {due} due) are not what was written"));
-        }
-        if got == 0 {
-            return Ok(());
-        }
-        at += got as u64;
-    }
-}
-
-fn cargo(c: &Cluster) -> Outcome {
-    let clone = c.mnt().join("clone");
-    let mut build = c.command("cargo");
-    build.args(["build", "--quiet", "--offline", "--locked", "--package", "pvfs-cli", "--bin", "pvfs"]);
-    build.current_dir(&clone).env("CARGO_TARGET_DIR", clone.join("target"));
-    run::run_within(&mut build, PROGRAM_WITHIN)?;
-    let version = run::output(c.command(clone.join("target/debug/pvfs")).arg("--version"))?;
-    if version.starts_with("pvfs ") { Ok(()) } else { Err(format!("the built binary says: {version}")) }
-}
-
-/// `down` and `up` again: the same names, the same bytes.
-fn restart(c: &Cluster) -> Outcome {
-    c.down()?;
-    c.up()?;
-    c.run("diff -r --no-dereference %/tree @/tree")?;
-    c.run("git -C @/clone fsck --full --strict --no-progress --no-dangling")?;
-    c.run("rm -r @/tree @/clone @/test.db")
-}
-
-/// Every command of the README's tour, as it stands there, but for the first and the last: `up` and `down`.
-fn tour(c: &Cluster) -> Outcome {
-    let readme = run::root().join("README.md");
-    let text = std::fs::read_to_string(&readme).map_err(|e| format!("{}: {e}", readme.display()))?;
-    let commands = text
-        .split_once("## A quick tour")
-        .and_then(|(_, rest)| rest.split_once("```sh\n"))
-        .and_then(|(_, block)| block.split_once("```"))
-        .map(|(block, _)| block)
-        .ok_or("the README has no tour")?;
-    let is_elsewhere =
-        |line: &&str| ["alias pvfs=", "pvfs up ", "pvfs down"].iter().any(|c| line.starts_with(c));
-    let script: String = commands
-        .lines()
-        .filter(|line| !is_elsewhere(line))
-        .map(|line| line.replace("/mnt/pvfs", &c.mnt().display().to_string()) + "\n")
-        .collect();
-    let mut shell = c.command("sh");
-    shell.args(["-e", "-u", "-c"]).arg("pvfs() { \"$PVFS\" \"$@\"; }\n".to_owned() + &script);
-    shell.current_dir(run::root()).env("PVFS", &c.pvfs).stdout(Stdio::null());
-    run::run_within(&mut shell, PROGRAM_WITHIN)
 }
 
 /// The first of `count` ports in a row that nobody has now.
