@@ -59,7 +59,7 @@ impl Need {
     }
 }
 
-/// Where the newest PostgreSQL's programs are, which Debian does not put into the `PATH`.
+/// Where the newest `PostgreSQL`'s programs are, which Debian does not put into the `PATH`.
 pub fn postgres_programs() -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let newest =
@@ -72,9 +72,9 @@ pub fn postgres_programs() -> Option<PathBuf> {
 /// Installs what the tests need, where we are root on a Debian; else names it.
 pub fn install_missing() -> Outcome {
     let missing = NEEDED.iter().filter(|(program, _)| !run::is_installed(program));
-    let packages = missing.map(|(_, package)| *package).collect();
+    let packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
     if can_install() {
-        return install(packages);
+        return install(&packages);
     }
     if packages.is_empty() {
         return Ok(());
@@ -96,14 +96,14 @@ pub fn install_programs(needs: impl Iterator<Item = Need>) -> Outcome {
             let _ = file.write_all(b"create_main_cluster = false\n");
         }
     }
-    install(packages.into_iter().collect())
+    install(&packages.into_iter().collect::<Vec<_>>())
 }
 
 fn can_install() -> bool {
     rustix::process::geteuid().is_root() && run::is_installed("apt-get")
 }
 
-fn install(packages: Vec<&str>) -> Outcome {
+fn install(packages: &[&str]) -> Outcome {
     if packages.is_empty() {
         return Ok(());
     }

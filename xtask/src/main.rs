@@ -25,10 +25,10 @@ cargo xtask COMMAND
   sim [--seeds N] [--start S] [--jobs J] [--twice]
                    runs seeds of the simulator (docs/simulator.md) over all cores
   sim --seed S     runs that one, with every event
-  real-programs [--all] [--only PART] [PVFS]
+  real-programs [--all] [--only PART[,PART…]] [PVFS]
                    cp, tar, git, cargo, databases, stress tests, MPI-IO and others on a mount, contents compared; with a
                    binary that is there instead of a fresh release build. --all: the slow ones too (half an hour);
-                   --only: those whose description holds PART. What is not installed is said and passed over
+                   --only: those whose description holds a PART. What is not installed is said and passed over
 
 A test's name, or a part of it, runs alone with `cargo nextest run NAME`.";
 

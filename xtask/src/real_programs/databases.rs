@@ -1,4 +1,4 @@
-//! Databases, which lock, sync and write over themselves: SQLite, PostgreSQL, DuckDB.
+//! Databases, which lock, sync and write over themselves: `SQLite`, `PostgreSQL`, `DuckDB`.
 
 use super::{Cluster, PROGRAM_WITHIN};
 use crate::{
@@ -72,7 +72,7 @@ pub fn sqlite_on_two_mounts(c: &Cluster) -> Outcome {
 }
 
 pub fn postgres(c: &Cluster) -> Outcome {
-    Postgres::new(c)?.checked(1, 5)
+    Postgres::new(c)?.checked(1, 3)
 }
 
 pub fn postgres_for_long(c: &Cluster) -> Outcome {
@@ -116,7 +116,7 @@ impl Postgres<'_> {
         command
     }
 
-    /// `program args…` of PostgreSQL; arguments are split at spaces.
+    /// `program args…` of `PostgreSQL`; arguments are split at spaces.
     fn run(&self, line: &str) -> Outcome {
         let mut words = line.split(' ');
         let mut command = self.command(words.next().unwrap_or_default());
@@ -213,7 +213,7 @@ impl Postgres<'_> {
     }
 }
 
-/// From PyPI: Debian has none.
+/// From `PyPI`: Debian has none.
 pub fn duckdb(c: &Cluster) -> Outcome {
     let venv = c.local().join("venv");
     run::run(c.command(deps::PYTHON).args(["-m", "venv"]).arg(&venv))?;

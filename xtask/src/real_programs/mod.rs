@@ -27,7 +27,7 @@ const PROGRAM_WITHIN: Duration = Duration::from_mins(15);
 /// Which programs run, and what becomes of one that is not installed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted<'a> {
-    /// Only those whose names hold this.
+    /// Only those whose names hold one of these, between commas.
     pub only: Option<&'a str>,
     /// Those too that take minutes.
     pub slow: bool,
@@ -41,7 +41,7 @@ pub fn run(args: &[&str]) -> Outcome {
     while let Some(&arg) = args.next() {
         match arg {
             "--all" => wanted.slow = true,
-            "--only" => wanted.only = Some(args.next().ok_or("--only PART")?),
+            "--only" => wanted.only = Some(args.next().ok_or("--only PART[,PART…]")?),
             path if pvfs.is_none() && !path.starts_with('-') => pvfs = Some(path),
             _ => return Err(format!("`{arg}` means nothing here")),
         }
@@ -135,7 +135,7 @@ pub fn needs(wanted: Wanted<'_>) -> impl Iterator<Item = Need> + use<'_> {
 
 fn programs(wanted: Wanted<'_>) -> impl Iterator<Item = &'static Program> + use<'_> {
     let is_wanted = move |program: &&Program| match wanted.only {
-        Some(part) => program.name.contains(part),
+        Some(parts) => parts.split(',').any(|part| program.name.contains(part)),
         None => wanted.slow || !program.is_slow,
     };
     PROGRAMS.iter().filter(is_wanted)

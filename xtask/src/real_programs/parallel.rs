@@ -1,4 +1,4 @@
-//! What scientists run: HDF5, NumPy, MPI-IO; by scripts that hold what they read against what they wrote.
+//! What scientists run: HDF5, `NumPy`, MPI-IO; by scripts that hold what they read against what they wrote.
 
 use super::{Cluster, PROGRAM_WITHIN};
 use crate::{
