@@ -22,6 +22,9 @@ impl Report {
     }
 }
 
+/// None that takes minutes; none may be missing.
+const PROGRAMS: real_programs::Wanted<'_> = real_programs::Wanted { only: None, slow: false, complete: true };
+
 pub fn run() -> Outcome {
     let start = Instant::now();
     let mut report = Report { steps: Vec::new(), summary: Vec::new() };
@@ -29,6 +32,7 @@ pub fn run() -> Outcome {
     report.step("packages", || {
         deps::install_missing()?;
         deps::install_nextest()?;
+        deps::install_programs(real_programs::needs(PROGRAMS))?;
         suites::install()
     });
     report.step("format", || run::run(&mut run::command("cargo fmt --all --check")));
@@ -50,7 +54,7 @@ pub fn run() -> Outcome {
     });
     report.step("fuzz", || fuzz(5));
     report.step("simulator", sim::ci);
-    report.step("real programs", real_programs::build_and_run);
+    report.step("real programs", || real_programs::build_and_run(PROGRAMS));
     report.step("nothing left behind", leftovers::check_and_clean);
     finish(&report, start)
 }

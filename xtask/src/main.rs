@@ -29,9 +29,10 @@ cargo xtask COMMAND
   bench [--record] [DIR]
                    the recorded set of benchmarks on a fresh cluster below DIR (default /dev/shm), about 20 minutes; with
                    --record it becomes what docs/performance.md shows
-  real-programs [PVFS]
-                   cp, tar, git, cargo, sqlite3 and pjdfstest on a mount, contents compared; with a binary that is there
-                   instead of a fresh release build
+  real-programs [--all] [--only PART[,PART…]] [PVFS]
+                   cp, tar, git, cargo, databases, stress tests, MPI-IO and others on a mount, contents compared; with a
+                   binary that is there instead of a fresh release build. --all: the slow ones too (half an hour);
+                   --only: those whose description holds a PART. What is not installed is said and passed over
 
 A test's name, or a part of it, runs alone with `cargo nextest run NAME`.";
 
@@ -60,8 +61,7 @@ fn main() -> ExitCode {
         ["bench"] => alone(|| bench::run(false, None)),
         ["bench", dir] => alone(|| bench::run(false, Some(dir))),
         ["sim", ref args @ ..] => sim::run(args),
-        ["real-programs"] => alone(real_programs::build_and_run),
-        ["real-programs", pvfs] => alone(|| real_programs::run_with(pvfs.as_ref())),
+        ["real-programs", ref args @ ..] => alone(|| real_programs::run(args)),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             Ok(())

@@ -12,6 +12,7 @@ use pvfs_types::Ino;
 use serde_json::Value;
 use std::{
     fs,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -109,6 +110,30 @@ fn a_lost_object_is_told_and_not_made_up() {
     assert!(finding["text"].as_str().unwrap().contains("slot"), "{finding}");
     let (told, status) = fsck(&cluster, true);
     assert!(status == 1 && told["errors_left"] == 1, "nothing can mend it: {told:#}");
+}
+
+/// Also bytes that are lost in such a file are told.
+#[test]
+fn files_made_with_holes_are_clean_and_what_they_lose_is_told() {
+    let mut cluster = used();
+    let dir = cluster.mount(&[]);
+    fs::File::create(dir.join("empty")).unwrap().set_len(1 << 30).unwrap();
+    let before = objects(&cluster, "iod0").len() + objects(&cluster, "iod1").len();
+    let file = fs::File::create(dir.join("image")).unwrap();
+    for at in [20 << 20, 40 << 20] {
+        file.write_all_at(&[7; 1000], at).unwrap();
+    }
+    drop(file);
+    cluster.unmount(&dir);
+    assert_clean(&cluster);
+    let now = objects(&cluster, "iod0").into_iter().chain(objects(&cluster, "iod1"));
+    let made: Vec<PathBuf> = now.filter(|path| fs::metadata(path).unwrap().len() > 4 << 20).collect();
+    assert!(
+        made.len() == 1 && before == 6,
+        "one target has both pieces, of the other there is nothing: {made:?}"
+    );
+    fs::remove_file(&made[0]).unwrap();
+    assert_eq!(only(&cluster, "missing").1, 1);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Programs that wait for dead servers and are sent a signal: they die or get `EINTR`, the mount goes on, and nothing is left
+//! Programs that wait for dead servers and are sent a signal: they die or get `EINTR`, where the signal asks for that; the mount goes on, and nothing is left
 //! of what they began.
 
 #![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
@@ -14,11 +14,17 @@ use std::{
 
 const PVFS: &str = env!("CARGO_BIN_EXE_pvfs");
 const LIMIT: Duration = Duration::from_mins(1);
-/// What a signal may take: 20 ms of the mount's grace, and what a busy machine takes.
+/// What a signal may take: 20 ms of the mount's grace, half a second in which the server may say that it is there, and what a
+/// busy machine takes.
 const SOON: Duration = Duration::from_secs(2);
 
 fn start(program: &str, args: &[&str]) -> Child {
     Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn waits_in_mount(child: &Child) -> bool {
+    let chan = fs::read_to_string(format!("/proc/{}/wchan", child.id())).unwrap_or_default();
+    ["fuse", "request_wait", "folio"].iter().any(|name| chan.contains(name))
 }
 
 /// Sends `signal` to `child`, which waits in the mount, and expects its end.
@@ -26,16 +32,36 @@ fn start(program: &str, args: &[&str]) -> Child {
 fn ends_by(signal: Signal, mut child: Child) {
     let pid = Pid::from_child(&child);
     // In the call, not before it.
-    let waits = || {
-        let chan = fs::read_to_string(format!("/proc/{}/wchan", child.id())).unwrap_or_default();
-        ["fuse", "request_wait", "folio"].iter().any(|name| chan.contains(name))
-    };
-    wait_until("the program waits for the mount", LIMIT, waits);
+    wait_until("the program waits for the mount", LIMIT, || waits_in_mount(&child));
     let begin = Instant::now();
     kill_process(pid, signal).unwrap();
     wait_until("the program ends", SOON, || child.try_wait().unwrap().is_some());
     println!("{signal:?} ended the program after {:?}", begin.elapsed());
     assert!(!child.wait().unwrap().success());
+}
+
+/// As the timer of a progress bar sends it. (The shell opens the file itself, and does not try again.)
+#[test]
+fn a_signal_that_a_program_catches_fails_no_call_that_waits_for_a_server() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = TestCluster::builder(PVFS).iods(1).start();
+    let mount = cluster.mount(&[]);
+    let (new, other) = (mount.join("new"), mount.join("dir/other"));
+    // Of its own: a directory is locked in the kernel while something is made in it.
+    fs::create_dir(mount.join("dir")).unwrap();
+    cluster.stop("mgr");
+    let mut caught = start("sh", &["-c", "trap : USR1; : > \"$0\"", new.to_str().unwrap()]);
+    wait_until("the shell waits for the mount", LIMIT, || waits_in_mount(&caught));
+    kill_process(Pid::from_child(&caught), Signal::USR1).unwrap();
+    // Sent a signal later, and over earlier.
+    ends_by(Signal::KILL, start("mkdir", &[other.to_str().unwrap()]));
+    assert!(waits_in_mount(&caught), "it waits on");
+    cluster.signal("mgr", Signal::CONT);
+    assert!(caught.wait().unwrap().success());
+    assert_eq!(fs::metadata(&new).unwrap().len(), 0);
+    cluster.unmount(&mount);
 }
 
 #[test]

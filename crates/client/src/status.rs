@@ -69,6 +69,9 @@ pub struct WaitingCall {
 /// A call shows as waiting from then on: what is answered sooner is work.
 const WAITS_AFTER: Duration = Duration::from_millis(100);
 
+/// How long a daemon that is there may take to say so.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
+
 impl Client {
     /// Asks nobody.
     pub fn status(&self) -> ClientStatus {
@@ -87,6 +90,32 @@ impl Client {
             changes_in_flight: standing.slots.in_flight(),
             counters: core.metrics.snapshot(),
         }
+    }
+}
+
+impl Client {
+    /// Whether a call made in the name of `pid` waits for a daemon that is away, or does not say that it is there when asked.
+    pub async fn waits_in_vain(&self, pid: u32) -> bool {
+        for call in self.core.waits.since(Duration::ZERO) {
+            if call.pid != Some(pid) {
+                continue;
+            }
+            for server in call.waits_for() {
+                let Some(peer) = peer_of(&self.core, server) else { continue };
+                if peer.ping(ANSWERS_WITHIN).await.is_err() {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+}
+
+fn peer_of(core: &Core, server: WaitsFor) -> Option<Arc<Peer>> {
+    match server {
+        WaitsFor::Lock => None,
+        WaitsFor::Mgr => Some(Arc::clone(&core.mgr)),
+        WaitsFor::Target(target) => core.targets.view().peer(target).cloned(),
     }
 }
 
@@ -111,12 +140,7 @@ fn server(role: Role, peer: &Peer, targets: Vec<TargetId>) -> ServerStatus {
 
 fn waiting_call(core: &Core, call: &Call) -> WaitingCall {
     let waits_for = call.waits_for();
-    let view = core.targets.view();
-    let servers = waits_for.iter().filter_map(|server| match server {
-        WaitsFor::Lock => None,
-        WaitsFor::Mgr => Some(&core.mgr),
-        WaitsFor::Target(target) => view.peer(*target),
-    });
+    let servers = waits_for.iter().filter_map(|server| peer_of(core, *server));
     let worst = servers.filter_map(|server| server.waiting()).max_by_key(|waiting| waiting.tries);
     WaitingCall {
         pid: call.pid,

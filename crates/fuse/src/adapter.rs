@@ -460,6 +460,17 @@ impl<F: Filesystem> Serve for Adapter<F> {
         })
     }
 
+    fn waits_in_vain(self: &Arc<Self>, pid: u32) -> impl Future<Output = bool> + Send + 'static {
+        let this = Arc::clone(self);
+        async move {
+            match this.fs.get() {
+                Some(fs) => fs.waits_in_vain(pid).await,
+                // The client has not reached its servers yet.
+                None => true,
+            }
+        }
+    }
+
     fn forget(&self, node: u64, lookups: u64) {
         self.count("forget");
         if let Some(fs) = self.fs.get() {

@@ -239,6 +239,9 @@ pub trait Filesystem: Send + Sync + 'static {
         work
     }
 
+    /// Whether the call of the thread `pid` waits for what is not there.
+    fn waits_in_vain(&self, pid: u32) -> impl Future<Output = bool> + Send;
+
     /// `name` may be `.` and `..` too.
     fn lookup(&self, ctx: &Context, dir: NodeId, name: &[u8]) -> impl Future<Output = Reply<Entry>> + Send;
 

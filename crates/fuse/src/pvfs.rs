@@ -238,6 +238,10 @@ impl Filesystem for PvfsFs {
         Ok(self.entry(&attr))
     }
 
+    async fn waits_in_vain(&self, pid: u32) -> bool {
+        self.client.waits_in_vain(pid).await
+    }
+
     fn forget(&self, node: NodeId, lookups: u64) {
         self.trusted.forgotten(self.ino(node), lookups);
     }

@@ -10,15 +10,33 @@ use tracing::debug;
 
 /// The requests at work, by `unique`.
 #[derive(Default)]
-pub(crate) struct InFlight(Mutex<HashMap<u64, Arc<Job>>>);
+pub(crate) struct InFlight(Mutex<HashMap<u64, Noted>>);
+
+struct Noted {
+    job: Arc<Job>,
+    caller: Caller,
+}
+
+/// Who waits for a request's answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    /// The thread; 0: none that can be seen from here.
+    pub pid: u32,
+    /// It waits for others to unlock, and any signal ends that (fcntl(2)).
+    pub wants_lock: bool,
+}
 
 impl InFlight {
-    fn with<T>(&self, act: impl FnOnce(&mut HashMap<u64, Arc<Job>>) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut HashMap<u64, Noted>) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub fn add(&self, unique: u64, job: &Arc<Job>) {
-        self.with(|jobs| jobs.insert(unique, Arc::clone(job)));
+    pub fn add(&self, unique: u64, caller: Caller, job: &Arc<Job>) {
+        self.with(|jobs| jobs.insert(unique, Noted { job: Arc::clone(job), caller }));
+    }
+
+    pub fn find_caller(&self, unique: u64) -> Option<Caller> {
+        self.with(|jobs| jobs.get(&unique).map(|noted| noted.caller))
     }
 
     pub fn contains(&self, unique: u64) -> bool {
@@ -27,12 +45,12 @@ impl InFlight {
 
     /// Takes a request off. Whoever gets it has to answer it.
     pub fn take(&self, unique: u64) -> Option<Arc<Job>> {
-        self.with(|jobs| jobs.remove(&unique))
+        self.with(|jobs| jobs.remove(&unique)).map(|noted| noted.job)
     }
 
     /// All that are left, for good.
     pub fn take_all(&self) -> Vec<Arc<Job>> {
-        self.with(|jobs| jobs.drain().map(|(_, job)| job).collect())
+        self.with(|jobs| jobs.drain().map(|(_, noted)| noted.job).collect())
     }
 
     pub fn len(&self) -> usize {

@@ -15,6 +15,7 @@ mod job;
 mod notify;
 mod request;
 mod session;
+mod signals;
 
 pub use inflight::Reply;
 pub use notify::Notifier;

@@ -4,10 +4,11 @@ use crate::{
     abi::{self, init},
     buffer::{Buffer, Pool},
     device::{Device, Received},
-    inflight::{InFlight, Reply},
+    inflight::{Caller, InFlight, Reply},
     job::Job,
     notify::Notifier,
     request::{Init, Malformed, Op, Request},
+    signals::{self, Pending},
 };
 use std::{
     future::Future,
@@ -24,9 +25,11 @@ use tokio::runtime::Handle;
 use tracing::{debug, warn};
 use zerocopy::IntoBytes;
 
-/// How long an interrupted request may still be answered as if nothing had happened. Any signal interrupts (a timer's, a
-/// child's), and a server that is there answers sooner than this: so nobody sees `EINTR` but who waits in vain.
+/// How long an interrupted request may still be answered as if nothing had happened, whatever the signal.
 pub const INTERRUPT_GRACE: Duration = Duration::from_millis(20);
+
+/// At the latest how often to look whether a deadly signal came to who was sent another one: the kernel tells of the first.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// When to look again for a request that is interrupted before it was read (another thread may be about to note it).
 const UNKNOWN_AGAIN: Duration = Duration::from_millis(1);
@@ -36,6 +39,9 @@ pub trait Serve: Send + Sync + 'static {
     /// The work that answers `request`. Polled for the first time on the thread that read the request, in the context of the
     /// runtime: what it does before it first waits should be short. Dropped when the caller is interrupted.
     fn serve(self: &Arc<Self>, request: Request, reply: Reply) -> impl Future<Output = ()> + Send + 'static;
+
+    /// Whether the request of the thread `pid` waits for what is not there, so that who asks its program to end need not wait too.
+    fn waits_in_vain(self: &Arc<Self>, pid: u32) -> impl Future<Output = bool> + Send + 'static;
 
     /// The kernel holds the inode that many lookups less.
     fn forget(&self, node: u64, lookups: u64);
@@ -222,7 +228,7 @@ impl<S: Serve> Shared<S> {
     }
 
     fn take(&self, request: Request) {
-        let Request { unique, node, ref op, .. } = request;
+        let Request { unique, node, pid, ref op, .. } = request;
         match *op {
             Op::Forget { lookups } => self.serve.forget(node, lookups),
             Op::BatchForget(ref nodes) => {
@@ -241,16 +247,18 @@ impl<S: Serve> Shared<S> {
             }
             _ => {
                 let job = Job::new(self.runtime.clone());
-                self.in_flight.add(unique, &job);
+                let caller = Caller { pid, wants_lock: matches!(op, Op::SetLock { wait: true, .. }) };
+                self.in_flight.add(unique, caller, &job);
                 let reply = Reply::new(unique, &self.device, &self.in_flight);
                 job.begin(self.serve.serve(request, reply));
             }
         }
     }
 
-    /// The caller of `target` was sent a signal. If it still waits a little later, it is told so.
+    /// The caller of `target` was sent a signal. If it still waits a little later, it is told so, where the signal ends a wait.
     fn interrupted(&self, unique: u64, target: u64) {
         let (device, in_flight) = (Arc::clone(&self.device), Arc::clone(&self.in_flight));
+        let serve = Arc::clone(&self.serve);
         let (known, lost) = (in_flight.contains(target), self.lost);
         self.runtime.spawn(async move {
             if !known {
@@ -263,7 +271,15 @@ impl<S: Serve> Shared<S> {
                 let _ = device.answer(unique, Err(rustix::io::Errno::AGAIN.raw_os_error()));
                 return;
             }
-            tokio::time::sleep(INTERRUPT_GRACE).await;
+            let mut pause = INTERRUPT_GRACE;
+            loop {
+                tokio::time::sleep(pause).await;
+                let Some(caller) = in_flight.find_caller(target) else { return };
+                if gives_up(&serve, caller).await {
+                    break;
+                }
+                pause = LOOK_AGAIN.min(pause * 3 / 2);
+            }
             if let Some(job) = in_flight.take(target) {
                 // What it leaves to be taken back comes before what the caller does next.
                 job.give_up();
@@ -283,6 +299,16 @@ impl<S: Serve> Shared<S> {
         if let Err(error) = self.device.answer(unique, answer) {
             debug!(unique, %error, "the kernel did not take an answer");
         }
+    }
+}
+
+/// Whether `caller`, which was sent a signal, shall wait no longer.
+async fn gives_up<S: Serve>(serve: &Arc<S>, caller: Caller) -> bool {
+    match signals::pending(caller.pid) {
+        None | Some(Pending::Deadly) => true,
+        Some(_) if caller.wants_lock => true,
+        Some(Pending::Asking) => serve.waits_in_vain(caller.pid).await,
+        Some(Pending::Other) => false,
     }
 }
 

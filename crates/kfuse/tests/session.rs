@@ -102,6 +102,10 @@ impl Serve for Toy {
         }
     }
 
+    fn waits_in_vain(self: &Arc<Self>, _pid: u32) -> impl Future<Output = bool> + Send + 'static {
+        std::future::ready(false)
+    }
+
     fn forget(&self, _node: u64, lookups: u64) {
         self.forgotten.fetch_add(usize::try_from(lookups).expect("few"), Ordering::SeqCst);
     }

@@ -9,8 +9,9 @@ use pvfs_wire::msg::{
 
 /// Holds a file against its objects, one for each slot in order; `None`: there is no such object.
 ///
-/// A part without an object reads as zeros: a hole, or bytes lost. It counts as lost where nothing else of the file
-/// speaks for holes, as a doubt where other objects have holes.
+/// A part without an object reads as zeros: a hole, or bytes lost. It is a hole where the mgr knows of holes and the other
+/// objects hold all that it knows to be held; else it counts as lost where nothing of the file speaks for holes, as a
+/// doubt where other objects have some.
 pub fn file(file: &FileInfo, objects: &[Option<ObjectStat>]) -> Vec<Finding> {
     if file.busy || file.orphan {
         return Vec::new();
@@ -22,7 +23,7 @@ pub fn file(file: &FileInfo, objects: &[Option<ObjectStat>]) -> Vec<Finding> {
         .filter(|(slot, object)| object.is_none() && file.dist.object_len(*slot, file.size) > 0)
         .map(|(slot, _)| slot)
         .collect();
-    if !missing.is_empty() {
+    if !missing.is_empty() && !holds_all(file, objects) {
         let has_holes = objects.iter().flatten().any(|object| object.allocated < object.len);
         let which: Vec<String> = missing.iter().map(|slot| slot.0.to_string()).collect();
         let text = format!(
@@ -38,7 +39,7 @@ pub fn file(file: &FileInfo, objects: &[Option<ObjectStat>]) -> Vec<Finding> {
             Finding::error(
                 "missing",
                 &about,
-                text + ": lost bytes, unless the file was made with holes",
+                text + ": lost bytes, unless the file was made with holes that the mgr was not told of",
                 None,
             )
         });
@@ -53,6 +54,12 @@ pub fn file(file: &FileInfo, objects: &[Option<ObjectStat>]) -> Vec<Finding> {
         findings.push(Finding::error("size", &about, text, Some(fix)));
     }
     findings
+}
+
+/// Whether the targets hold as much of a file with holes as they did when it was closed.
+fn holds_all(file: &FileInfo, objects: &[Option<ObjectStat>]) -> bool {
+    let held: u64 = objects.iter().flatten().map(|object| object.allocated).fold(0, u64::saturating_add);
+    file.allocated.is_some_and(|bytes| bytes <= held)
 }
 
 /// What the mgr's verdict means for an object that `target` has.
@@ -89,7 +96,16 @@ mod tests {
     /// A file over two targets.
     fn of_size(size: u64) -> FileInfo {
         let dist = Distribution { iodtab: IodtabGen(1), base: 0, pcount: 2, ssize: 4096 };
-        FileInfo { ino: Ino(7), dist, data_gen: DataGen(1), size, size_epoch: 3, busy: false, orphan: false }
+        FileInfo {
+            ino: Ino(7),
+            dist,
+            data_gen: DataGen(1),
+            size,
+            size_epoch: 3,
+            busy: false,
+            orphan: false,
+            allocated: None,
+        }
     }
 
     fn dense(len: u64) -> Option<ObjectStat> {
@@ -128,6 +144,15 @@ mod tests {
         check(of_size(10), &[None, None], &["missing"]);
         let found = check(of_size(3 * STRIP), &[holey(2 * STRIP), None], &["hole"]);
         assert!(!found[0].is_error_left());
+    }
+
+    #[test]
+    fn a_file_that_was_closed_with_holes_is_right_as_long_as_all_is_held_that_was_then() {
+        let closed = |allocated| FileInfo { allocated: Some(allocated), ..of_size(3 * STRIP) };
+        check(closed(0), &[None, None], &[]);
+        check(closed(STRIP), &[dense(STRIP), None], &[]);
+        check(closed(2 * STRIP), &[dense(STRIP), None], &["missing"]);
+        check(closed(STRIP), &[holey(STRIP), None], &["hole"]);
     }
 
     #[test]

@@ -44,5 +44,6 @@ fn info(txn: &(impl Read + ?Sized), inode: &Inode) -> Result<Option<FileInfo>> {
         size_epoch: inode.size_epoch,
         busy,
         orphan: inode.orphan_seq.is_some(),
+        allocated: inode.allocated,
     }))
 }

@@ -90,6 +90,9 @@ pub struct FileInfo {
     /// It has no name any more.
     #[n(6)]
     pub orphan: bool,
+    /// It has holes: so many bytes were held of it by the targets' disks when its last writer closed it.
+    #[n(7)]
+    pub allocated: Option<u64>,
 }
 
 /// Asks whose objects these are that `target` has. To be asked after the target listed them: what a file had then, it

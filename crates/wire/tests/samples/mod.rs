@@ -652,21 +652,21 @@ fn fsck(s: &mut Samples) {
         },
     );
     let dist = Distribution { iodtab: IodtabGen(1), base: 2, pcount: 3, ssize: 4096 };
+    let file = FileInfo {
+        ino: Ino(6),
+        dist,
+        data_gen: DataGen(7),
+        size: 8,
+        size_epoch: 9,
+        busy: true,
+        orphan: false,
+        allocated: None,
+    };
     s.both(
         &ListFiles { cred: cred.clone(), after: Ino(4), max: 5 },
-        &Files {
-            files: vec![FileInfo {
-                ino: Ino(6),
-                dist,
-                data_gen: DataGen(7),
-                size: 8,
-                size_epoch: 9,
-                busy: true,
-                orphan: false,
-            }],
-            end: false,
-        },
+        &Files { files: vec![file], end: false },
     );
+    s.reply::<ListFiles>(&Files { files: vec![FileInfo { allocated: Some(10), ..file }], end: true });
     s.both(
         &JudgeObjects { cred: cred.clone(), target: TargetId(1), objects: vec![object(2)] },
         &Judged {
