@@ -95,16 +95,19 @@ impl Client {
 
 impl Client {
     /// Whether a call made in the name of `pid` waits for a daemon that is away, or does not say that it is there when asked.
+    /// What waits for another call's question waits for whatever this client waits for.
     pub async fn waits_in_vain(&self, pid: u32) -> bool {
-        for call in self.core.waits.since(Duration::ZERO) {
-            if call.pid != Some(pid) {
-                continue;
-            }
-            for server in call.waits_for() {
-                let Some(peer) = peer_of(&self.core, server) else { continue };
-                if peer.ping(ANSWERS_WITHIN).await.is_err() {
-                    return true;
-                }
+        let core = &self.core;
+        let calls = core.waits.since(Duration::ZERO);
+        let own = calls.iter().filter(|call| call.pid == Some(pid)).flat_map(|call| call.waits_for());
+        let mut servers: Vec<Arc<Peer>> = own.filter_map(|server| peer_of(core, server)).collect();
+        if servers.is_empty() {
+            let iods = core.targets.peers().into_iter().map(|(_, peer)| peer);
+            servers = iods.filter(|peer| peer.waiting().is_some()).chain([Arc::clone(&core.mgr)]).collect();
+        }
+        for server in servers {
+            if server.ping(ANSWERS_WITHIN).await.is_err() {
+                return true;
             }
         }
         false
