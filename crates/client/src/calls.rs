@@ -10,12 +10,13 @@ use crate::{
     touches::Touches,
     waits::{WaitsFor, inherited, waiting_for},
 };
+use pvfs_env::BoxFuture;
 use pvfs_types::{Cred, SessionId, limits};
 use pvfs_wire::{
     Op, Refusal, Request, Status,
     msg::session::{Caller, Mutator},
 };
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, task::Poll, time::Duration};
 use tokio::sync::watch;
 
 /// A slot of a session, for one request.
@@ -24,6 +25,19 @@ pub(crate) struct Reserved {
     slot: Slot,
     /// The call that this is the first change of.
     origin: Option<Origin>,
+}
+
+/// Work that goes on when nobody waits for it any more.
+struct Unfinished<T: Send + 'static>(Option<BoxFuture<'static, Result<T>>>);
+
+impl<T: Send + 'static> Drop for Unfinished<T> {
+    fn drop(&mut self) {
+        if let Some(work) = self.0.take()
+            && tokio::runtime::Handle::try_current().is_ok()
+        {
+            pvfs_env::task::spawn(async move { drop(work.await) });
+        }
+    }
 }
 
 /// The error of a request that was refused for good.
@@ -180,6 +194,29 @@ impl Core {
                 Err(_) => Err(ClientError::ShutDown),
             },
         }
+    }
+
+    /// As [`Core::finish`], but here: only when the caller gives up, elsewhere. For what is done often.
+    pub async fn finish_here<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let mut closed = self.closed.subscribe();
+        let work = estate::carried(inherited(work));
+        let mut unfinished = Unfinished(Some(Box::pin(async move {
+            tokio::select! {
+                biased;
+                result = work => result,
+                () = shut_down(&mut closed) => Err(ClientError::ShutDown),
+            }
+        })));
+        let result = std::future::poll_fn(|cx| match &mut unfinished.0 {
+            Some(work) => work.as_mut().poll(cx),
+            None => Poll::Ready(Err(ClientError::ShutDown)),
+        })
+        .await;
+        unfinished.0 = None;
+        result
     }
 
     /// Does what a refusal by the mgr asks for before the request is sent again; or gives the error.

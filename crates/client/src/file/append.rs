@@ -86,7 +86,7 @@ impl Append {
         };
         check_end(place.at, data.len() as u64)?;
         self.record(place.at, false);
-        core.finish(async move {
+        core.finish_here(async move {
             let written = self.write(&place, &data).await;
             if let (Ok(()), Some(origin)) = (&written, &self.origin) {
                 origin.append_is_done();
