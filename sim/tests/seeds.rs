@@ -128,3 +128,9 @@ fn a_dead_clients_question_for_recalls_does_not_stay() {
 fn every_call_ends_though_all_of_a_programs_calls_together_take_long() {
     [1_001_309, 1_003_084].into_iter().for_each(keeps_its_promises);
 }
+
+/// An append's lock whose release the store did not take stood until its holder appended to that file again, and others waited.
+#[test]
+fn an_append_lock_whose_release_failed_is_given_up_later() {
+    keeps_its_promises(1_002_014);
+}

@@ -3,6 +3,7 @@
 
 use crate::{
     ClientError,
+    calls::pause_after,
     client::Core,
     error::Result,
     inode::{Inode, OpenCount},
@@ -45,21 +46,32 @@ impl Core {
         let count = OpenCount::new(self, inode.ino, Access::default());
         let core = Arc::clone(self);
         pvfs_env::task::spawn(async move {
-            let work = Arc::clone(&core);
-            let given_up = core.finish(async move {
-                let inode = &count.inode;
-                // Those have no turn yet.
-                work.appends.inherited_over(inode.ino).await;
-                let _turn = inode.appending.lock().await;
-                inode.append_lock_goes.store(false, Ordering::SeqCst);
-                let mut lock = inode.append_lock.lock().await;
-                *lock = None;
-                work.release_locks(inode.ino, LockOwner::APPEND).await
-            });
-            if let Err(error) = given_up.await {
-                warn!(%error, "the append lock of a file could not be given up");
+            let mut failed = 0;
+            loop {
+                let (work, inode) = (Arc::clone(&core), Arc::clone(&count.inode));
+                let given_up = core.finish(async move { work.give_append_lock_up_in_turn(&inode).await });
+                match given_up.await {
+                    Ok(()) | Err(ClientError::ShutDown) => break,
+                    Err(error) if failed == 0 => {
+                        warn!(ino = %count.inode.ino, %error, "others cannot append: the lock is given up later");
+                    }
+                    Err(_) => {}
+                }
+                tokio::time::sleep(pause_after(failed)).await;
+                failed += 1;
             }
         });
+    }
+
+    /// After those appends that wait for their turn now.
+    async fn give_append_lock_up_in_turn(self: &Arc<Self>, inode: &Inode) -> Result<()> {
+        // Those have no turn yet.
+        self.appends.inherited_over(inode.ino).await;
+        let _turn = inode.appending.lock().await;
+        inode.append_lock_goes.store(false, Ordering::SeqCst);
+        let mut lock = inode.append_lock.lock().await;
+        *lock = None;
+        self.release_locks(inode.ino, LockOwner::APPEND).await
     }
 
     /// Appends to `ino` go by its delegation, which is recalled: waits until they are over, or others are kept out by the
