@@ -5,12 +5,13 @@
 //! connection until all is flushed and its session is closed. An abstract name leaves no file behind, whatever dies.
 //! A line `upgrade PATH` by the mount's owner or root is answered by `done` or why not.
 
+use crate::socket::Socket;
 use std::{
     io::{self, Read, Write},
     os::{
         linux::net::SocketAddrExt,
         unix::ffi::OsStrExt,
-        unix::net::{SocketAddr, UnixListener, UnixStream},
+        unix::net::{SocketAddr, UnixStream},
     },
     path::{Path, PathBuf},
     time::Duration,
@@ -20,6 +21,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
+use tracing::warn;
 
 /// The longest line that is listened to, in bytes.
 const LINE_BYTES_MAX: u64 = 8192;
@@ -34,10 +36,12 @@ impl Control {
     /// Listens for the mount with device number `device` (`major:minor`). Upgrades go to `upgrades`, where they can be made.
     /// Needs a tokio runtime around.
     pub fn listen(device: &str, upgrades: Option<mpsc::Sender<Upgrade>>) -> io::Result<Control> {
-        let listener = UnixListener::bind_addr(&name(device)?)?;
-        listener.set_nonblocking(true)?;
-        let listener = tokio::net::UnixListener::from_std(listener)?;
+        let socket = Socket::bind(name(device)?)?;
         let accepting = tokio::spawn(async move {
+            let listener = match socket.bound().await {
+                Ok(listener) => listener,
+                Err(error) => return warn!(%error, "no control socket: umount will not wait"),
+            };
             let mut held = tokio::task::JoinSet::new();
             loop {
                 match listener.accept().await {

@@ -29,6 +29,8 @@ mod remount;
 pub mod report;
 mod run;
 mod session;
+mod socket;
+
 mod told;
 mod trusted;
 mod umount;

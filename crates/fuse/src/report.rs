@@ -3,21 +3,24 @@
 //! The mount's daemon answers each connection to an abstract Unix socket, named after the mount's device number, with
 //! one JSON document, and closes it. It takes no request, so there is nothing that a stranger could say.
 
-use crate::mountinfo::{self, FSTYPE};
+use crate::{
+    mountinfo::{self, FSTYPE},
+    socket::Socket,
+};
 use pvfs_client::{Client, ClientStatus, ServerStatus, WaitingCall, WaitsFor};
 use serde_json::{Value, json};
 use std::{
     io::{self, Read as _},
     os::{
         linux::net::SocketAddrExt,
-        unix::net::{SocketAddr, UnixListener, UnixStream},
+        unix::net::{SocketAddr, UnixStream},
     },
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 use tokio::{io::AsyncWriteExt as _, task::JoinHandle, time::timeout};
-use tracing::debug;
+use tracing::{debug, warn};
 
 /// How long one who asks may take to read the answer.
 const READ_GRACE: Duration = Duration::from_secs(1);
@@ -36,12 +39,14 @@ impl Reports {
     /// Answers for the mount on `dir`. Needs a tokio runtime around.
     pub fn start(client: &Arc<Client>, dir: &Path) -> io::Result<Reports> {
         let mount = mountinfo::find_mount(dir)?.ok_or(io::ErrorKind::NotFound)?;
-        let listener = UnixListener::bind_addr(&name(&mount.device)?)?;
-        listener.set_nonblocking(true)?;
-        let listener = tokio::net::UnixListener::from_std(listener)?;
+        let socket = Socket::bind(name(&mount.device)?)?;
         // Weak: who looks must not keep a client alive that is about to end.
         let client = Arc::downgrade(client);
         let answering = tokio::spawn(async move {
+            let listener = match socket.bound().await {
+                Ok(listener) => listener,
+                Err(error) => return warn!(%error, "`pvfs status` will not show this mount's waiting calls"),
+            };
             loop {
                 let Ok((mut stream, _)) = listener.accept().await else {
                     // No descriptor free, say.
