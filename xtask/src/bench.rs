@@ -72,7 +72,14 @@ pub fn run(record: bool, dir: Option<&str>) -> Outcome {
     let page = read(PAGE)?;
     let (before, rest) = page.split_once(TABLE_BEGINS).ok_or(format!("{PAGE} has no place for the table"))?;
     let (_, after) = rest.split_once(TABLE_ENDS).ok_or(format!("the table of {PAGE} does not end"))?;
-    write(PAGE, &format!("{before}{TABLE_BEGINS}\n{table}\n{TABLE_ENDS}{after}"))
+    write(PAGE, &format!("{before}{TABLE_BEGINS}{}{TABLE_ENDS}{after}", shown(&table)))
+}
+
+/// The picture and the table.
+fn shown(table: &str) -> String {
+    format!(
+        "\n![MiB/s of each phase that moves bytes](performance.svg)\n\n{table}\nAll of it: [performance.json](performance.json).\n\n"
+    )
 }
 
 fn read(name: &str) -> Result<String, String> {
@@ -278,11 +285,14 @@ fn picture(report: &Value) -> Result<String, String> {
     Ok(svg)
 }
 
-/// For `tidy`: the page's table is that of the recorded figures.
+/// For `tidy`: the page's table is that of the recorded figures, if there are any.
 pub fn check_page(root: &Path) -> Outcome {
+    if !root.join(JSON).exists() {
+        return Ok(());
+    }
     let read = |name: &str| std::fs::read_to_string(root.join(name)).map_err(|e| format!("{name}: {e}"));
     let report: Value = serde_json::from_str(&read(JSON)?).map_err(|e| format!("{JSON}: {e}"))?;
-    if read(PAGE)?.contains(&format!("{TABLE_BEGINS}\n{}\n{TABLE_ENDS}", table(&report)?)) {
+    if read(PAGE)?.contains(&format!("{TABLE_BEGINS}{}{TABLE_ENDS}", shown(&table(&report)?))) {
         return Ok(());
     }
     Err(format!("the table of {PAGE} is not that of {JSON}: `cargo xtask bench --record` writes both"))

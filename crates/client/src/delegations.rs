@@ -378,7 +378,9 @@ impl Drop for OwnChange {
         if let Some(told) = self.delegations.on_change.get() {
             let others = self.told.iter().map(|entry| &entry.attr.ino);
             let all: BTreeSet<&Ino> = self.changed.keys().chain(others).collect();
-            all.into_iter().for_each(|ino| told(*ino));
+            for ino in all {
+                told(*ino);
+            }
         }
     }
 }

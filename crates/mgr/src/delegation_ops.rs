@@ -28,13 +28,13 @@ pub async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
             let req: Recalled = request.decode()?;
             check_session(mgr, req.session)?;
             mgr.delegations.recalled(&req);
-            encoded(&Done {})
+            Ok(encoded(&Done {}))
         }
         Op::HoldDelegations => {
             let req: HoldDelegations = request.decode()?;
             check_session(mgr, req.session)?;
             mgr.delegations.held(&req);
-            encoded(&Done {})
+            Ok(encoded(&Done {}))
         }
         other => Err(not_here(other)),
     }
@@ -49,7 +49,7 @@ async fn wait(mgr: &Mgr, req: &AwaitRecalls) -> Reply {
     tokio::select! {
         biased;
         _ = stopping.wait_for(|stopping| *stopping) => Err(Refusal::new(Status::NotNow, "the mgr is stopping")),
-        told = timeout(longest, mgr.delegations.wait(req)) => encoded(&told.unwrap_or_else(|_| nothing())),
+        told = timeout(longest, mgr.delegations.wait(req)) => Ok(encoded(&told.unwrap_or_else(|_| nothing()))),
     }
 }
 
@@ -65,7 +65,7 @@ pub fn read_entry(
     let ino = stat.attr.ino;
     let given = if stat.has_writers { Given::No } else { mgr.delegations.delegate(caller.session, ino) };
     if given == Given::No {
-        return encoded(&Entry::from(stat));
+        return Ok(encoded(&Entry::from(stat)));
     }
     let undo = || {
         if given == Given::Now {
@@ -76,9 +76,9 @@ pub fn read_entry(
     let now = ask().inspect_err(|_| undo())?;
     if now.has_writers || now.attr.ino != ino {
         undo();
-        return encoded(&Entry::from(now));
+        return Ok(encoded(&Entry::from(now)));
     }
-    encoded(&Entry { delegated: Some(true), ..now.into() })
+    Ok(encoded(&Entry { delegated: Some(true), ..now.into() }))
 }
 
 /// Answers a listing; with attributes, delegates what it tells of as far as that can be had.
@@ -94,7 +94,7 @@ pub fn readdir(mgr: &Mgr, req: &ReadDir) -> Reply {
     }
     given.retain(|_, given| *given != Given::No);
     if given.is_empty() {
-        return encoded(&page);
+        return Ok(encoded(&page));
     }
     // As above.
     let mut now = ask();
@@ -108,5 +108,5 @@ pub fn readdir(mgr: &Mgr, req: &ReadDir) -> Reply {
     for (ino, _) in untold.into_iter().filter(|(_, given)| *given == Given::Now) {
         mgr.delegations.take_back(session, ino);
     }
-    encoded(&now?)
+    Ok(encoded(&now?))
 }

@@ -39,7 +39,7 @@ fn look<T: minicbor::Encode<()>>(
     question: impl FnOnce(&dyn Read) -> Result<T, MetaError>,
 ) -> Reply {
     let reply = pvfs_env::disk::blocking(|| mgr.read(question));
-    encoded(&reply.map_err(|error| error.refusal())?)
+    Ok(encoded(&reply.map_err(|error| error.refusal())?))
 }
 
 /// Mends what a check found. What it puts on the garbage list goes at once; sessions that it ended are forgotten.
@@ -55,5 +55,5 @@ async fn repair(mgr: &Mgr, req: Repair) -> Reply {
         }
     }
     mgr.wakes.garbage.all();
-    encoded(&repaired)
+    Ok(encoded(&repaired))
 }

@@ -105,5 +105,5 @@ async fn wait(mgr: &Mgr, req: AwaitLocks) -> Reply {
         granted = mgr.locks.wait(&req) => granted,
     };
     check_session(mgr, req.session)?;
-    encoded(&granted)
+    Ok(encoded(&granted))
 }

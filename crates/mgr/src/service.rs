@@ -51,9 +51,8 @@ pub struct Encoded {
     payload: Vec<Bytes>,
 }
 
-/// Gives `reply` as the answer.
-pub fn encoded<T: minicbor::Encode<()>>(reply: &T) -> Reply {
-    Ok(Encoded { body: encode(reply), payload: Vec::new() })
+pub fn encoded<T: minicbor::Encode<()>>(reply: &T) -> Encoded {
+    Encoded { body: encode(reply), payload: Vec::new() }
 }
 
 impl Service for MgrService {
@@ -91,14 +90,14 @@ fn is_quick(op: Op) -> bool {
 async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
     check_role(request.op, &request.peer)?;
     match request.op {
-        Op::Status => encoded(&status::status(mgr)),
-        Op::Heartbeat => encoded(&heartbeat::heartbeat(mgr, &request.decode()?).await?),
+        Op::Status => Ok(encoded(&status::status(mgr))),
+        Op::Heartbeat => Ok(encoded(&heartbeat::heartbeat(mgr, &request.decode()?).await?)),
 
-        Op::OpenSession => encoded(&session_ops::open(mgr, request.decode()?).await?),
-        Op::KeepAlive => encoded(&session_ops::keep_alive(mgr, request.decode()?).await?),
-        Op::CloseSession => encoded(&session_ops::close(mgr, &request.decode()?).await?),
-        Op::GetTargets => encoded(&mgr.targets.map()),
-        Op::StatFs => encoded(&status::usage(mgr, request.decode::<StatFs>()?.at)?),
+        Op::OpenSession => Ok(encoded(&session_ops::open(mgr, request.decode()?).await?)),
+        Op::KeepAlive => Ok(encoded(&session_ops::keep_alive(mgr, request.decode()?).await?)),
+        Op::CloseSession => Ok(encoded(&session_ops::close(mgr, &request.decode()?).await?)),
+        Op::GetTargets => Ok(encoded(&mgr.targets.map())),
+        Op::StatFs => Ok(encoded(&status::usage(mgr, request.decode::<StatFs>()?.at)?)),
 
         Op::Lookup => {
             let req: Lookup = request.decode()?;
@@ -243,7 +242,7 @@ pub fn read<T: minicbor::Encode<()>>(
     question: impl FnOnce(&dyn Read) -> Result<T, MetaError>,
 ) -> Reply {
     check_session(mgr, caller.session)?;
-    encoded(&mgr.read(question).map_err(|error| error.refusal())?)
+    Ok(encoded(&mgr.read(question).map_err(|error| error.refusal())?))
 }
 
 pub fn check_session(mgr: &Mgr, session: SessionId) -> Result<(), Refusal> {
@@ -421,7 +420,7 @@ async fn open(mgr: &Mgr, req: Open) -> Reply {
                 }
             }
         });
-        return encoded(&reply.map_err(|error| error.refusal())?);
+        return Ok(encoded(&reply.map_err(|error| error.refusal())?));
     }
     let work = move |txn: &mut Txn<'_>, env: &OpEnv<'_>| {
         Ok(match ops::open(txn, &req, env)? {

@@ -130,7 +130,7 @@ impl Args {
         let asked = self.asked();
         match self.pattern {
             None => asked,
-            Some(pattern) => pattern.of(asked),
+            Some(pattern) => pattern.of(&asked),
         }
     }
 
@@ -179,19 +179,22 @@ enum Pattern {
 
 impl Pattern {
     /// What `asked` leaves open: how many ranks, bytes, files and seconds.
-    fn of(self, asked: Spec) -> Spec {
+    fn of(self, asked: &Spec) -> Spec {
         use Workload::{Create, OpenRead, Read, Remove, Stat, StridedRead, StridedWrite, Write};
         let names = Spec { workloads: vec![Create, Stat, OpenRead, Remove], ..asked.clone() };
         match self {
-            Pattern::IorEasy => {
-                Spec { workloads: vec![Write, Read], transfer_bytes: 1 << 20, files: Files::Own, ..asked }
-            }
+            Pattern::IorEasy => Spec {
+                workloads: vec![Write, Read],
+                transfer_bytes: 1 << 20,
+                files: Files::Own,
+                ..asked.clone()
+            },
             Pattern::IorHard => Spec {
                 workloads: vec![StridedWrite, StridedRead],
                 transfer_bytes: 47_008,
                 pieces: 1,
                 files: Files::Shared,
-                ..asked
+                ..asked.clone()
             },
             Pattern::MdtestEasy => Spec { name_bytes: 0, own_dirs: true, ..names },
             Pattern::MdtestHard => Spec { name_bytes: 3901, own_dirs: false, ..names },
