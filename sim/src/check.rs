@@ -68,8 +68,8 @@ fn try_leftovers(cluster: &Cluster, view: &impl Read) -> Result<Vec<String>, pvf
     left.extend(writer::sessions(view)?.iter().map(|session| format!("{session} as a writer")));
     // What daemons need for each other; half-open ones go with their keep-alives.
     let connections = cluster.net.open_connections();
-    if connections > 2 * cluster.iods {
-        left.push(format!("{connections} connections for {} iods", cluster.iods));
+    if connections.len() > 2 * cluster.iods {
+        left.push(format!("connections for {} iods: {connections:?}", cluster.iods));
     }
     for disk in cluster.daemons.iter().filter_map(|daemon| daemon.disk.as_ref()) {
         for name in disk.files().iter().filter(|name| name.starts_with("objects/")) {

@@ -134,3 +134,9 @@ fn every_call_ends_though_all_of_a_programs_calls_together_take_long() {
 fn an_append_lock_whose_release_failed_is_given_up_later() {
     keeps_its_promises(1_002_014);
 }
+
+/// A dead client had asked to be told of granted locks: its question, and the connection, stayed with the mgr.
+#[test]
+fn a_dead_clients_question_for_locks_does_not_stay() {
+    keeps_its_promises(220);
+}

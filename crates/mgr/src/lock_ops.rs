@@ -15,11 +15,18 @@ use pvfs_types::SessionId;
 use pvfs_wire::{
     Op, Refusal, Status,
     msg::{
-        lock::{AwaitLocks, CancelLock, LockOutcome, LockSet, LockTested, ReleaseLocks, SetLock, TestLock},
+        lock::{
+            AwaitLocks, CancelLock, LockOutcome, LockSet, LockTested, LocksGranted, ReleaseLocks, SetLock,
+            TestLock,
+        },
         session::{Done, Mutator},
     },
 };
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::timeout;
 
 /// Answers the operations on locks.
 pub async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
@@ -96,13 +103,16 @@ fn is_silent(mgr: &Mgr, session: SessionId) -> bool {
 /// Answers once a lock was granted that the session waits for.
 async fn wait(mgr: &Mgr, req: AwaitLocks) -> Reply {
     check_session(mgr, req.session)?;
+    // A client that is gone takes no answer: its question must not stay for ever.
+    let longest = Duration::from_millis(mgr.sessions.lease_ms());
+    let nothing = || LocksGranted { mgr: mgr.process, seen: req.seen, ids: Vec::new(), ask_again: false };
     let mut stopping = mgr.stopping.clone();
     let granted = tokio::select! {
         biased;
         _ = stopping.wait_for(|stopping| *stopping) => {
             return Err(Refusal::new(Status::NotNow, "the mgr is stopping; locks are waited for at the next one"));
         }
-        granted = mgr.locks.wait(&req) => granted,
+        granted = timeout(longest, mgr.locks.wait(&req)) => granted.unwrap_or_else(|_| nothing()),
     };
     check_session(mgr, req.session)?;
     Ok(encoded(&granted))

@@ -89,9 +89,9 @@ impl Net {
         state.conns.values().filter_map(Weak::upgrade).collect()
     }
 
-    /// How many connections any end of which is held by a process.
-    pub fn open_connections(&self) -> usize {
-        self.conns().len()
+    /// The connections any end of which is held by a process.
+    pub fn open_connections(&self) -> Vec<String> {
+        self.conns().iter().map(|conn| conn.name.clone()).collect()
     }
 
     /// Nothing comes from `from` to `to` any more; after 30 s their connections time out.
