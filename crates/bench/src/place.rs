@@ -24,12 +24,12 @@ impl Runs {
 
     /// Each run's offset in the file and its part of `data`.
     pub fn slices(self, data: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
-        let parts = data.chunks(usize::try_from(self.len).unwrap_or(usize::MAX));
+        let parts = data.chunks(usize::try_from(self.len.max(1)).unwrap_or(usize::MAX));
         (0..self.count).map(move |n| self.start + n * self.stride).zip(parts)
     }
 
     pub fn slices_mut(self, data: &mut [u8]) -> impl Iterator<Item = (u64, &mut [u8])> {
-        let parts = data.chunks_mut(usize::try_from(self.len).unwrap_or(usize::MAX));
+        let parts = data.chunks_mut(usize::try_from(self.len.max(1)).unwrap_or(usize::MAX));
         (0..self.count).map(move |n| self.start + n * self.stride).zip(parts)
     }
 }
