@@ -46,7 +46,7 @@ struct State {
     /// The same, of all.
     all_forgotten: u64,
     /// Questions and own changes under way.
-    asking: BTreeMap<u64, u32>,
+    asking: BTreeSet<u64>,
     /// This client changes them now.
     changing: HashMap<Ino, Changing>,
 }
@@ -201,19 +201,15 @@ impl Delegations {
 
     /// The delegation of `ino`, if there is one.
     pub fn of(&self, ino: Ino) -> Option<Delegation> {
-        let mut state = self.state();
-        let left = state.lease_until?.saturating_duration_since(Instant::now());
-        if !state.live() {
-            return None;
-        }
-        let number = state.held.get(&ino)?.since;
-        Some(Delegation { number, left, known: state.known(ino, Knows::All).is_some() })
+        self.state().delegation(ino)
     }
 
     /// The delegation of the inode of `attr`, if these are its attributes still.
     pub fn of_attr(&self, attr: &Attr) -> Option<Delegation> {
-        let is_new = self.attr(attr.ino).is_some_and(|known| known.change == attr.change);
-        self.of(attr.ino).filter(|of| is_new && of.known)
+        let mut state = self.state();
+        let of = state.delegation(attr.ino)?;
+        let is_now = state.known(attr.ino, Knows::All).is_some_and(|known| known.change == attr.change);
+        is_now.then_some(of)
     }
 
     /// Whether `cred` may read the file `ino`, if that is certain.
@@ -408,14 +404,14 @@ impl State {
     /// A question or a change begins.
     fn begin(&mut self) -> u64 {
         let at = self.tick();
-        self.asking.insert(at, 1);
+        self.asking.insert(at);
         at
     }
 
     /// That which began at `at` is over.
     fn end(&mut self, at: u64) {
         self.asking.remove(&at);
-        match self.asking.keys().next().copied() {
+        match self.asking.first().copied() {
             None => {
                 self.forgotten.clear();
                 self.lost.clear();
@@ -426,6 +422,16 @@ impl State {
             }
             Some(_) => {}
         }
+    }
+
+    /// The delegation of `ino`, if there is one.
+    fn delegation(&mut self, ino: Ino) -> Option<Delegation> {
+        let left = self.lease_until?.saturating_duration_since(Instant::now());
+        if !self.live() {
+            return None;
+        }
+        let number = self.held.get(&ino)?.since;
+        Some(Delegation { number, left, known: self.known(ino, Knows::All).is_some() })
     }
 
     /// The attributes of `ino`, if at least so much of them is known.

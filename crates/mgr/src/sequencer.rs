@@ -8,8 +8,8 @@
 use crate::delegations::{Changing, Delegations, Given, Inos};
 use pvfs_env::{Clock, Counter, Metrics};
 use pvfs_kv::{Engine, KvError, Overlay, Read};
-use pvfs_meta::{MetaError, OpEnv, Placement, inode, slot, touched};
-use pvfs_types::{Attr, Errno, Ino, SessionId, Timestamp, limits::CHANGED_MAX};
+use pvfs_meta::{Inode, MetaError, OpEnv, Placement, inode, slot, touched};
+use pvfs_types::{Errno, Ino, SessionId, Timestamp, limits::CHANGED_MAX};
 use pvfs_wire::{
     Refusal, Status,
     msg::{namespace::Entry, session::Mutator},
@@ -134,7 +134,7 @@ struct SlotJob {
     /// Until the commit is seen by who reads.
     changing: Option<Changing>,
     /// New inodes.
-    made: Vec<Ino>,
+    made: Inos,
     outcome: Option<Ran<Outcome>>,
     answer: oneshot::Sender<Result<Ran<Outcome>, JobError>>,
 }
@@ -189,16 +189,13 @@ impl SlotJob {
                     Answer::Reply(body) => body,
                 };
                 let tells = self.delegations.are_taken_by(self.session) && inos.len() <= CHANGED_MAX;
-                let mut there = Vec::new();
                 if tells {
-                    there = find_all(batch, &inos)?;
+                    self.made = absent(batch, &inos)?;
                 }
                 batch.merge(changes);
-                let changed = if tells { find_all(batch, &inos)? } else { Vec::new() };
-                let is_new = |attr: &&Attr| !there.iter().any(|before: &Attr| before.ino == attr.ino);
-                self.made = changed.iter().filter(is_new).map(|attr| attr.ino).collect();
-                let entry = |attr| Entry { attr, has_writers: false, delegated: None };
-                Outcome::Reply(Replied { body, changed: changed.into_iter().map(entry).collect() })
+                // From here on it is made: that it cannot be told of is no error.
+                let changed = if tells { entries(batch, &inos).unwrap_or_default() } else { Vec::new() };
+                Outcome::Reply(Replied { body, changed })
             }
             Err(error) if is_an_answer(&error) => Outcome::Refused(error.refusal()),
             Err(error) => return Err(error),
@@ -208,10 +205,21 @@ impl SlotJob {
     }
 }
 
-/// The attributes of those of `inos` that are there.
-fn find_all(batch: &Batch<'_>, inos: &Inos) -> Result<Vec<Attr>, MetaError> {
-    let found = inos.iter().map(|ino| inode::find(batch, *ino));
-    found.filter_map(Result::transpose).map(|found| found.map(|inode| inode.attr())).collect()
+/// Those of `inos` that are not there.
+fn absent(batch: &Batch<'_>, inos: &Inos) -> Result<Inos, MetaError> {
+    let mut absent = inos.clone();
+    for ino in inos {
+        if inode::find(batch, *ino)?.is_some() {
+            absent.remove(ino);
+        }
+    }
+    Ok(absent)
+}
+
+/// Those of `inos` that are there.
+fn entries(batch: &Batch<'_>, inos: &Inos) -> Result<Vec<Entry>, MetaError> {
+    let entry = |inode: Inode| Entry { attr: inode.attr(), has_writers: false, delegated: None };
+    inos.iter().filter_map(|ino| inode::find(batch, *ino).transpose()).map(|found| found.map(entry)).collect()
 }
 
 /// Whether `error` is the name space's own answer, and not a failure to find one.
@@ -411,7 +419,7 @@ impl Sequencer {
                 work,
                 delegations,
                 changing: None,
-                made: Vec::new(),
+                made: Inos::new(),
                 outcome: None,
                 answer,
             })
@@ -509,8 +517,8 @@ impl Lane {
         while !stopping {
             let mut jobs = Vec::new();
             let pace = self.worker().as_ref().map(|worker| worker.pace).unwrap_or_default();
-            let messages;
-            (stopping, messages) = gather(queue, &mut jobs, &pace);
+            stopping = gather(queue, &mut jobs, &pace);
+            let messages = jobs.len() + usize::from(stopping);
             if let Some(worker) = &mut *self.worker() {
                 worker.run(jobs);
             }
@@ -568,17 +576,12 @@ struct Pace {
     took: Duration,
 }
 
-/// Takes the next batch's jobs off the queue. Gives whether to stop after them, and how many messages were taken.
+/// Takes the next batch's jobs off the queue. Gives whether to stop after them.
 ///
 /// What came during the last commit would go alone, and those who have just been answered would miss it: callers
 /// would fall into two groups, and each commit would serve one of them. So where some wait already, the answered
 /// ones get a moment to come back, a fraction of what a commit takes. A lone caller never waits.
-fn gather(queue: &mpsc::Receiver<Message>, jobs: &mut Vec<Box<dyn Job>>, pace: &Pace) -> (bool, usize) {
-    let stopping = gather_jobs(queue, jobs, pace);
-    (stopping, jobs.len() + usize::from(stopping))
-}
-
-fn gather_jobs(queue: &mpsc::Receiver<Message>, jobs: &mut Vec<Box<dyn Job>>, pace: &Pace) -> bool {
+fn gather(queue: &mpsc::Receiver<Message>, jobs: &mut Vec<Box<dyn Job>>, pace: &Pace) -> bool {
     let Ok(first) = queue.try_recv() else { return queue.recv().is_ok_and(|first| take(queue, jobs, first)) };
     if take(queue, jobs, first) {
         return true;
