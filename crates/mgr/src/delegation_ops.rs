@@ -3,22 +3,21 @@
 use crate::{
     delegations::Given,
     mgr::Mgr,
-    service::{Reply, check_session, encoded, not_here},
+    service::{Reply, check_session, encoded, news, not_here},
 };
 use pvfs_kv::Read;
 use pvfs_meta::{MetaError, Stat, ops};
 use pvfs_net::Incoming;
 use pvfs_types::Ino;
 use pvfs_wire::{
-    Op, Refusal, Status,
+    Op,
     msg::{
         delegation::{AwaitRecalls, HoldDelegations, Recalled, Recalls},
         namespace::{DirEntry, Entry, ReadDir},
         session::{Caller, Done},
     },
 };
-use std::{collections::HashMap, time::Duration};
-use tokio::time::timeout;
+use std::collections::HashMap;
 
 /// Answers the operations on delegations.
 pub async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
@@ -42,15 +41,9 @@ pub async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
 
 async fn wait(mgr: &Mgr, req: &AwaitRecalls) -> Reply {
     check_session(mgr, req.session)?;
-    // A client that is gone takes no answer: its question must not stay for ever.
-    let longest = Duration::from_millis(mgr.sessions.lease_ms());
     let nothing = || Recalls { mgr: mgr.process, recalls: Vec::new(), unknown: false };
-    let mut stopping = mgr.stopping.clone();
-    tokio::select! {
-        biased;
-        _ = stopping.wait_for(|stopping| *stopping) => Err(Refusal::new(Status::NotNow, "the mgr is stopping")),
-        told = timeout(longest, mgr.delegations.wait(req)) => Ok(encoded(&told.unwrap_or_else(|_| nothing()))),
-    }
+    let told = news(mgr, mgr.delegations.wait(req), "the mgr is stopping").await?;
+    Ok(encoded(&told.unwrap_or_else(nothing)))
 }
 
 /// Answers a question about one inode, with its delegation where that can be had.

@@ -3,7 +3,7 @@
 use crate::{
     mgr::Mgr,
     sequencer::Txn,
-    service::{Reply, change, check_session, encoded, not_here, read},
+    service::{Reply, change, check_session, encoded, news, not_here, read},
 };
 use pvfs_meta::{
     MetaError, OpEnv, inode,
@@ -13,7 +13,7 @@ use pvfs_meta::{
 use pvfs_net::Incoming;
 use pvfs_types::SessionId;
 use pvfs_wire::{
-    Op, Refusal, Status,
+    Op,
     msg::{
         lock::{
             AwaitLocks, CancelLock, LockOutcome, LockSet, LockTested, LocksGranted, ReleaseLocks, SetLock,
@@ -22,11 +22,7 @@ use pvfs_wire::{
         session::{Done, Mutator},
     },
 };
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
-use tokio::time::timeout;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Answers the operations on locks.
 pub async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
@@ -103,17 +99,9 @@ fn is_silent(mgr: &Mgr, session: SessionId) -> bool {
 /// Answers once a lock was granted that the session waits for.
 async fn wait(mgr: &Mgr, req: AwaitLocks) -> Reply {
     check_session(mgr, req.session)?;
-    // A client that is gone takes no answer: its question must not stay for ever.
-    let longest = Duration::from_millis(mgr.sessions.lease_ms());
     let nothing = || LocksGranted { mgr: mgr.process, seen: req.seen, ids: Vec::new(), ask_again: false };
-    let mut stopping = mgr.stopping.clone();
-    let granted = tokio::select! {
-        biased;
-        _ = stopping.wait_for(|stopping| *stopping) => {
-            return Err(Refusal::new(Status::NotNow, "the mgr is stopping; locks are waited for at the next one"));
-        }
-        granted = timeout(longest, mgr.locks.wait(&req)) => granted.unwrap_or_else(|_| nothing()),
-    };
+    let stops = "the mgr is stopping; locks are waited for at the next one";
+    let granted = news(mgr, mgr.locks.wait(&req), stops).await?;
     check_session(mgr, req.session)?;
-    Ok(encoded(&granted))
+    Ok(encoded(&granted.unwrap_or_else(nothing)))
 }

@@ -30,10 +30,14 @@ use pvfs_wire::{
         xattr::{GetXattr, ListXattr, RemoveXattr, SetXattr, XattrNames, XattrValue},
     },
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
+use tokio::time::timeout;
 
 /// The mgr as its peers see it.
 pub struct MgrService {
@@ -247,6 +251,21 @@ pub fn read<T: minicbor::Encode<()>>(
 
 pub fn check_session(mgr: &Mgr, session: SessionId) -> Result<(), Refusal> {
     if mgr.sessions.hear(session, mgr.time.now_ms()) { Ok(()) } else { Err(session_ops::unknown(session)) }
+}
+
+/// Waits for news for a session, for a lease at most: a client that is gone takes no answer, and its question must not stay for
+/// ever. `None`: there are none yet.
+///
+/// # Errors
+/// The mgr stops, told by `stops`.
+pub async fn news<T>(mgr: &Mgr, told: impl Future<Output = T>, stops: &str) -> Result<Option<T>, Refusal> {
+    let longest = Duration::from_millis(mgr.sessions.lease_ms());
+    let mut stopping = mgr.stopping.clone();
+    tokio::select! {
+        biased;
+        _ = stopping.wait_for(|stopping| *stopping) => Err(Refusal::new(Status::NotNow, stops)),
+        told = timeout(longest, told) => Ok(told.ok()),
+    }
 }
 
 /// Makes a change that waits for nothing but the store.
