@@ -30,24 +30,19 @@ pub(crate) async fn run<P: Place>(
     if spec.drop_caches {
         forget(&plan, place).await?;
     }
-    // What another rank wrote.
-    let writer_of = |rank: &Rank| {
+    let is_random = workload == Workload::RandomRead;
+    let (outcome, _) = ranks::run(spec, place, |place, rank| {
+        // What another rank wrote.
         let writer = (rank.number + 1) % u64::from(spec.ranks);
-        (writer, transfers.get(usize::try_from(writer).unwrap_or(0)).copied().unwrap_or(0))
-    };
-    let (outcome, _) = if workload == Workload::RandomRead {
-        ranks::run(spec, place, |place, rank| {
-            let (writer, transfers) = writer_of(&rank);
-            read_anywhere(plan.clone(), place, rank, writer, transfers)
-        })
-        .await?
-    } else {
-        ranks::run(spec, place, |place, rank| {
-            let (writer, transfers) = writer_of(&rank);
-            read(plan.clone(), place, rank, writer, transfers)
-        })
-        .await?
-    };
+        let transfers = transfers.get(usize::try_from(writer).unwrap_or(0)).copied().unwrap_or(0);
+        let runs: Box<dyn Iterator<Item = Runs> + Send> = if is_random {
+            Box::new(plan.clone().anywhere(writer, transfers, rank.number))
+        } else {
+            Box::new(plan.clone().in_order(writer, transfers))
+        };
+        read(plan.clone(), place, rank, writer, is_random, runs)
+    })
+    .await?;
     Ok(outcome)
 }
 
@@ -102,6 +97,25 @@ impl Plan {
         let start = (n * spec.pieces * turns + turn) * len;
         Runs { start, len, stride: turns * len, count: spec.pieces }
     }
+
+    /// All transfers of `rank`.
+    fn in_order(self, rank: u64, transfers: u64) -> impl Iterator<Item = Runs> + Send {
+        (0..transfers).map(move |n| self.runs(rank, n))
+    }
+
+    /// As many pieces as it takes to read a sixteenth of what `rank` wrote, in no order.
+    fn anywhere(self, rank: u64, transfers: u64, seed: u64) -> impl Iterator<Item = Runs> + Send {
+        let (begin, piece) = (self.runs(rank, 0).start, self.spec.random_bytes);
+        let pieces = transfers * self.spec.transfer_bytes / piece;
+        let mut random = 0x9e37_79b9_7f4a_7c15 ^ seed;
+        (0..pieces.div_ceil(16)).map(move |_| {
+            // Xorshift.
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            Runs::one(begin + random % pieces * piece, piece)
+        })
+    }
 }
 
 fn own_name(base: &str, strided: bool, rank: u64) -> String {
@@ -143,57 +157,24 @@ async fn write<P: Place>(plan: Plan, place: P, mut rank: Rank) -> Result<(Rank, 
     Ok((rank, transfers))
 }
 
+/// Reads `runs` of what `writer` wrote; past the kernel's cache where that is asked.
 async fn read<P: Place>(
     plan: Plan,
     place: P,
     mut rank: Rank,
     writer: u64,
-    transfers: u64,
+    direct: bool,
+    runs: impl Iterator<Item = Runs> + Send,
 ) -> Result<(Rank, ()), BenchError> {
     let (name, content) = (plan.name(writer), plan.content(writer));
-    let opened = place.open(&name, false).await;
+    let opened = if direct { place.open_direct(&name).await } else { place.open(&name, false).await };
     let mut scratch = Vec::new();
     rank.ready().await;
     let file = opened.map_err(BenchError::at("open", &name))?;
-    for n in 0..transfers {
+    for runs in runs {
         if rank.is_over() {
             break;
         }
-        let runs = plan.runs(writer, n);
-        let found =
-            rank.timed(place.read(&file, runs, &mut scratch)).await.map_err(BenchError::at("read", &name))?;
-        content.check(&name, runs, &found)?;
-        rank.bytes += runs.bytes();
-    }
-    place.close(file).await.map_err(BenchError::at("close", &name))?;
-    Ok((rank, ()))
-}
-
-/// As many calls as it takes to read a sixteenth of what there is, in no order.
-async fn read_anywhere<P: Place>(
-    plan: Plan,
-    place: P,
-    mut rank: Rank,
-    writer: u64,
-    transfers: u64,
-) -> Result<(Rank, ()), BenchError> {
-    let (name, content) = (plan.name(writer), plan.content(writer));
-    let opened = place.open_direct(&name).await;
-    let mut scratch = Vec::new();
-    rank.ready().await;
-    let file = opened.map_err(BenchError::at("open", &name))?;
-    let (begin, piece) = (plan.runs(writer, 0).start, plan.spec.random_bytes);
-    let pieces = transfers * plan.spec.transfer_bytes / piece;
-    let mut random = 0x9e37_79b9_7f4a_7c15 ^ rank.number;
-    for _ in 0..pieces.div_ceil(16) {
-        if rank.is_over() {
-            break;
-        }
-        // Xorshift.
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        let runs = Runs::one(begin + random % pieces * piece, piece);
         let found =
             rank.timed(place.read(&file, runs, &mut scratch)).await.map_err(BenchError::at("read", &name))?;
         content.check(&name, runs, &found)?;
