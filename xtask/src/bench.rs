@@ -4,6 +4,7 @@
 //! whatever else the machine does falls on all alike. What is recorded are medians.
 
 use crate::{
+    cluster::Cluster,
     leftovers,
     run::{self, Outcome},
 };
@@ -12,8 +13,6 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
 };
 
 const JSON: &str = "docs/performance.json";
@@ -54,10 +53,11 @@ pub fn run(record: bool, dir: Option<&str>) -> Outcome {
     run::run(&mut run::command("cargo build --quiet --release --locked --package pvfs-cli --bin pvfs"))?;
     leftovers::prepare()?;
     let base = dir.map_or_else(|| PathBuf::from("/dev/shm"), PathBuf::from);
-    let place = Place { dir: base.join(format!("pvfs-xtask-bench-{}", std::process::id())) };
-    let measured = place.up().and_then(|()| measure(&place));
-    let down = place.down();
-    let _ = std::fs::remove_dir_all(&place.dir);
+    let pvfs = run::target_dir().join("release/pvfs");
+    let cluster = Cluster::new(&pvfs, base.join(format!("pvfs-xtask-bench-{}", std::process::id())))?;
+    let measured = cluster.up().and_then(|()| measure(&cluster));
+    let down = cluster.down();
+    let _ = std::fs::remove_dir_all(cluster.dir());
     let measured = measured?;
     down?;
     let report = json!({ "machine": machine(), "rounds": ROUNDS, "rows": measured });
@@ -90,47 +90,11 @@ fn write(name: &str, text: &str) -> Outcome {
     std::fs::write(run::root().join(name), text).map_err(|e| format!("{name}: {e}"))
 }
 
-/// A cluster for the benchmarks alone.
-struct Place {
-    dir: PathBuf,
-}
-
-impl Place {
-    fn pvfs(&self) -> Command {
-        let mut command = run::program(run::target_dir().join("release/pvfs"));
-        command.env("XDG_RUNTIME_DIR", self.dir.join("run"));
-        command
-    }
-
-    fn up(&self) -> Outcome {
-        for name in ["mnt", "data", "run", "limits"] {
-            std::fs::create_dir_all(self.dir.join(name))
-                .map_err(|e| format!("{}: {e}", self.dir.display()))?;
-        }
-        let port = crate::real_programs::free_ports(5)?;
-        let mut up = self.pvfs();
-        up.arg("up").arg(self.dir.join("mnt")).arg("--detach").arg("--dir").arg(self.dir.join("data"));
-        up.args(["--port", &port.to_string()]);
-        run::run_within(&mut up, Duration::from_mins(1))
-    }
-
-    fn down(&self) -> Outcome {
-        let mut down = self.pvfs();
-        run::run_within(down.arg("down").arg("--dir").arg(self.dir.join("data")), Duration::from_mins(1))
-    }
-
-    fn bench(&self, line: &Line) -> Result<Value, String> {
-        let mut bench = self.pvfs();
-        bench.args(["bench", "--json"]);
-        let (mnt, limits) = (self.dir.join("mnt"), self.dir.join("limits"));
-        bench.args(line.args.split(' ').map(|word| match word {
-            "@" => mnt.as_os_str().to_owned(),
-            "%" => limits.as_os_str().to_owned(),
-            word => word.into(),
-        }));
-        let text = run::output(&mut bench)?;
-        serde_json::from_str(&text).map_err(|e| format!("pvfs bench {}: {e}", line.args))
-    }
+fn bench(cluster: &Cluster, line: &Line) -> Result<Value, String> {
+    let mut bench = cluster.command(cluster.pvfs());
+    bench.args(["bench", "--json"]).args(line.args.split(' ').map(|word| cluster.placed(word)));
+    let text = run::output(&mut bench)?;
+    serde_json::from_str(&text).map_err(|e| format!("pvfs bench {}: {e}", line.args))
 }
 
 /// The figures of a row that are recorded, of each round.
@@ -140,13 +104,13 @@ struct Samples(BTreeMap<&'static str, Vec<f64>>);
 const FIGURES: [&str; 5] =
     ["mib_per_s", "calls_per_s", "cpu_secs_per_gib", "latency_us_p50", "latency_us_p99"];
 
-fn measure(place: &Place) -> Result<Vec<Value>, String> {
+fn measure(cluster: &Cluster) -> Result<Vec<Value>, String> {
     // In the order in which they first came.
     let mut rows: Vec<((&str, String, String), Samples)> = Vec::new();
     // The first round touches memory that the machine may never have touched before.
     for round in 0..=ROUNDS {
         for line in &SET {
-            let report = place.bench(line)?;
+            let report = bench(cluster, line)?;
             for row in report["rows"].as_array().into_iter().flatten() {
                 let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
                 let key = (line.name, text("workload"), text("where"));

@@ -4,6 +4,7 @@
 
 mod bench;
 mod ci;
+mod cluster;
 mod deps;
 mod leftovers;
 mod licences;

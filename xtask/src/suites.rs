@@ -3,8 +3,8 @@
 //! What ext4 passes on the same machine PVFS must pass: ext4 is run beside it, on an image.
 
 use crate::{
+    cluster::Cluster,
     leftovers,
-    real_programs::Cluster,
     run::{self, Outcome},
 };
 use std::{

@@ -42,6 +42,6 @@ pub fn tour(c: &Cluster) -> Outcome {
         .collect();
     let mut shell = c.command("sh");
     shell.args(["-e", "-u", "-c"]).arg("pvfs() { \"$PVFS\" \"$@\"; }\n".to_owned() + &script);
-    shell.current_dir(run::root()).env("PVFS", &c.pvfs).stdout(Stdio::null());
+    shell.current_dir(run::root()).env("PVFS", c.pvfs()).stdout(Stdio::null());
     run::run_within(&mut shell, PROGRAM_WITHIN)
 }

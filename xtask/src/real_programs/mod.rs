@@ -7,15 +7,14 @@ mod stress;
 mod trees;
 
 use crate::{
+    cluster::Cluster,
     deps::{self, Need},
     leftovers,
     run::{self, Outcome},
     suites,
 };
 use std::{
-    net::{Ipv4Addr, TcpListener},
-    path::{Path, PathBuf},
-    process::Command,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -63,14 +62,14 @@ fn run_with(pvfs: &Path, wanted: Wanted<'_>) -> Outcome {
     deps::install_missing()?;
     deps::install_programs(needs(wanted))?;
     leftovers::prepare()?;
-    let cluster = Cluster::new(pvfs)?;
-    let outcome = cluster.up().and_then(|()| run_programs(&cluster, wanted));
+    let cluster = Cluster::new(pvfs, leftovers::temp_dir().join("real-programs"))?;
+    let outcome = up(&cluster).and_then(|()| run_programs(&cluster, wanted));
     // Also after a failure: stopping may fail as well, but the first error is the one to see.
-    let down = cluster.down();
+    let down = down(&cluster);
     if outcome.is_err() {
         println!("the daemons' logs are in {}", cluster.keep_logs());
     }
-    let _ = std::fs::remove_dir_all(&cluster.dir);
+    let _ = std::fs::remove_dir_all(cluster.dir());
     outcome.and(down)
 }
 
@@ -160,80 +159,31 @@ fn run_programs(cluster: &Cluster, wanted: Wanted<'_>) -> Outcome {
     Ok(())
 }
 
-/// A file system of its own, started by `pvfs up`.
-pub struct Cluster {
-    pvfs: PathBuf,
-    dir: PathBuf,
-    port: u16,
+/// Starts it, within its time, and mounts it once more.
+fn up(cluster: &Cluster) -> Outcome {
+    let start = Instant::now();
+    cluster.up()?;
+    let took = start.elapsed();
+    println!("{:>7.1} s  pvfs up", took.as_secs_f64());
+    if took > READY_WITHIN {
+        return Err(format!("`pvfs up` was ready after {took:?}, not within {READY_WITHIN:?}"));
+    }
+    let mut mount = cluster.command(cluster.pvfs());
+    run::run_within(mount.args(["mount", "/"]).arg(cluster.other()), Duration::from_mins(1))
+}
+
+fn down(cluster: &Cluster) -> Outcome {
+    let mut umount = cluster.command(cluster.pvfs());
+    let umounted = run::run_within(umount.arg("umount").arg(cluster.other()), Duration::from_mins(1));
+    cluster.down().and(umounted)
 }
 
 impl Cluster {
-    fn new(pvfs: &Path) -> Result<Cluster, String> {
-        let dir = leftovers::temp_dir().join("real-programs");
-        for name in ["mnt", "other", "data", "run", "local"] {
-            std::fs::create_dir_all(dir.join(name)).map_err(|e| format!("{}: {e}", dir.display()))?;
-        }
-        Ok(Cluster { pvfs: pvfs.to_path_buf(), dir, port: free_ports(5)? })
-    }
-
-    pub fn pvfs(&self) -> &Path {
-        &self.pvfs
-    }
-
-    pub fn mnt(&self) -> PathBuf {
-        self.dir.join("mnt")
-    }
-
-    /// Where the same file system is mounted once more.
-    pub fn other(&self) -> PathBuf {
-        self.dir.join("other")
-    }
-
-    pub fn local(&self) -> PathBuf {
-        self.dir.join("local")
-    }
-
-    /// Any program, with the cluster's context and not the user's own.
-    pub fn command(&self, program: impl AsRef<Path>) -> Command {
-        let mut command = run::program(program);
-        command.env("XDG_RUNTIME_DIR", self.dir.join("run"));
-        command
-    }
-
-    fn up(&self) -> Outcome {
-        let start = Instant::now();
-        let mut up = self.command(&self.pvfs);
-        up.arg("up").arg(self.mnt()).arg("--detach").arg("--dir").arg(self.dir.join("data"));
-        up.args(["--port", &self.port.to_string()]);
-        run::run_within(&mut up, Duration::from_mins(1))?;
-        let took = start.elapsed();
-        println!("{:>7.1} s  pvfs up", took.as_secs_f64());
-        if took > READY_WITHIN {
-            return Err(format!("`pvfs up` was ready after {took:?}, not within {READY_WITHIN:?}"));
-        }
-        let mut mount = self.command(&self.pvfs);
-        run::run_within(mount.args(["mount", "/"]).arg(self.other()), Duration::from_mins(1))
-    }
-
-    fn down(&self) -> Outcome {
-        let mut umount = self.command(&self.pvfs);
-        let umounted = run::run_within(umount.arg("umount").arg(self.other()), Duration::from_mins(1));
-        let mut down = self.command(&self.pvfs);
-        run::run_within(down.arg("down").arg("--dir").arg(self.dir.join("data")), Duration::from_mins(1))
-            .and(umounted)
-    }
-
     /// Holds all records, files and objects against each other.
     fn fsck(&self) -> Outcome {
-        let out = self.command(&self.pvfs).arg("fsck").output().map_err(|e| e.to_string())?;
+        let out = self.command(self.pvfs()).arg("fsck").output().map_err(|e| e.to_string())?;
         let said = String::from_utf8_lossy(&out.stdout);
         if out.status.success() { Ok(()) } else { Err(format!("pvfs fsck: {}\n{said}", out.status)) }
-    }
-
-    fn placed(&self, word: &str) -> String {
-        let [mnt, other, local] =
-            [self.mnt(), self.other(), self.local()].map(|dir| dir.display().to_string());
-        word.replace('@', &mnt).replace('&', &other).replace('%', &local)
     }
 
     /// Runs `program args…` within its time; arguments are split at spaces, `@` stands for the mount, `&` for the other
@@ -250,18 +200,7 @@ impl Cluster {
         let to = run::target_dir().join("real-programs-logs");
         let _ = std::fs::remove_dir_all(&to);
         let _ = std::fs::create_dir_all(&to);
-        let _ = run::run(run::command("cp -r").arg(self.dir.join("data/log")).arg(&to));
+        let _ = run::run(run::command("cp -r").arg(self.dir().join("data/log")).arg(&to));
         to.display().to_string()
     }
-}
-
-/// The first of `count` ports in a row that nobody has now.
-pub fn free_ports(count: u16) -> Result<u16, String> {
-    let from = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap_or(0);
-    (from..40_000)
-        .step_by(usize::from(count))
-        .find(|&first| {
-            (first..first + count).all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
-        })
-        .ok_or_else(|| "no free ports".to_string())
 }

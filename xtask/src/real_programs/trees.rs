@@ -12,7 +12,7 @@ pub fn copy(c: &Cluster) -> Outcome {
     for part in ["crates", "docs", "fuzz", "xtask", "Cargo.lock", "Cargo.toml"] {
         run::run(run::command("cp -a").arg(root.join(part)).arg(&tree))?;
     }
-    let built = c.pvfs.parent().unwrap_or(&root);
+    let built = c.pvfs().parent().unwrap_or(&root);
     for part in ["pvfs", "build", ".fingerprint"].map(|part| built.join(part)) {
         if part.exists() {
             run::run(run::command("cp -a").arg(part).arg(&tree))?;
@@ -50,8 +50,8 @@ pub fn rsync(c: &Cluster) -> Outcome {
 
 /// `down` and `up` again: the same names, the same bytes.
 pub fn restart(c: &Cluster) -> Outcome {
-    c.down()?;
-    c.up()?;
+    super::down(c)?;
+    super::up(c)?;
     c.run("diff -r --no-dereference %/tree @/tree")?;
     c.run("git -C @/clone fsck --full --strict --no-progress --no-dangling")?;
     c.run("rm -r @/tree @/clone @/test.db")
@@ -67,7 +67,7 @@ pub fn large(c: &Cluster) -> Outcome {
     std::io::copy(&mut Offsets::default().take(BYTES), &mut file).map_err(fail)?;
     drop(file);
     same(std::fs::File::open(&path).map_err(fail)?, BYTES)?;
-    let mut cat = c.command(&c.pvfs);
+    let mut cat = c.command(c.pvfs());
     let mut cat = cat.args(["cat", "/large"]).stdout(Stdio::piped()).spawn().map_err(fail)?;
     let compared = same(cat.stdout.take().ok_or("no pipe")?, BYTES);
     let ended = cat.wait().map_err(fail)?;
