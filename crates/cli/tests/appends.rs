@@ -225,13 +225,7 @@ fn a_mount_that_slept_past_its_lease_in_an_append_tears_no_others_record() {
 
 /// What the writes that wait in mounts wait for.
 fn waiting(cluster: &TestCluster) -> Vec<serde_json::Value> {
-    let out = cluster.run("status", ["--json"]);
-    let status: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
-    let mounts = status["mounts"].as_array().cloned().unwrap_or_default();
-    let here = mounts
-        .iter()
-        .filter(|mount| mount["dir"].as_str().is_some_and(|dir| Path::new(dir).starts_with(cluster.dir())));
-    let calls = here.flat_map(|mount| mount["waiting"].as_array().cloned().unwrap_or_default());
+    let calls = cluster.waiting_calls().into_iter();
     calls.filter(|call| call["op"] == "write").map(|call| call["waits_for"].clone()).collect()
 }
 

@@ -354,6 +354,17 @@ impl TestCluster {
         requests
     }
 
+    /// The calls of all its mounts that wait, as `pvfs status --json` has them.
+    pub fn waiting_calls(&self) -> Vec<serde_json::Value> {
+        let out = self.run("status", ["--json"]);
+        let status: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
+        let mounts = status["mounts"].as_array().cloned().unwrap_or_default();
+        let here = mounts
+            .iter()
+            .filter(|mount| mount["dir"].as_str().is_some_and(|dir| Path::new(dir).starts_with(self.dir())));
+        here.flat_map(|mount| mount["waiting"].as_array().cloned().unwrap_or_default()).collect()
+    }
+
     /// Waits until the mgr says that every target is up.
     #[track_caller]
     pub fn wait_targets_up(&self) {

@@ -25,13 +25,7 @@ fn open(path: impl AsRef<Path>) -> File {
 
 /// How many calls of all mounts of `cluster` wait for locks.
 fn waiters(cluster: &TestCluster) -> usize {
-    let out = cluster.run("status", ["--json"]);
-    let status: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
-    let mounts = status["mounts"].as_array().cloned().unwrap_or_default();
-    let here = mounts
-        .iter()
-        .filter(|mount| mount["dir"].as_str().is_some_and(|dir| Path::new(dir).starts_with(cluster.dir())));
-    let calls = here.flat_map(|mount| mount["waiting"].as_array().cloned().unwrap_or_default());
+    let calls = cluster.waiting_calls().into_iter();
     calls.filter(|call| call["waits_for"] == serde_json::json!(["lock"])).count()
 }
 
