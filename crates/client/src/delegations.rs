@@ -23,7 +23,7 @@ const NAMES_MAX: usize = 1 << 16;
 /// When to look which recalls no question is waiting behind any more.
 const RECALLED_SWEEP: usize = 1024;
 
-/// Is told the inodes of a change.
+/// Is told the inodes of a change; some twice.
 pub type OnChange = Box<dyn Fn(Ino) + Send + Sync>;
 
 /// The delegations of one client.
@@ -373,8 +373,7 @@ impl Drop for OwnChange {
         drop(state);
         if let Some(told) = self.delegations.on_change.get() {
             let others = self.told.iter().map(|entry| &entry.attr.ino);
-            let all: BTreeSet<&Ino> = self.changed.keys().chain(others).collect();
-            for ino in all {
+            for ino in self.changed.keys().chain(others) {
                 told(*ino);
             }
         }
