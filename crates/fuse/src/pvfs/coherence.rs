@@ -53,17 +53,15 @@ impl PvfsFs {
     /// The kernel forgets all that it holds of these. Waits for reads of them that are under way.
     async fn forget_recalled(&self, inos: Vec<Ino>) {
         let notifier = self.notifier.wait().await;
-        for ino in inos {
+        let known = inos.into_iter().filter_map(|ino| {
             let until = self.trusted.take(ino);
-            if !self.pages.recalled(ino) && until.is_none() {
-                continue;
-            }
-            // An answer that is on its way may bring what the kernel does not hold yet.
-            while !outdate(notifier.clone(), self.node(ino)).await
-                && until.is_some_and(|until| until > Instant::now())
-            {
-                tokio::time::sleep(COMES_AGAIN).await;
-            }
+            (self.pages.recalled(ino) || until.is_some()).then(|| (self.node(ino), until))
+        });
+        let mut left = outdate(notifier.clone(), known.collect()).await;
+        // An answer that is on its way may bring what the kernel does not hold yet.
+        while !left.is_empty() {
+            tokio::time::sleep(COMES_AGAIN).await;
+            left = outdate(notifier.clone(), left).await;
         }
     }
 
@@ -142,17 +140,23 @@ impl PvfsFs {
     }
 }
 
-/// The kernel forgets all that it holds of `node`. False: it holds nothing.
-async fn outdate(notifier: Notifier, node: NodeId) -> bool {
-    let outdate = move || match notifier.data_changed(node.0, 0) {
-        Ok(is_held) => is_held,
-        Err(error) => {
-            warn!(node = node.0, %error, "the kernel does not forget what it holds");
-            true
-        }
+/// A node, and until when the kernel may go by attributes of it that are on their way.
+type Known = (NodeId, Option<Instant>);
+
+/// The kernel forgets all that it holds of `nodes`. Gives those that it does not hold, but may be about to.
+async fn outdate(notifier: Notifier, mut nodes: Vec<Known>) -> Vec<Known> {
+    let outdate = move || {
+        nodes.retain(|(node, until)| {
+            let is_held = notifier.data_changed(node.0, 0).unwrap_or_else(|error| {
+                warn!(node = node.0, %error, "the kernel does not forget what it holds");
+                true
+            });
+            !is_held && until.is_some_and(|until| until > Instant::now())
+        });
+        nodes
     };
     // Not by a thread that answers reads.
-    tokio::task::spawn_blocking(outdate).await.unwrap_or(true)
+    tokio::task::spawn_blocking(outdate).await.unwrap_or_default()
 }
 
 /// `told` with a time of change that goes with `tag`: another than with others.
