@@ -199,8 +199,12 @@ impl Store {
             io::Result::Ok(())
         };
         sync().map_err(|source| {
-            if !unsynced.ranges().is_empty() {
-                handle.give_back_unsynced(&unsynced);
+            handle.give_back_unsynced(&unsynced);
+            if self.has_predecessor && !handle.is_name_durable() {
+                // A dead process may have written to it, nobody knows where: all of it goes to the disk once more.
+                handle.is_unsynced(0..file.stat().map_or(0, |stat| stat.len));
+            }
+            if !handle.unsynced().is_empty() {
                 self.mending.add(handle);
             }
             self.ledger.raise(&source);

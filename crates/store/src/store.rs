@@ -76,6 +76,8 @@ pub struct Store {
     pub(crate) durable_shards: Box<[AtomicBool]>,
     identity: Identity,
     membership: Mutex<Option<TargetId>>,
+    /// An earlier process of this run of the machine was not closed: what it wrote may not be durable.
+    pub(crate) has_predecessor: bool,
     mgr_time_at_open: Option<u64>,
     mgr_time_file: Box<dyn DiskFile>,
     /// That the disk keeps no notes has been told.
@@ -116,6 +118,7 @@ impl Store {
         let event = |event| options.metrics.counter("pvfs_iod_object_cache_total", &[("event", event)]);
         let counters = CacheCounters { hits: event("hit"), misses: event("miss"), evictions: event("evict") };
         let store = Store {
+            has_predecessor: !before.clean && before.boot == ledger.boot(),
             commits: Commits::new(ledger.run(), before.clean),
             mending: Mending::default(),
             noteless: AtomicBool::new(false),

@@ -252,6 +252,26 @@ fn a_cut_whose_sync_failed_is_made_again() {
 
 /// The kernel takes for written what a failed sync could not write: a later one succeeds without it.
 #[test]
+fn a_sync_after_one_that_failed_writes_once_more_what_a_dead_process_wrote() {
+    let target = TempTarget::new();
+    let (store, faults) = target.open_faulty();
+    store.write(id(1), &writes(&[run(5, 3)]), b"abc").unwrap();
+    drop(store);
+    let store = target.open_with(&faults);
+    faults.fail_next_sync_of("0000000000000001.00000000.0000");
+    store.sync(id(1), 1).unwrap_err();
+    faults.written.lock().unwrap().clear();
+    store.sync(id(1), 1).unwrap();
+    assert_eq!(*faults.written.lock().unwrap(), [(0, b"\0\0\0\0\0abc".to_vec())], "all of it: nobody knows where");
+    faults.fail_next_sync_of("0000000000000001.00000000.0000");
+    store.write(id(1), &writes(&[run(1, 1)]), b"x").unwrap();
+    store.sync(id(1), 1).unwrap_err();
+    faults.written.lock().unwrap().clear();
+    store.sync(id(1), 1).unwrap();
+    assert_eq!(*faults.written.lock().unwrap(), [(1, b"x".to_vec())], "the rest is durable since");
+}
+
+#[test]
 fn a_sync_after_one_that_failed_writes_once_more_what_that_left() {
     for syncs in [|store: &Store| store.sync(id(1), 1).map(drop), |store: &Store| store.commit().map(drop)] {
         let target = TempTarget::new();
