@@ -110,6 +110,12 @@ fn a_sync_after_one_that_failed_leaves_nothing_out() {
     keeps_its_promises(13_874);
 }
 
+/// The same, and its writer was an iod's process that had been killed, too: the next one did not know what that had written.
+#[test]
+fn a_sync_after_one_that_failed_leaves_nothing_out_of_a_dead_process() {
+    keeps_its_promises(41_831);
+}
+
 /// A sync failed, and the iod was killed before it could take note of that; the kernel had told it once, and the next process's sync
 /// succeeded.
 #[test]
@@ -139,4 +145,11 @@ fn an_append_lock_whose_release_failed_is_given_up_later() {
 #[test]
 fn a_dead_clients_question_for_locks_does_not_stay() {
     keeps_its_promises(220);
+}
+
+/// A dead client's question was answered in the moment in which its lease ran out, and that counted as a sign of life; when the
+/// lease had run out once more, nobody was told.
+#[test]
+fn a_session_that_runs_out_while_none_is_alive_is_noticed() {
+    keeps_its_promises(25_174);
 }

@@ -4,6 +4,7 @@ use crate::{
     mgr::Mgr,
     sequencer::Txn,
     service::{Reply, change, check_session, encoded, news, not_here, read},
+    session_ops::unknown,
 };
 use pvfs_meta::{
     MetaError, OpEnv, inode,
@@ -102,6 +103,9 @@ async fn wait(mgr: &Mgr, req: AwaitLocks) -> Reply {
     let nothing = || LocksGranted { mgr: mgr.process, seen: req.seen, ids: Vec::new(), ask_again: false };
     let stops = "the mgr is stopping; locks are waited for at the next one";
     let granted = news(mgr, mgr.locks.wait(&req), stops).await?;
-    check_session(mgr, req.session)?;
+    // Its client may be gone long since: this is no sign of life.
+    if !mgr.sessions.is_known(req.session) {
+        return Err(unknown(req.session));
+    }
     Ok(encoded(&granted.unwrap_or_else(nothing)))
 }

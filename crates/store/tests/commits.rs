@@ -262,7 +262,11 @@ fn a_sync_after_one_that_failed_writes_once_more_what_a_dead_process_wrote() {
     store.sync(id(1), 1).unwrap_err();
     faults.written.lock().unwrap().clear();
     store.sync(id(1), 1).unwrap();
-    assert_eq!(*faults.written.lock().unwrap(), [(0, b"\0\0\0\0\0abc".to_vec())], "all of it: nobody knows where");
+    assert_eq!(
+        *faults.written.lock().unwrap(),
+        [(0, b"\0\0\0\0\0abc".to_vec())],
+        "all of it: nobody knows where"
+    );
     faults.fail_next_sync_of("0000000000000001.00000000.0000");
     store.write(id(1), &writes(&[run(1, 1)]), b"x").unwrap();
     store.sync(id(1), 1).unwrap_err();

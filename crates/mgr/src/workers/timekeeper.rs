@@ -41,14 +41,13 @@ pub async fn watch_leases(mgr: Arc<Mgr>) {
     let idle = Duration::from_millis(mgr.sessions.lease_ms());
     loop {
         match mgr.sessions.next_end_ms(mgr.time.now_ms()) {
-            Some(end_ms) => {
-                sleep_until(mgr.time.instant(end_ms).max(Instant::now() + RETRY_PAUSE)).await;
-                mgr.wakes.reaper.notify_one();
-                mgr.wakes.settler.notify_one();
-                mgr.wakes.locks.notify_one();
-            }
+            Some(end_ms) => sleep_until(mgr.time.instant(end_ms).max(Instant::now() + RETRY_PAUSE)).await,
+            // One that is heard, or comes, meanwhile may have run out at the end of that.
             None => sleep(idle).await,
         }
+        mgr.wakes.reaper.notify_one();
+        mgr.wakes.settler.notify_one();
+        mgr.wakes.locks.notify_one();
     }
 }
 
