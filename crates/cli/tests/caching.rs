@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
 
 use pvfs_testkit::{TestCluster, can_mount, wait_until};
-use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs::{self, File},
     io::{ErrorKind, Write as _},
@@ -290,15 +289,6 @@ fn kill_and_restart(cluster: &mut TestCluster, daemon: &str) {
     cluster.restart(daemon);
 }
 
-fn kill_worker(cluster: &mut TestCluster, mount: &str) {
-    let mut worker = None;
-    wait_until("there is a worker", Duration::from_mins(1), || {
-        worker = cluster.process(mount).children().first().and_then(|&pid| Pid::from_raw(pid.cast_signed()));
-        worker.is_some()
-    });
-    kill_process(worker.unwrap(), Signal::KILL).unwrap();
-}
-
 #[test]
 fn coherent_caches_stay_so_while_mgr_iods_and_workers_are_killed() {
     if !can_mount() {
@@ -312,8 +302,8 @@ fn coherent_caches_stay_so_while_mgr_iods_and_workers_are_killed() {
         match round % 4 {
             0 => kill_and_restart(&mut cluster, "mgr"),
             1 => kill_and_restart(&mut cluster, "iod0"),
-            2 => kill_worker(&mut cluster, "mount0"),
-            _ => kill_worker(&mut cluster, "mount1"),
+            2 => cluster.kill_worker("mount0"),
+            _ => cluster.kill_worker("mount1"),
         }
         let text = "x".repeat(round as usize);
         fs::write(one.join("f"), &text).unwrap();
@@ -344,8 +334,8 @@ fn appends_of_two_mounts_in_turn_follow_each_other_also_while_workers_are_killed
         logs[round / 2 % 2].write_all(line.as_bytes()).unwrap();
         expected += &line;
         match round % 15 {
-            7 => kill_worker(&mut cluster, "mount0"),
-            14 => kill_worker(&mut cluster, "mount1"),
+            7 => cluster.kill_worker("mount0"),
+            14 => cluster.kill_worker("mount1"),
             _ => {}
         }
     }
@@ -387,7 +377,7 @@ fn an_append_is_made_once_when_the_worker_dies_in_it() {
             wait_until("it is appended to", Duration::from_mins(1), || {
                 written.load(Ordering::Relaxed) >= kill * 30
             });
-            kill_worker(&mut cluster, "mount0");
+            cluster.kill_worker("mount0");
         }
     });
     let lines = written.load(Ordering::Relaxed);

@@ -2,11 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
 
-use pvfs_testkit::{Child, Half, TestCluster, can_mount, wait_until};
-use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags, linkat},
-    process::{Pid, Signal, kill_process},
-};
+use pvfs_testkit::{Child, Half, TestCluster, can_mount};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat};
 use std::{
     fs::{self, File},
     io,
@@ -15,11 +12,9 @@ use std::{
         unix::fs::{FileExt as _, MetadataExt as _},
     },
     path::Path,
-    time::Duration,
 };
 
 const PVFS: &str = env!("CARGO_BIN_EXE_pvfs");
-const LIMIT: Duration = Duration::from_mins(1);
 const BYTES: usize = 3 << 20;
 
 fn nameless(dir: &Path, more: OFlags) -> File {
@@ -95,16 +90,6 @@ fn holder_of_nameless_files() {
     assert_eq!((named.metadata().unwrap().nlink(), lost.metadata().unwrap().nlink()), (1, 0));
 }
 
-fn kill_worker(cluster: &mut TestCluster) {
-    let mut worker = None;
-    wait_until("there is a worker", LIMIT, || {
-        worker = cluster.process("mount0").children().first().copied();
-        worker.is_some()
-    });
-    let pid = Pid::from_raw(i32::try_from(worker.unwrap()).unwrap()).unwrap();
-    kill_process(pid, Signal::KILL).unwrap();
-}
-
 #[test]
 fn files_without_a_name_outlive_kills_of_worker_mgr_and_iods_and_leave_nothing() {
     if !can_mount() {
@@ -115,7 +100,7 @@ fn files_without_a_name_outlive_kills_of_worker_mgr_and_iods_and_leave_nothing()
     let holder = Child::start("holder_of_nameless_files", &[&dir]);
     for _ in 0..2 {
         holder.wait_until_half();
-        kill_worker(&mut cluster);
+        cluster.kill_worker("mount0");
         for daemon in ["mgr", "iod0"] {
             cluster.kill9(daemon);
             cluster.restart(daemon);

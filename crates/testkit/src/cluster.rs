@@ -3,7 +3,7 @@
 use crate::{
     FsKind, Image, Ports, Process, Proxy, Status, is_mounted, requests_received, unmount_lazily, wait_until,
 };
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
@@ -228,6 +228,18 @@ impl TestCluster {
     #[track_caller]
     pub fn kill9(&mut self, name: &str) {
         self.process(name).kill9();
+    }
+
+    /// SIGKILL to the worker of `mount0`, …, once there is one.
+    #[track_caller]
+    pub fn kill_worker(&mut self, mount: &str) {
+        let mut worker = None;
+        wait_until("there is a worker", Duration::from_mins(1), || {
+            worker = self.process(mount).children().first().and_then(|&pid| Pid::from_raw(pid.cast_signed()));
+            worker.is_some()
+        });
+        // One that has died by itself meanwhile is as good.
+        let _ = kill_process(worker.expect("waited for"), Signal::KILL);
     }
 
     /// SIGTERM, and waits for its end.
