@@ -1,11 +1,12 @@
 //! The client as a whole: how it begins and ends.
 
 use crate::{
-    ClientConfig, ClientError, Delegating,
+    ClientConfig, ClientError, Delegating, Estate,
     appends::Appends,
     delegations::{Delegation, Delegations, OnChange},
     ends::Ends,
     error::Result,
+    gathers::Gathers,
     holds::{Bounds, Holds},
     inode::Inodes,
     locks::LockTable,
@@ -51,6 +52,7 @@ pub(crate) struct Core {
     pub ends: Ends,
     pub locks: Arc<LockTable>,
     pub appends: Appends,
+    pub gathers: Gathers,
     pub delegations: Arc<Delegations>,
     /// Has others forget what is recalled; `None`: there are none.
     pub forgetter: Option<SetOnce<Forgetter>>,
@@ -111,14 +113,13 @@ impl Client {
         let from = config.estate.as_ref().map_or(1, |estate| estate.connections_from);
         let dialer = Dialer::numbered(Arc::clone(&config.transport), identity, config.metrics.clone(), from);
         let mgr = dialer.peer(Role::Mgr, config.mgr.clone());
-        let (last_session, locks, appends) = match &config.estate {
-            Some(estate) => {
-                let journal = Some(Arc::clone(&estate.journal));
-                let last = estate.marks.iter().map(|mark| mark.session).max().unwrap_or_default();
-                let locks = LockTable::new(journal.clone(), &estate.locks);
-                (last, locks, Appends::new(journal, &estate.appends))
+        let journal = config.estate.as_ref().map(|estate| Arc::clone(&estate.journal));
+        let (last_session, locks, appends, gathered) = match &config.estate {
+            Some(Estate { marks, locks, appends, gathered, .. }) => {
+                let last = marks.iter().map(|mark| mark.session).max().unwrap_or_default();
+                (last, locks.clone(), appends.clone(), gathered.clone())
             }
-            None => (SessionId::default(), LockTable::new(None, &[]), Appends::new(None, &[])),
+            None => (SessionId::default(), Vec::new(), Vec::new(), Vec::new()),
         };
         let who = Who {
             client: client_id,
@@ -133,8 +134,9 @@ impl Client {
             closes: Crossings::default(),
             emptyings: Crossings::default(),
             ends: Ends::default(),
-            locks: Arc::new(locks),
-            appends,
+            locks: Arc::new(LockTable::new(journal.clone(), &locks)),
+            appends: Appends::new(journal.clone(), &appends),
+            gathers: Gathers::new(journal, &gathered, &config.metrics),
             delegations: Delegations::new(config.delegations != Delegating::No),
             forgetter: (config.delegations == Delegating::ForKernel).then(SetOnce::new),
             holds: Holds::new(bounds, &config.metrics),
@@ -156,6 +158,7 @@ impl Client {
         if core.session.is_inherited() {
             task::spawn(Arc::clone(&core).settle_inheritance());
             core.give_inherited_append_locks_up();
+            core.inherit_gathers(gathered);
         }
         task::spawn(Arc::clone(&core).keep_alive_task());
         if core.delegations.is_on() {
@@ -165,6 +168,7 @@ impl Client {
         }
         task::spawn(Arc::clone(&core).refresh_task());
         task::spawn(Arc::clone(&core).ends_task());
+        task::spawn(Arc::clone(&core).gathers_task());
         info!(session = %core.session.standing().id, mgr = core.mgr.name(), "connected to the file system");
         Ok(Arc::new(Client { tasks: Arc::new(Tasks { core: Arc::clone(&core) }), core }))
     }

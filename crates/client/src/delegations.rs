@@ -62,6 +62,8 @@ struct Changing {
 /// An inode that nobody else changes without a recall.
 struct Held {
     since: u64,
+    /// This client has made the inode, and held it since.
+    is_made: bool,
     attr: Attr,
     /// What of `attr` this client's own changes have left true.
     knows: Knows,
@@ -202,6 +204,14 @@ impl Delegations {
     /// The delegation of `ino`, if there is one.
     pub fn of(&self, ino: Ino) -> Option<Delegation> {
         self.state().delegation(ino)
+    }
+
+    /// The number of the delegation that came with `ino` itself, if it stands: this client has made the inode, and nobody was
+    /// told of it since without a recall.
+    pub fn of_made(&self, ino: Ino) -> Option<u64> {
+        let mut state = self.state();
+        let is_made = state.held.get(&ino).is_some_and(|held| held.is_made);
+        state.delegation(ino).filter(|_| is_made).map(|delegation| delegation.number)
     }
 
     /// The delegation of the inode of `attr`, if these are its attributes still.
@@ -360,6 +370,9 @@ impl Drop for OwnChange {
         for entry in self.told.iter().filter(is_new) {
             if state.stands(entry.attr.ino, self.at) {
                 state.hold(&entry.attr);
+                if let Some(held) = state.held.get_mut(&entry.attr.ino) {
+                    held.is_made = true;
+                }
             }
         }
         let named = self.named();
@@ -449,6 +462,7 @@ impl State {
         // What was known of its names stays known: it was not recalled.
         let held = self.held.entry(attr.ino).or_insert_with(|| Held {
             since,
+            is_made: false,
             attr: attr.clone(),
             knows: Knows::All,
             names: Names::default(),

@@ -62,8 +62,8 @@ pub enum ClientError {
     #[error("the open file {ino} is gone")]
     Gone { ino: pvfs_types::Ino },
     /// A disk failed, or filled up, between a write's acknowledgement and its becoming durable.
-    #[error("bytes that were written to {ino} are lost; the log says why")]
-    Lost { ino: pvfs_types::Ino },
+    #[error("bytes that were written to {ino} are lost ({errno}); the log says why")]
+    Lost { ino: pvfs_types::Ino, errno: Errno },
     /// The mgr has given up this client's session, and with it the locks of an open file.
     #[error("locks of {ino} are lost with the session, others may have them")]
     LocksLost { ino: pvfs_types::Ino },
@@ -83,7 +83,7 @@ impl ClientError {
     /// What `errno` shall be for the application.
     pub fn errno(&self) -> Errno {
         match self {
-            ClientError::Refused { errno, .. } => *errno,
+            ClientError::Refused { errno, .. } | ClientError::Lost { errno, .. } => *errno,
             ClientError::Rejected { status, .. } => match status {
                 Status::Unauthorized | Status::WrongFs => Errno::EACCES,
                 Status::CapabilityRights => Errno::EPERM,
@@ -123,8 +123,7 @@ impl ClientError {
             ClientError::NoMemory { .. } => Errno::ENOMEM,
             ClientError::NotOpenFor { .. } => Errno::EBADF,
             ClientError::Gone { .. } => Errno::ESTALE,
-            ClientError::Lost { .. }
-            | ClientError::LocksLost { .. }
+            ClientError::LocksLost { .. }
             | ClientError::AppendCut { .. }
             | ClientError::TimedOut { .. }
             | ClientError::ShutDown => Errno::EIO,

@@ -4,6 +4,7 @@
 //! any moment: its successor takes up the same session, and a change that was under way is sent again under the same
 //! number, so that it is done once.
 
+use bytes::Bytes;
 use pvfs_types::{Ino, LockOwner, SessionId};
 use pvfs_wire::Access;
 use std::{
@@ -48,6 +49,27 @@ pub struct AppendMark {
     pub is_done: bool,
 }
 
+/// Bytes that were acknowledged and are not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GatherMark {
+    pub ino: Ino,
+    /// In which the client is alone with the file.
+    pub session: SessionId,
+    /// The order in which they were written, among all of the client's.
+    pub number: u64,
+    /// Where in the file the first one goes.
+    pub start: u64,
+}
+
+/// Bytes that a predecessor has not sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gathered {
+    /// In the journal.
+    pub place: u16,
+    pub mark: GatherMark,
+    pub bytes: Bytes,
+}
+
 /// Where a client writes down what its successor must know. A write has to be kept when it returns, whatever becomes of
 /// this process; it need not outlive the machine.
 pub trait Journal: Send + Sync {
@@ -68,6 +90,13 @@ pub trait Journal: Send + Sync {
 
     /// The append was answered, or nobody waits for an answer and nothing of it is under way.
     fn append_over(&self, call: u64);
+
+    /// Before a write is acknowledged that is not sent yet: `bytes` stand behind the first `at` of those in `place`, one of
+    /// [`GATHERS_MAX`](crate::GATHERS_MAX) of [`GATHER_BYTES_MAX`](crate::GATHER_BYTES_MAX) bytes. False: they are not kept.
+    fn gathers(&self, place: u16, mark: GatherMark, at: usize, bytes: &[u8]) -> bool;
+
+    /// What is in `place` is sent, or lost.
+    fn gather_over(&self, place: u16);
 }
 
 /// Everything a successor must know.
@@ -83,6 +112,8 @@ pub struct Estate {
     pub locks: Vec<LockMark>,
     /// What was being appended.
     pub appends: Vec<AppendMark>,
+    /// What was written and not sent.
+    pub gathered: Vec<Gathered>,
     /// A predecessor was there: what it left unsaid is settled.
     pub inherited: bool,
     pub journal: Arc<dyn Journal>,

@@ -90,6 +90,12 @@ impl File {
         }
     }
 
+    /// Its user was told of no losses yet, of those before it was opened here neither.
+    pub(crate) fn untold(mut self) -> File {
+        self.losses_told = AtomicU64::new(0);
+        self
+    }
+
     pub fn ino(&self) -> Ino {
         self.inode.ino
     }
@@ -160,8 +166,13 @@ impl File {
                 self.need(Access::WRITE, "writing")?;
                 let len = data.len() as u64;
                 check_end(offset, len)?;
-                let plan = plan::list(&self.distribution()?, [(LogicalOffset(offset), len)]);
-                self.write_plan(&plan, &data, offset + len).await
+                let gathered = self.core.gather(&self.inode, offset, &data, &self.cred).await?;
+                let (at, rest) = (offset + gathered as u64, data.slice(gathered..));
+                if gathered > 0 && rest.is_empty() {
+                    return Ok(());
+                }
+                let plan = plan::list(&self.distribution()?, [(LogicalOffset(at), rest.len() as u64)]);
+                self.write_plan(&plan, &rest, offset + len).await
             })
             .await
     }
@@ -274,6 +285,7 @@ impl File {
 
     async fn sync_here(&self) -> Result<()> {
         self.need(Access::default(), "syncing")?;
+        self.core.send_gathered(&self.inode).await?;
         let access = if self.access.write { Access::WRITE } else { Access::READ };
         let known = self.written_slots(0)?;
         // Others may have written where this client knows of no bytes.
@@ -374,7 +386,7 @@ impl File {
         let losses = self.inode.losses();
         let told = self.losses_told.swap(losses, Ordering::SeqCst);
         if self.access.write && told < losses {
-            return Err(ClientError::Lost { ino: self.inode.ino });
+            return Err(ClientError::Lost { ino: self.inode.ino, errno: self.inode.lost_as() });
         }
         Ok(())
     }
@@ -427,6 +439,7 @@ impl File {
         if plan.is_empty() {
             return Ok(());
         }
+        self.core.send_gathered(&self.inode).await?;
         let in_flight = io::write(&self.core, &self.inode, plan, data, end, None).await?;
         in_flight.done(data.len() as u64, LogicalOffset(end), self.core.session.now(), &self.cred);
         Ok(())
@@ -435,6 +448,7 @@ impl File {
     /// Reads by `plan` until what came is sure to be the file's bytes: all that was asked for, or the file's size
     /// tells the holes from the end.
     async fn read_plan(&self, plan: &[SlotRequest], total: u64) -> Result<Found> {
+        self.core.send_gathered(&self.inode).await?;
         loop {
             let (size_before, epoch) = self.inode.with(|state| (state.size, state.size_epoch));
             let (data_gen, answers) = io::read(&self.core, &self.inode, plan).await?;

@@ -3,11 +3,13 @@
 //! An inode counts as open from before its open request leaves until its last handle is closed and its size is told,
 //! so that no orphan is given up too early.
 
-use crate::client::Core;
-use pvfs_types::{Attr, Cred, DataGen, Distribution, Extras, Ino, LogicalOffset, SessionId, Timestamp, mode};
+use crate::{client::Core, gathers::Gather};
+use pvfs_types::{
+    Attr, Cred, DataGen, Distribution, Errno, Extras, Ino, LogicalOffset, SessionId, Timestamp, mode,
+};
 use pvfs_wire::{Access, Capability, msg::namespace::Entry};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -34,6 +36,8 @@ pub(crate) struct Inode {
     pub record: tokio::sync::Mutex<()>,
     /// Held while the attributes are asked for anew, so that many short reads ask once.
     pub validating: tokio::sync::Mutex<()>,
+    /// Held by whoever sends what is gathered.
+    pub sending: tokio::sync::Mutex<()>,
     /// Held by one append at a time.
     pub appending: Arc<tokio::sync::Mutex<()>>,
     /// The session in which this client certainly holds the file's append lock. Held while it is taken or given up.
@@ -75,8 +79,17 @@ pub(crate) struct State {
     pub mtime: Option<Timestamp>,
     /// Who wrote last. What is not root's takes set-user-id bits away.
     pub written_by: Option<Arc<Cred>>,
+    /// Where the last write ended.
+    pub write_end: u64,
+    /// Small writes that are acknowledged and not sent, in their order.
+    pub gathers: VecDeque<Gather>,
     /// The mgr knows this session as a writer of the file.
     pub recorded: Option<SessionId>,
+    /// The number of the delegation under which this client has made the file, for writing: as long as that stands and
+    /// `recorded` holds, nobody else was told of it.
+    pub alone: Option<u64>,
+    /// What was lost last, as an errno.
+    lost_as: Option<Errno>,
     /// The newest change of the inode that the two next are of.
     change: u64,
     pub extras: Extras,
@@ -171,6 +184,7 @@ impl Inode {
             losses: AtomicU64::new(0),
             record: tokio::sync::Mutex::default(),
             validating: tokio::sync::Mutex::default(),
+            sending: tokio::sync::Mutex::default(),
             appending: Arc::default(),
             append_lock: tokio::sync::Mutex::default(),
             append_lock_goes: AtomicBool::new(false),
@@ -183,13 +197,19 @@ impl Inode {
     }
 
     /// Acknowledged bytes are lost for good.
-    pub fn lost(&self) {
+    pub fn lost(&self, errno: Errno) {
+        self.with(|state| state.lost_as = Some(errno));
         self.losses.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Rises with each [`Inode::lost`].
     pub fn losses(&self) -> u64 {
         self.losses.load(Ordering::SeqCst)
+    }
+
+    /// Why, the last time.
+    pub fn lost_as(&self) -> Errno {
+        self.with(|state| state.lost_as).unwrap_or(Errno::EIO)
     }
 
     pub fn absorb(&self, attr: &Attr) {
@@ -229,8 +249,7 @@ impl Inode {
     /// A write up to `end` begins, if the mgr knows this session as a writer and a capability for that is at hand.
     pub fn begin_write(self: &Arc<Self>, end: u64) -> Option<(WriteInFlight, Capability)> {
         self.with(|state| {
-            let capability = state.capability(Access::WRITE).filter(|found| found.grant.reaches(end))?;
-            state.recorded.filter(|&session| session == capability.grant.session)?;
+            let capability = state.may_write(end)?;
             state.writes_in_flight += 1;
             let in_flight = WriteInFlight { inode: Arc::clone(self), epoch: state.size_epoch, done: false };
             Some((in_flight, capability))
@@ -242,7 +261,7 @@ impl Inode {
         self.with(|state| {
             state.read_cap = None;
             state.write_cap = None;
-            state.recorded = None;
+            state.end_record();
         });
     }
 
@@ -258,6 +277,31 @@ impl Inode {
 }
 
 impl State {
+    /// The capability for a write up to `end`, if the mgr knows this session as a writer.
+    pub fn may_write(&self, end: u64) -> Option<Capability> {
+        let capability = self.capability(Access::WRITE).filter(|found| found.grant.reaches(end))?;
+        self.recorded.filter(|&session| session == capability.grant.session)?;
+        Some(capability)
+    }
+
+    /// The mgr does not know this session as a writer any more: whoever asks it for the file is told. Gives what it knew.
+    pub fn end_record(&mut self) -> Option<SessionId> {
+        self.alone = None;
+        self.recorded.take()
+    }
+
+    /// `bytes` bytes were written up to `end`, at `now`, and acknowledged.
+    pub fn wrote(&mut self, bytes: u64, end: LogicalOffset, now: Timestamp, by: &Arc<Cred>) {
+        self.dirty = true;
+        self.mtime = Some(now);
+        self.covered = self.covered.saturating_add(bytes);
+        self.size = self.size.max(end.0);
+        self.write_end = end.0;
+        if !self.written_by.as_ref().is_some_and(|cred| Arc::ptr_eq(cred, by)) {
+            self.written_by = Some(Arc::clone(by));
+        }
+    }
+
     fn capability(&self, access: Access) -> Option<Capability> {
         let capability = if access.write { self.write_cap } else { self.read_cap };
         capability.filter(|capability| capability.grant.access.covers(access))
@@ -389,7 +433,7 @@ impl State {
         if self.size_epoch > attr.size_epoch {
             attr.size = self.size;
         } else if self.size_epoch == attr.size_epoch {
-            attr.size = attr.size.max(self.size);
+            attr.size = attr.size.max(self.size).max(self.inherited_end());
         }
         if attr.allocated.is_none() && attr.size > self.covered {
             attr.allocated = Some(self.covered);
@@ -407,14 +451,22 @@ impl WriteInFlight {
         self.done = true;
         let epoch = self.epoch;
         self.inode.with(|state| {
-            state.dirty = true;
-            state.mtime = Some(now);
-            state.covered = state.covered.saturating_add(bytes);
-            if !state.written_by.as_ref().is_some_and(|cred| Arc::ptr_eq(cred, by)) {
-                state.written_by = Some(Arc::clone(by));
+            let size = state.size;
+            state.wrote(bytes, end, now, by);
+            if state.size_epoch != epoch {
+                state.size = size;
+                state.doubt();
             }
+        });
+    }
+
+    /// What was acknowledged before, up to `end`, is sent.
+    pub fn sent(mut self, end: u64) {
+        self.done = true;
+        let epoch = self.epoch;
+        self.inode.with(|state| {
             if state.size_epoch == epoch {
-                state.size = state.size.max(end.0);
+                state.size = state.size.max(end);
             } else {
                 state.doubt();
             }

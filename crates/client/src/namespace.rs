@@ -369,6 +369,9 @@ impl crate::client::Core {
         let (core, cred) = (Arc::clone(self), cred.clone());
         self.finish(async move {
             let inode = core.inodes.find(ino);
+            if let Some(inode) = &inode {
+                core.send_gathered(inode).await?;
+            }
             // A time that is set by hand is not to be overridden by the report of an earlier write, and none may be
             // under way.
             let (record, unreported) = match &inode {

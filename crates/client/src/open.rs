@@ -152,7 +152,8 @@ impl Client {
             let inode = Arc::clone(&count.inode);
             let _record = inode.record.lock().await;
             let opened = work.open_once_more(&inode, access, None).await?;
-            Ok(File::new(Arc::clone(&work), tasks, count, access, &cred, opened.entry))
+            let file = File::new(Arc::clone(&work), tasks, count, access, &cred, opened.entry);
+            Ok(file.untold())
         }))
         .await
     }
@@ -289,17 +290,28 @@ impl Core {
         drop(under_way);
         let inode = Arc::clone(&count.inode);
         inode.opened(&made.entry, made.capability);
+        if made.created {
+            self.is_alone(&inode, access);
+        }
         drop(emptying);
         if !made.created {
             self.delegations.outdate(made.entry.attr.ino);
         }
         if !made.created && self.closes.begun() != closes {
             // A close of the same file may have taken back the record that this open made: the first write makes sure.
-            inode.with(|state| state.recorded = None);
+            inode.with(crate::inode::State::end_record);
         }
         let attr = self.complete(made.entry.clone()).await?;
         let file = File::new(Arc::clone(self), tasks, count, access, cred, made.entry);
         Ok(Created { file, attr, created: made.created })
+    }
+
+    /// This client has made the file, for `access`.
+    pub fn is_alone(&self, inode: &Inode, access: Access) {
+        if access.write {
+            let number = self.delegations.of_made(inode.ino);
+            inode.with(|state| state.alone = number);
+        }
     }
 
     /// A capability for `access` other than the refused one: opens the file again. With write access this client is
@@ -333,7 +345,7 @@ impl Core {
             match core.ask_for_room(&inode, end).await {
                 // What was written before the limit was set may be written over: once the mgr knows that it is there.
                 Err(ClientError::Refused { errno: Errno::EDQUOT, .. }) if inode.with(|state| state.dirty) => {
-                    core.report(&inode, None).await?;
+                    core.report_sent(&inode, None).await?;
                     core.ask_for_room(&inode, end).await
                 }
                 asked => asked,

@@ -71,15 +71,19 @@ impl Core {
             forgetter.wait().await(inos).await;
         }
         let mgr = told.mgr;
+        let is_busy = |ino| self.appends.keep_out(ino) || self.has_gathered(ino);
         let (kept, free): (Vec<Recall>, Vec<Recall>) =
-            told.recalls.iter().copied().partition(|recall| self.appends.keep_out(recall.ino));
+            told.recalls.iter().copied().partition(|recall| is_busy(recall.ino));
         for Recall { id, ino } in kept {
             // Not to be waited for here: others' recalls come behind it.
             let core = Arc::clone(self);
             pvfs_env::task::spawn(async move {
                 let work = Arc::clone(&core);
                 let given_up = core.finish(async move {
-                    work.lock_for_appends(ino).await;
+                    if work.appends.keep_out(ino) {
+                        work.lock_for_appends(ino).await;
+                    }
+                    work.send_gathered_of(ino).await?;
                     work.mgr
                         .call(&Recalled { session, mgr, ids: vec![id] })
                         .await
@@ -106,6 +110,8 @@ impl Core {
         let mut held = self.delegations.list();
         // Of these others must be kept from appending, whatever is known of them.
         held.extend(self.appends.keep_out_of());
+        // And from these, before it is sent.
+        held.extend(self.gathered_files());
         info!(delegations = held.len(), "the mgr is told what this client goes by");
         let mut parts: Vec<Vec<Ino>> = held.chunks(TOLD_MAX).map(<[Ino]>::to_vec).collect();
         let rest = parts.pop().unwrap_or_default();

@@ -210,7 +210,7 @@ impl Core {
         error!(%target, %ino, bytes, %error, "acknowledged bytes are lost");
         self.holds.counters().lost_bytes.add(bytes);
         if let Some(inode) = self.inodes.find(ino) {
-            inode.lost();
+            inode.lost(Errno::EIO);
         }
     }
 

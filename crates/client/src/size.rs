@@ -120,6 +120,12 @@ impl Core {
     /// Tells the mgr what was written, if it does not know. With `closing`, also ends this client's standing as a
     /// writer, unless other handles than that many are open for writing. Runs to its end, also when dropped.
     pub async fn report(self: &Arc<Self>, inode: &Arc<Inode>, closing: Option<u32>) -> Result<()> {
+        self.send_gathered(inode).await?;
+        self.report_sent(inode, closing).await
+    }
+
+    /// As [`Core::report`], but for what is gathered.
+    pub async fn report_sent(self: &Arc<Self>, inode: &Arc<Inode>, closing: Option<u32>) -> Result<()> {
         // A report under way may fail, and leave what it was to tell to this one.
         if let Ok(_record) = inode.record.try_lock() {
             if !inode.with(|state| state.dirty || closing.is_some_and(|mine| state.closes(mine))) {
@@ -136,15 +142,19 @@ impl Core {
         self.finish(async move { core.report_here(&inode, closing).await }).await
     }
 
-    async fn report_here(self: &Arc<Self>, inode: &Inode, closing: Option<u32>) -> Result<()> {
+    async fn report_here(self: &Arc<Self>, inode: &Arc<Inode>, closing: Option<u32>) -> Result<()> {
         let mut must_close = false;
         loop {
+            if closing.is_some() {
+                self.send_gathered(inode).await?;
+            }
             // Not under the lock: what it asks of the targets may wait until bytes were sent again, for which this very
             // file may have to be opened.
             self.settle_doubts(inode).await?;
             let allocated = if closing.is_some() { self.allocated(inode).await } else { None };
             let _record = inode.record.lock().await;
-            if inode.with(|state| state.doubts().is_some()) {
+            let is_over = closing == Some(0);
+            if inode.with(|state| state.doubts().is_some() || is_over && state.has_gathered()) {
                 continue;
             }
             let Some(report) = inode.with(|state| state.take_report(closing, must_close)) else {
@@ -246,18 +256,19 @@ impl Core {
 impl State {
     /// There is nothing that the mgr should be told.
     fn is_clean(&self) -> bool {
-        !self.dirty && self.writes_in_flight == 0 && self.doubts().is_none()
+        !self.dirty && self.writes_in_flight == 0 && self.doubts().is_none() && !self.has_gathered()
     }
 
     /// Ends the standing as a writer of a file with nothing to report, where the last write handle is closed. True: the
     /// mgr is to hear of it.
     fn end_clean(&mut self) -> bool {
-        self.closes(0) && self.recorded.take().is_some()
+        self.closes(0) && self.end_record().is_some()
     }
 
     /// Whether a close of `mine` write handles ends this client's standing as a writer.
     fn closes(&self, mine: u32) -> bool {
-        self.recorded.is_some() && self.writes_open <= mine && self.writes_in_flight == 0
+        let is_last = self.writes_open <= mine && self.writes_in_flight == 0 && !self.has_gathered();
+        self.recorded.is_some() && is_last
     }
 
     fn take_report(&mut self, closing: Option<u32>, must_close: bool) -> Option<Report> {
@@ -266,10 +277,10 @@ impl State {
         if !self.dirty && !close {
             return None;
         }
-        let recorded = if close { self.recorded.take() } else { None };
-        (self.dirty, self.telling) = (false, true);
+        let recorded = if close { self.end_record() } else { None };
+        (self.dirty, self.telling) = (self.has_gathered(), true);
         let cred = self.written_by.clone().unwrap_or_default();
-        let (size, epoch, mtime) = (self.size, self.size_epoch, self.mtime.take());
+        let (size, epoch, mtime) = (self.size_sent(), self.size_epoch, self.mtime.take());
         Some(Report { cred, size, epoch, mtime, close, recorded })
     }
 

@@ -227,6 +227,12 @@ mod tests {
         fn appends(&self, _: crate::AppendMark) {}
 
         fn append_over(&self, _: u64) {}
+
+        fn gathers(&self, _: u16, _: crate::GatherMark, _: usize, _: &[u8]) -> bool {
+            false
+        }
+
+        fn gather_over(&self, _: u16) {}
     }
 
     impl Notes {

@@ -3,7 +3,9 @@
 //! Records of fixed size at fixed places, each written whole by one call, in this machine's byte order: only workers of one
 //! mount read it. Knows nothing of what is done with it; see `pvfs_client`'s estate.
 
-use pvfs_client::{AppendMark, Estate, Journal, LockMark, Mark};
+use pvfs_client::{
+    AppendMark, Estate, GATHER_BYTES_MAX, GATHERS_MAX, GatherMark, Gathered, Journal, LockMark, Mark,
+};
 use pvfs_kfuse::Agreed;
 use pvfs_types::{Ino, LockKind, LockOwner, SessionId};
 use std::{
@@ -20,12 +22,16 @@ use tracing::warn;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// `PVFSbook`, and the layout's version in the last byte's place: a worker of another version does not take it over.
-const MAGIC: u64 = u64::from_be_bytes(*b"PVFSbok\x01");
+const MAGIC: u64 = u64::from_be_bytes(*b"PVFSbok\x02");
 const MARKS_AT: u64 = 4096;
 const MARKS: usize = pvfs_types::limits::SESSION_SLOTS as usize;
 const NOTE_AT: u64 = 8192;
 const NOTE_BYTES_MAX: usize = 8184;
-const HANDLES_AT: u64 = 16384;
+const GATHERS_AT: u64 = 16384;
+const GATHERED_AT: u64 = 32768;
+const HANDLES_AT: u64 = GATHERED_AT + GATHERS_MAX as u64 * GATHER_BYTES_MAX;
+/// What is gathered in places from here on, many at once, gives its memory back.
+const GATHERS_KEPT: u16 = 16;
 
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -49,6 +55,18 @@ struct MarkRecord {
     seq: u64,
     origin: u64,
     op: u64,
+}
+
+/// What stands in one place for bytes that are not sent; `number` 0: nothing.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct GatherRecord {
+    number: u64,
+    ino: u64,
+    session: u64,
+    start: u64,
+    /// Bytes.
+    len: u64,
 }
 
 /// In the place of a handle: the record is a lock's. Then the handle by which it was taken, and the owner where an open
@@ -78,7 +96,8 @@ pub struct OpenRecord {
 
 const _: () = assert!(size_of::<Head>() as u64 <= MARKS_AT);
 const _: () = assert!(MARKS_AT + (MARKS * size_of::<MarkRecord>()) as u64 <= NOTE_AT);
-const _: () = assert!(NOTE_AT + 8 + NOTE_BYTES_MAX as u64 <= HANDLES_AT);
+const _: () = assert!(NOTE_AT + 8 + NOTE_BYTES_MAX as u64 <= GATHERS_AT);
+const _: () = assert!(GATHERS_AT + GATHERS_MAX as u64 * size_of::<GatherRecord>() as u64 <= GATHERED_AT);
 
 /// The book of one mount, in the hands of its present worker.
 #[derive(Debug)]
@@ -90,6 +109,7 @@ pub struct Book {
     /// Of the former worker.
     inherited_locks: Vec<LockMark>,
     inherited_appends: Vec<AppendMark>,
+    inherited_gathers: Vec<Gathered>,
     failed: AtomicU64,
 }
 
@@ -138,8 +158,17 @@ impl Book {
             }
             places.used += 1;
         }
-        let (places, failed) = (Mutex::new(places), AtomicU64::new(0));
-        let book = Book { file, head: Mutex::new(head), places, inherited_locks, inherited_appends, failed };
+        let inherited_gathers = read_gathers(&file)?;
+        let (head_now, places, failed) = (Mutex::new(head), Mutex::new(places), AtomicU64::new(0));
+        let book = Book {
+            file,
+            head: head_now,
+            places,
+            inherited_locks,
+            inherited_appends,
+            inherited_gathers,
+            failed,
+        };
         book.write(0, &head);
         Ok((Arc::new(book), open))
     }
@@ -211,6 +240,7 @@ impl Book {
             marks: marks.collect(),
             locks: self.inherited_locks.clone(),
             appends: self.inherited_appends.clone(),
+            gathered: self.inherited_gathers.clone(),
             inherited: workers > 1,
             journal: Arc::<Book>::clone(self),
         }
@@ -255,12 +285,19 @@ impl Book {
     }
 
     fn write(&self, at: u64, record: &(impl IntoBytes + Immutable)) {
-        if let Err(error) = self.file.write_all_at(record.as_bytes(), at)
+        self.write_bytes(at, record.as_bytes());
+    }
+
+    /// Whether it is written.
+    fn write_bytes(&self, at: u64, bytes: &[u8]) -> bool {
+        let written = self.file.write_all_at(bytes, at);
+        if let Err(error) = &written
             && self.failed.fetch_add(1, Ordering::Relaxed) == 0
         {
             // No memory: the mount works on, only without a net.
             warn!(%error, "the book of the mount cannot be written: its worker must not die now");
         }
+        written.is_ok()
     }
 }
 
@@ -309,6 +346,46 @@ impl Journal for Book {
             self.free(place);
         }
     }
+
+    fn gathers(&self, place: u16, mark: GatherMark, at: usize, bytes: &[u8]) -> bool {
+        let GatherMark { ino, session, number, start } = mark;
+        let len = (at + bytes.len()) as u64;
+        if place >= GATHERS_MAX || len > GATHER_BYTES_MAX {
+            return false;
+        }
+        let record = GatherRecord { number, ino: ino.0, session: session.0, start, len };
+        // In this order: what the record tells of is there.
+        self.write_bytes(gathered_at(place) + at as u64, bytes)
+            && self.write_bytes(gather_at(place), record.as_bytes())
+    }
+
+    fn gather_over(&self, place: u16) {
+        self.write(gather_at(place), &GatherRecord::default());
+        if place >= GATHERS_KEPT {
+            let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+            // Else the memory is used again later.
+            let _ = rustix::fs::fallocate(&self.file, flags, gathered_at(place), GATHER_BYTES_MAX);
+        }
+    }
+}
+
+/// What a former worker had gathered.
+fn read_gathers(file: &File) -> io::Result<Vec<Gathered>> {
+    let mut gathers = Vec::new();
+    for place in 0..GATHERS_MAX {
+        let Some(record) =
+            read_at::<GatherRecord>(file, gather_at(place))?.filter(|record| record.number != 0)
+        else {
+            continue;
+        };
+        let GatherRecord { number, ino, session, start, len } = record;
+        let len = usize::try_from(len.min(GATHER_BYTES_MAX)).unwrap_or_default();
+        let mut bytes = vec![0; len];
+        file.read_exact_at(&mut bytes, gathered_at(place))?;
+        let mark = GatherMark { ino: Ino(ino), session: SessionId(session), number, start };
+        gathers.push(Gathered { place, mark, bytes: bytes.into() });
+    }
+    Ok(gathers)
 }
 
 impl OpenRecord {
@@ -354,6 +431,14 @@ impl Places {
     fn at(place: u64) -> u64 {
         HANDLES_AT + place * size_of::<OpenRecord>() as u64
     }
+}
+
+fn gather_at(place: u16) -> u64 {
+    GATHERS_AT + u64::from(place) * size_of::<GatherRecord>() as u64
+}
+
+fn gathered_at(place: u16) -> u64 {
+    GATHERED_AT + u64::from(place) * GATHER_BYTES_MAX
 }
 
 fn mark_at(slot: u64) -> u64 {
@@ -415,6 +500,16 @@ mod tests {
         }
         first.append_over(21);
         first.appends(append(25, true));
+        let gather = |number, start| GatherMark { ino: Ino(9), session: SessionId(3), number, start };
+        assert!(
+            first.gathers(3, gather(31, 1000), 0, b"small") && first.gathers(3, gather(31, 1000), 5, b"er")
+        );
+        assert!(first.gathers(200, gather(32, 1007), 0, b"sent"));
+        first.gather_over(200);
+        assert!(
+            !first.gathers(0, gather(33, 0), usize::try_from(GATHER_BYTES_MAX).unwrap(), b"x"),
+            "too long"
+        );
 
         let (second, mut found) = Book::take_over(file).expect("the same version");
         found.sort_by_key(|record| record.handle);
@@ -431,6 +526,8 @@ mod tests {
         let mut appends = next.appends;
         appends.sort_by_key(|append| append.call);
         assert_eq!(appends, [append(23, false), append(25, true)]);
+        let gathered = Gathered { place: 3, mark: gather(31, 1000), bytes: b"smaller".as_slice().into() };
+        assert_eq!(next.gathered, [gathered]);
         second.append_over(23);
         second.unlocked(Ino(9), lock(1, LockKind::Posix, 6).owner);
         assert!(next.connections_from > estate.connections_from + (1 << 31));

@@ -6,11 +6,11 @@ use crate::{
     service::{Reply, check_session, encoded, news, not_here},
 };
 use pvfs_kv::Read;
-use pvfs_meta::{MetaError, Stat, ops};
+use pvfs_meta::{MetaError, Stat, ops, writer};
 use pvfs_net::Incoming;
-use pvfs_types::Ino;
+use pvfs_types::{Ino, SessionId};
 use pvfs_wire::{
-    Op,
+    Op, Refusal, Status,
     msg::{
         delegation::{AwaitRecalls, HoldDelegations, Recalled, Recalls},
         namespace::{DirEntry, Entry, ReadDir},
@@ -47,31 +47,67 @@ async fn wait(mgr: &Mgr, req: &AwaitRecalls) -> Reply {
 }
 
 /// Answers a question about one inode, with its delegation where that can be had.
-pub fn read_entry(
+pub async fn read_entry(
     mgr: &Mgr,
     caller: &Caller,
     question: impl Fn(&dyn Read) -> Result<Stat, MetaError>,
 ) -> Reply {
-    check_session(mgr, caller.session)?;
-    let ask = || mgr.read(&question).map_err(|error| error.refusal());
-    let stat = ask()?;
+    loop {
+        let stat = read_unshared(mgr, caller.session, &question).await?;
+        if let Some(entry) = delegate(mgr, caller.session, stat, &question)? {
+            return Ok(encoded(&entry));
+        }
+    }
+}
+
+/// What an inode is, once no other session is alone with it.
+pub async fn read_unshared(
+    mgr: &Mgr,
+    session: SessionId,
+    question: impl Fn(&dyn Read) -> Result<Stat, MetaError>,
+) -> Result<Stat, Refusal> {
+    loop {
+        check_session(mgr, session)?;
+        let read = |txn: &dyn Read| {
+            let stat = question(txn)?;
+            let writers = if stat.has_writers { writer::list(txn, stat.attr.ino)? } else { Vec::new() };
+            Ok((stat, writers))
+        };
+        let (stat, writers) = mgr.read(read).map_err(|error: MetaError| error.refusal())?;
+        let ino = stat.attr.ino;
+        if !mgr.delegations.is_alone(ino, &writers, session) {
+            return Ok(stat);
+        }
+        let recalled = mgr.delegations.recall_alone(ino, &writers, session).await;
+        recalled.map_err(|_| Refusal::new(Status::NotNow, "the mgr is stopping"))?;
+    }
+}
+
+/// The answer to `question` that `stat` is, or a newer one, delegated if that can be had. `None`: somebody has begun to write the
+/// inode since, or it is another one.
+fn delegate(
+    mgr: &Mgr,
+    session: SessionId,
+    stat: Stat,
+    question: impl Fn(&dyn Read) -> Result<Stat, MetaError>,
+) -> Result<Option<Entry>, Refusal> {
     let ino = stat.attr.ino;
-    let given = if stat.has_writers { Given::No } else { mgr.delegations.delegate(caller.session, ino) };
+    let given = if stat.has_writers { Given::No } else { mgr.delegations.delegate(session, ino) };
     if given == Given::No {
-        return Ok(encoded(&Entry::from(stat)));
+        return Ok(Some(stat.into()));
     }
     let undo = || {
         if given == Given::Now {
-            mgr.delegations.take_back(caller.session, ino);
+            mgr.delegations.take_back(session, ino);
         }
     };
     // Only what is read from now on cannot have changed unnoticed.
-    let now = ask().inspect_err(|_| undo())?;
+    let now = mgr.read(&question).map_err(|error| error.refusal()).inspect_err(|_| undo())?;
     if now.has_writers || now.attr.ino != ino {
         undo();
-        return Ok(encoded(&Entry::from(now)));
+        return Ok(None);
     }
-    Ok(encoded(&Entry { delegated: Some(true), ..now.into() }))
+    Ok(Some(Entry { delegated: Some(true), ..now.into() }))
 }
 
 /// Answers a listing; with attributes, delegates what it tells of as far as that can be had.

@@ -1,5 +1,8 @@
 //! Who may go by what it knows of an inode, and how it is asked before that changes.
 //!
+//! A session that has made a file, and that nobody else was told of since, is alone with it: it may keep there for a while
+//! what it writes. Whoever asks for the file waits until that is recalled.
+//!
 //! All of it is in memory. A mgr that starts knows of each session that an earlier one gave delegations to, but not which:
 //! until the session has told, or its lease has run out, it counts as if it held all.
 //!
@@ -42,6 +45,8 @@ struct Table {
 
 struct Holder {
     inos: BTreeSet<Ino>,
+    /// Those with which it may be alone.
+    alone: BTreeSet<Ino>,
     /// Not answered yet.
     recalls: BTreeMap<u64, Ino>,
     /// What it holds is known.
@@ -141,6 +146,28 @@ impl Delegations {
         Given::Now
     }
 
+    /// Gives `session` the delegation of the file `ino`, which it makes, and with which it is alone then. To be called before
+    /// anybody can see the file, while it counts as changing for that.
+    pub fn delegate_new(&self, session: SessionId, ino: Ino) -> Given {
+        let mut table = self.table();
+        if table.changing.get(&ino).is_some_and(|changes| *changes > 1) {
+            // Somebody waits for what had, or is to get, that number.
+            return Given::No;
+        }
+        let Some(holder) = table.sessions.get_mut(&session) else { return Given::No };
+        if !holder.is_known || holder.inos.len() >= HELD_MAX || !holder.inos.insert(ino) {
+            return Given::No;
+        }
+        holder.alone.insert(ino);
+        table.holders.entry(ino).or_default().insert(session);
+        Given::Now
+    }
+
+    /// Whether one of `writers`, other than `by`, may be alone with `ino`.
+    pub fn is_alone(&self, ino: Ino, writers: &[SessionId], by: SessionId) -> bool {
+        self.table().is_alone(ino, writers, by)
+    }
+
     /// Whether `session` takes delegations.
     pub fn are_taken_by(&self, session: SessionId) -> bool {
         self.table().sessions.contains_key(&session)
@@ -150,7 +177,7 @@ impl Delegations {
     pub fn take_back(&self, session: SessionId, ino: Ino) {
         let mut table = self.table();
         if let Some(holder) = table.sessions.get_mut(&session) {
-            holder.inos.remove(&ino);
+            holder.give_up(ino);
         }
         unlist(&mut table.holders, ino, session);
         drop(table);
@@ -165,19 +192,44 @@ impl Delegations {
 
     /// Waits until no session but `by` goes by what it knows of `inos`; none begins to as long as what this gives lives.
     pub async fn recall(self: &Arc<Self>, inos: &Inos, by: Option<SessionId>) -> Result<Changing, Stopped> {
-        let mut freed = self.freed.subscribe();
-        let mut stopped = self.stopped.subscribe();
         let changing = {
             let mut table = self.table();
             let changing = table.begin(self, inos.clone());
             table.recall(inos, by);
             changing
         };
+        self.until(|table| table.is_free(inos, by)).await?;
+        Ok(changing)
+    }
+
+    /// Waits until none of `writers` but `by` is alone with `ino`.
+    pub async fn recall_alone(
+        self: &Arc<Self>,
+        ino: Ino,
+        writers: &[SessionId],
+        by: SessionId,
+    ) -> Result<(), Stopped> {
+        // Who tells only now what it holds is asked to give it up.
+        let _changing = {
+            let mut table = self.table();
+            let changing = table.begin(self, Inos::from([ino]));
+            for writer in writers.iter().filter(|writer| **writer != by) {
+                table.recall_of(*writer, &changing.inos);
+            }
+            changing
+        };
+        self.until(|table| !table.is_alone(ino, writers, by)).await
+    }
+
+    /// Waits until the table is so, for what it waits for to be freed.
+    async fn until(&self, is_so: impl Fn(&Table) -> bool) -> Result<(), Stopped> {
+        let mut freed = self.freed.subscribe();
+        let mut stopped = self.stopped.subscribe();
         self.waits.notify_one();
         loop {
             freed.mark_unchanged();
-            if self.table().is_free(inos, by) {
-                return Ok(changing);
+            if is_so(&self.table()) {
+                return Ok(());
             }
             tokio::select! {
                 biased;
@@ -204,8 +256,9 @@ impl Delegations {
         {
             let table = &mut *self.table();
             let Some(holder) = table.sessions.get_mut(&req.session) else { return };
-            for ino in req.ids.iter().filter_map(|id| holder.recalls.remove(id)) {
-                holder.inos.remove(&ino);
+            for id in &req.ids {
+                let Some(ino) = holder.recalls.remove(id) else { continue };
+                holder.give_up(ino);
                 unlist(&mut table.holders, ino, req.session);
             }
         }
@@ -224,6 +277,8 @@ impl Delegations {
             };
             let room = HELD_MAX.saturating_sub(holder.inos.len());
             holder.inos.extend(req.inos.iter().take(room));
+            // Which of them it is alone with, nobody remembers.
+            holder.alone.extend(req.inos.iter().take(room));
             holder.is_known = req.last;
             for ino in &req.inos {
                 table.holders.entry(*ino).or_default().insert(req.session);
@@ -277,11 +332,17 @@ impl Holder {
     fn new(is_known: bool) -> Holder {
         Holder {
             inos: BTreeSet::new(),
+            alone: BTreeSet::new(),
             recalls: BTreeMap::new(),
             is_known,
             news: watch::channel(0).0,
             turn: watch::channel(0).0,
         }
+    }
+
+    fn give_up(&mut self, ino: Ino) {
+        self.inos.remove(&ino);
+        self.alone.remove(&ino);
     }
 }
 
@@ -303,6 +364,12 @@ impl Table {
         let is_unknown = |(session, holder): (&SessionId, &Holder)| others(session) && !holder.is_known;
         let held = |ino| self.holders.get(ino).is_some_and(|holders| holders.iter().any(others));
         !inos.iter().any(held) && !self.sessions.iter().any(is_unknown)
+    }
+
+    fn is_alone(&self, ino: Ino, writers: &[SessionId], by: SessionId) -> bool {
+        let may_be = |holder: &Holder| !holder.is_known || holder.alone.contains(&ino);
+        let others = writers.iter().filter(|writer| **writer != by);
+        others.filter_map(|writer| self.sessions.get(writer)).any(may_be)
     }
 
     fn begin(&mut self, delegations: &Arc<Delegations>, inos: Inos) -> Changing {

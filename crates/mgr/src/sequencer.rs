@@ -133,7 +133,7 @@ struct SlotJob {
     delegations: Arc<Delegations>,
     /// Until the commit is seen by who reads.
     changing: Option<Changing>,
-    /// New inodes.
+    /// New inodes, which are delegated to the session.
     made: Inos,
     outcome: Option<Ran<Outcome>>,
     answer: oneshot::Sender<Result<Ran<Outcome>, JobError>>,
@@ -142,26 +142,30 @@ struct SlotJob {
 impl Job for SlotJob {
     fn run(&mut self, batch: &mut Batch<'_>, env: &OpEnv<'_>) {
         self.changing = None;
+        self.take_back_made();
         let ran = self.run_once(batch, env);
         self.outcome = Some(ran.unwrap_or_else(|error| Ran::Done(Outcome::Refused(error.refusal()))));
     }
 
-    fn finish(self: Box<Self>, committed: Result<(), &KvError>) {
-        drop(self.changing);
-        let mut outcome = self.outcome.unwrap_or_else(|| Ran::Done(Outcome::Refused(Errno::EIO.into())));
-        if let (Ok(()), Ran::Done(Outcome::Reply(reply))) = (committed, &mut outcome) {
-            // Nothing else can have changed since: the next batch comes after this.
-            for entry in reply.changed.iter_mut().filter(|entry| self.made.contains(&entry.attr.ino)) {
-                let given = self.delegations.delegate(self.session, entry.attr.ino);
-                entry.delegated = (given != Given::No).then_some(true);
-            }
+    fn finish(mut self: Box<Self>, committed: Result<(), &KvError>) {
+        self.changing = None;
+        if committed.is_err() {
+            self.take_back_made();
         }
+        let outcome = self.outcome.unwrap_or_else(|| Ran::Done(Outcome::Refused(Errno::EIO.into())));
         // Nobody waits any more: the client is gone, or will ask again and find the recorded answer.
         let _ = self.answer.send(committed.map(|()| outcome).map_err(JobError::commit));
     }
 }
 
 impl SlotJob {
+    /// Nobody was told of the inodes that it has made: it makes others, or none.
+    fn take_back_made(&mut self) {
+        for ino in std::mem::take(&mut self.made) {
+            self.delegations.take_back(self.session, ino);
+        }
+    }
+
     /// An error is one of the store, or says that the session or the slot is not there: not recorded.
     fn run_once(&mut self, batch: &mut Batch<'_>, env: &OpEnv<'_>) -> Result<Ran<Outcome>, MetaError> {
         match slot::check(batch, self.session, self.slot, self.seq)? {
@@ -179,7 +183,8 @@ impl SlotJob {
                 let inos = touched(&changes);
                 self.changing = self.delegations.change(&inos, Some(self.session));
                 if self.changing.is_none() {
-                    return Ok(Ran::Delegated(inos));
+                    // The numbers of what is new may be others' by the time it is made.
+                    return Ok(Ran::Delegated(&inos - &absent(batch, &inos)?));
                 }
                 let body = match answer {
                     Answer::Pending(ino) => {
@@ -189,12 +194,17 @@ impl SlotJob {
                     Answer::Reply(body) => body,
                 };
                 let tells = self.delegations.are_taken_by(self.session) && inos.len() <= CHANGED_MAX;
-                if tells {
-                    self.made = absent(batch, &inos)?;
-                }
+                let absent = if tells { absent(batch, &inos)? } else { Inos::new() };
                 batch.merge(changes);
                 // From here on it is made: that it cannot be told of is no error.
-                let changed = if tells { entries(batch, &inos).unwrap_or_default() } else { Vec::new() };
+                let mut changed = if tells { entries(batch, &inos).unwrap_or_default() } else { Vec::new() };
+                // Before anybody else can see what is new.
+                for entry in changed.iter_mut().filter(|entry| absent.contains(&entry.attr.ino)) {
+                    if self.delegations.delegate_new(self.session, entry.attr.ino) == Given::Now {
+                        self.made.insert(entry.attr.ino);
+                        entry.delegated = Some(true);
+                    }
+                }
                 Outcome::Reply(Replied { body, changed })
             }
             Err(error) if is_an_answer(&error) => Outcome::Refused(error.refusal()),

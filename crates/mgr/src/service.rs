@@ -2,7 +2,7 @@
 //! change through the sequencer, a question on a snapshot), and signs what is given out.
 
 use crate::{
-    delegation_ops::{self, read_entry},
+    delegation_ops::{self, read_entry, read_unshared},
     fsck, heartbeat, lock_ops,
     mgr::Mgr,
     quota_ops,
@@ -10,6 +10,7 @@ use crate::{
     session_ops, status,
 };
 use bytes::Bytes;
+use futures_util::FutureExt;
 use pvfs_kv::{Overlay, Read};
 use pvfs_meta::{MetaError, OpEnv, Outcome as Step, Stat, ops, quota};
 use pvfs_net::{Incoming, PeerInfo, Replier, Service};
@@ -61,12 +62,17 @@ pub fn encoded<T: minicbor::Encode<()>>(reply: &T) -> Encoded {
 
 impl Service for MgrService {
     async fn serve(self: Arc<Self>, request: Incoming, reply: Replier) {
-        if is_quick(request.op) {
-            return send(reply, handle(&self.mgr, &request).await).await;
-        }
         let mgr = Arc::clone(&self.mgr);
         drop(self);
-        pvfs_env::task::spawn(async move { send(reply, handle(&mgr, &request).await).await });
+        if !is_quick(request.op) {
+            pvfs_env::task::spawn(async move { send(reply, handle(&mgr, &request).await).await });
+            return;
+        }
+        let mut answer = Box::pin(async move { handle(&mgr, &request).await });
+        match (&mut answer).now_or_never() {
+            Some(answer) => send(reply, answer).await,
+            None => drop(pvfs_env::task::spawn(async move { send(reply, answer.await).await })),
+        }
     }
 
     /// Changes are fenced by their slots. A claim that came late would hold an orphan for ever; a lock that a dead process
@@ -83,7 +89,7 @@ async fn send(reply: Replier, answer: Reply) {
     }
 }
 
-/// Answered in microseconds, without waiting: not worth a task.
+/// Answered in microseconds, and seldom after waiting: not worth a task.
 fn is_quick(op: Op) -> bool {
     matches!(
         op,
@@ -105,11 +111,11 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
 
         Op::Lookup => {
             let req: Lookup = request.decode()?;
-            read_entry(mgr, &req.caller, |txn| ops::lookup(txn, &req))
+            read_entry(mgr, &req.caller, |txn| ops::lookup(txn, &req)).await
         }
         Op::GetAttr => {
             let req: GetAttr = request.decode()?;
-            read_entry(mgr, &req.caller, |txn| ops::getattr(txn, &req))
+            read_entry(mgr, &req.caller, |txn| ops::getattr(txn, &req)).await
         }
         Op::Access => {
             let req: CheckAccess = request.decode()?;
@@ -429,17 +435,17 @@ async fn open(mgr: &Mgr, req: Open) -> Reply {
         Ok::<_, MetaError>(Opened { capability, entry: entry(stat) })
     };
     if !req.access.write && !truncates {
-        check_session(mgr, by.session)?;
-        let reply = mgr.read(|txn| {
+        let question = |txn: &dyn Read| {
             let env = OpEnv { now: mgr.now(), is_short: false, placement: &*mgr.targets };
             match ops::open(&mut Overlay::new(txn), &req, &env)? {
-                Step::Done(stat) => opened(&req, stat),
+                Step::Done(stat) => Ok(stat),
                 Step::Pending(intent) => {
                     unreachable!("a reader's open truncates nothing, not {}", intent.ino)
                 }
             }
-        });
-        return Ok(encoded(&reply.map_err(|error| error.refusal())?));
+        };
+        let stat = read_unshared(mgr, by.session, question).await?;
+        return Ok(encoded(&opened(&req, stat).map_err(|error| error.refusal())?));
     }
     let work = move |txn: &mut Txn<'_>, env: &OpEnv<'_>| {
         Ok(match ops::open(txn, &req, env)? {

@@ -167,6 +167,11 @@ impl Append {
     async fn write(&self, place: &Place, data: &Bytes) -> Result<()> {
         let Append { core, inode, cred, .. } = self;
         let (at, len) = (place.at, data.len() as u64);
+        let gathered = core.gather(inode, at, data, cred).await?;
+        if gathered == data.len() {
+            return Ok(());
+        }
+        let (data, at, len) = (&data.slice(gathered..), at + gathered as u64, len - gathered as u64);
         let dist = inode.with(|state| state.dist).ok_or(ClientError::Gone { ino: inode.ino })?;
         let plan = plan::list(&dist, [(LogicalOffset(at), len)]);
         let in_flight = io::write(core, inode, &plan, data, at + len, Some(place.session)).await?;

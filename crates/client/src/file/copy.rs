@@ -65,6 +65,8 @@ impl File {
                 if from > FILE_BYTES_MAX {
                     return Err(ClientError::BadOffset { offset: from });
                 }
+                self.core.send_gathered(&self.inode).await?;
+                source.core.send_gathered(&source.inode).await?;
                 let size = source.core.refresh_attr(source.ino()).await?.size;
                 let len = len.min(size.saturating_sub(from));
                 if self.ino() == source.ino() && from < at + len && at < from + len {

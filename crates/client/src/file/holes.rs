@@ -36,6 +36,7 @@ impl File {
                     return Err(ClientError::EmptyRange { offset });
                 }
                 check_end(offset, len)?;
+                self.core.send_gathered(&self.inode).await?;
                 if grows {
                     // Another client may have cut the file. A report of before that would not count, and no target knows better.
                     self.core.refresh_attr(self.inode.ino).await?;
@@ -79,6 +80,7 @@ impl File {
         self.core
             .call(Op::FindData, Some(self.inode.ino), async {
                 self.need(Access::default(), "looking for data")?;
+                self.core.send_gathered(&self.inode).await?;
                 let size = self.core.refresh_attr(self.inode.ino).await?.size;
                 if offset >= size {
                     return Err(ClientError::NoData { offset });

@@ -1,6 +1,6 @@
 //! Clients that go by what they know, and are asked before it changes.
 
-use crate::cluster::{Cluster, Pace};
+use crate::cluster::{Cluster, Pace, create, in_time, layout};
 use pvfs_client::{Client, CreateOptions, Delegating, RenameMode};
 use pvfs_types::{Attr, Cred, Ino, Name, SetAttr};
 use std::sync::Arc;
@@ -132,4 +132,26 @@ async fn who_does_not_answer_a_recall_is_waited_for_until_its_lease_is_over_and_
     let seen = tokio::task::spawn_blocking(move || stalled.join().unwrap()).await.unwrap();
     assert_eq!(seen, 0o711);
     b.shutdown().await.unwrap();
+}
+
+/// The number of what one is about to make, while it waits for the other one to forget the directory, the other one's next file gets.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_make_files_in_one_directory_at_once_go_on() {
+    let cluster = Cluster::start(1).await;
+    let clients = [delegating(&cluster).await, delegating(&cluster).await];
+    let make = |client: Arc<Client>, who: usize| {
+        tokio::spawn(async move {
+            for n in 0..150 {
+                client.getattr(&Cred::root(), Ino::ROOT).await.unwrap();
+                let file = create(&client, &format!("{who}-{n}"), layout(1, 4096)).await;
+                file.write_at(0, "x".into()).await.unwrap();
+                file.close().await.unwrap();
+            }
+        })
+    };
+    let [a, b] = [0, 1].map(|who| make(Arc::clone(&clients[who]), who));
+    in_time(async { (a.await.unwrap(), b.await.unwrap()) }).await;
+    for client in clients {
+        in_time(client.shutdown()).await.unwrap();
+    }
 }

@@ -32,7 +32,13 @@ pub fn create(txn: &mut impl WriteTxn, req: &Create, env: &OpEnv) -> Result<Outc
         let access = req.open.unwrap_or_default();
         access::may_open(&there, cred, access, req.truncate)?;
         return Ok(match open_inode(txn, there, &req.by, access, req.truncate, None, env)? {
-            Outcome::Done(stat) => Outcome::Done(Created { stat, created: false }),
+            Outcome::Done(stat) => {
+                if stat.has_writers {
+                    // One of them may be alone with it: that ends first.
+                    inode::touch(txn, stat.attr.ino)?;
+                }
+                Outcome::Done(Created { stat, created: false })
+            }
             Outcome::Pending(intent) => Outcome::Pending(intent),
         });
     }

@@ -125,3 +125,52 @@ fn who_takes_none_gets_none_and_one_taken_back_is_in_nobodys_way() {
     assert!(delegations.change(&inos([X]), Some(B)).is_some());
     assert!(delegations.table().holders.is_empty());
 }
+
+#[tokio::test]
+async fn whoever_asks_for_a_file_waits_for_who_has_made_it_and_is_alone_with_it_since() {
+    let delegations = with_a_and_b();
+    assert_eq!(delegations.delegate_new(A, X), Given::Now);
+    assert!(gets(&delegations, A, Y));
+    assert!(delegations.is_alone(X, &[A], B));
+    assert!(
+        !delegations.is_alone(X, &[A], A) && !delegations.is_alone(X, &[], B),
+        "who writes it itself, and not"
+    );
+    assert!(!delegations.is_alone(Y, &[A], B), "others were told of it too");
+    let asking = tokio::spawn({
+        let delegations = Arc::clone(&delegations);
+        async move { delegations.recall_alone(X, &[A], B).await }
+    });
+    let told = delegations.wait(&ask(A, 0)).await;
+    assert_eq!(told.recalls, [Recall { id: 1, ino: X }]);
+    assert!(!asking.is_finished());
+    answer(&delegations, A, &[1]);
+    asking.await.unwrap().unwrap();
+    assert!(gets(&delegations, A, X) && !delegations.is_alone(X, &[A], B), "never again");
+    delegations.take_back(A, X);
+    assert_eq!(delegations.delegate_new(A, X), Given::Now);
+    delegations.take_back(A, X);
+    assert!(!delegations.is_alone(X, &[A], B), "it was not made");
+}
+
+#[tokio::test]
+async fn after_a_restart_a_writer_counts_as_alone_with_what_it_holds() {
+    let delegations = Delegations::new(7);
+    delegations.admit(A, false);
+    delegations.admit(B, true);
+    assert!(delegations.is_alone(X, &[A], B) && !delegations.is_alone(X, &[B], A));
+    let asking = tokio::spawn({
+        let delegations = Arc::clone(&delegations);
+        async move { delegations.recall_alone(X, &[A], B).await }
+    });
+    assert!(delegations.wait(&ask(A, 0)).await.unknown);
+    while delegations.awaited() != [A] {
+        tokio::task::yield_now().await;
+    }
+    delegations.held(&HoldDelegations { session: A, mgr: 7, inos: vec![X], last: true });
+    let told = delegations.wait(&ask(A, 0)).await;
+    assert_eq!(told.recalls, [Recall { id: 1, ino: X }], "who asked before it told");
+    assert!(!asking.is_finished());
+    answer(&delegations, A, &[1]);
+    asking.await.unwrap().unwrap();
+}

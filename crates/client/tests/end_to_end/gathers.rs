@@ -1,0 +1,352 @@
+//! Small writes of a client that is alone with a file: few messages, and nobody sees that they were late.
+
+use crate::cluster::{Cluster, Pace, ROOT, bytes, create as create_with, eventually, in_time};
+use pvfs_client::{
+    AppendMark, Client, ClientConfig, CreateOptions, Delegating, Estate, File, GatherMark, Gathered, Journal,
+    LockMark, Mark, OpenOptions,
+};
+use pvfs_types::{Errno, Ino, LockOwner, SetAttr};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+/// What a client leaves to its successors.
+#[derive(Clone, Default)]
+struct Desk(Arc<Mutex<Notes>>);
+
+#[derive(Default)]
+struct Notes {
+    runs: u64,
+    incarnation: u64,
+    marks: BTreeMap<u16, Mark>,
+    gathers: BTreeMap<u16, (GatherMark, Vec<u8>)>,
+}
+
+impl Desk {
+    fn with<T>(&self, act: impl FnOnce(&mut Notes) -> T) -> T {
+        act(&mut self.0.lock().unwrap())
+    }
+
+    fn estate(&self) -> Estate {
+        self.with(|notes| {
+            notes.runs += 1;
+            let marks = (0..64).map(|slot| notes.marks.get(&slot).copied().unwrap_or_default());
+            let gathered = notes.gathers.iter().map(|(&place, (mark, bytes))| Gathered {
+                place,
+                mark: *mark,
+                bytes: bytes.clone().into(),
+            });
+            Estate {
+                client: [7; 16],
+                incarnation: notes.incarnation.max(1),
+                connections_from: (notes.runs << 32) + 1,
+                marks: marks.collect(),
+                locks: Vec::new(),
+                appends: Vec::new(),
+                gathered: gathered.collect(),
+                inherited: notes.runs > 1,
+                journal: Arc::new(self.clone()),
+            }
+        })
+    }
+
+    /// Connects as the next one of a row of processes.
+    async fn connect(&self, config: ClientConfig) -> Arc<Client> {
+        let estate = Some(self.estate());
+        Client::connect(ClientConfig { delegations: Delegating::Yes, estate, ..config }).await.unwrap()
+    }
+
+    fn gathered_bytes(&self) -> usize {
+        self.with(|notes| notes.gathers.values().map(|(_, bytes)| bytes.len()).sum())
+    }
+}
+
+impl Journal for Desk {
+    fn incarnation(&self, incarnation: u64) {
+        self.with(|notes| notes.incarnation = incarnation);
+    }
+
+    fn mark(&self, slot: u16, mark: Mark) {
+        self.with(|notes| notes.marks.insert(slot, mark));
+    }
+
+    fn locked(&self, _: LockMark) {}
+
+    fn unlocked(&self, _: Ino, _: LockOwner) {}
+
+    fn appends(&self, _: AppendMark) {}
+
+    fn append_over(&self, _: u64) {}
+
+    fn gathers(&self, place: u16, mark: GatherMark, at: usize, bytes: &[u8]) -> bool {
+        self.with(|notes| {
+            let (noted, kept) = notes.gathers.entry(place).or_insert_with(|| (mark, Vec::new()));
+            assert_eq!((*noted, kept.len()), (mark, at), "one behind the other");
+            kept.extend_from_slice(bytes);
+        });
+        true
+    }
+
+    fn gather_over(&self, place: u16) {
+        self.with(|notes| notes.gathers.remove(&place));
+    }
+}
+
+/// A client that gathers, once it has a lease.
+async fn gathering(cluster: &Cluster) -> (Arc<Client>, Desk) {
+    let desk = Desk::default();
+    let client = desk.connect(cluster.config()).await;
+    has_lease(&client).await;
+    (client, desk)
+}
+
+async fn has_lease(client: &Client) {
+    let known = async {
+        while client.delegation(Ino::ROOT).is_none() {
+            client.getattr(&ROOT, Ino::ROOT).await.unwrap();
+        }
+    };
+    in_time(known).await;
+}
+
+async fn create(client: &Client, name: &str) -> File {
+    create_with(client, name, CreateOptions { exclusive: true, ..CreateOptions::default() }).await
+}
+
+async fn open(client: &Client, ino: Ino, options: OpenOptions) -> File {
+    client.open(&ROOT, ino, options).await.unwrap()
+}
+
+/// Writes small pieces, one behind the other, until `data` is written.
+async fn write_small(file: &File, data: &[u8]) {
+    for (n, piece) in data.chunks(100).enumerate() {
+        file.write_at(n as u64 * 100, piece.to_vec().into()).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_writes_of_who_is_alone_with_a_file_are_sent_in_large_ones() {
+    let cluster = Cluster::start(2).await;
+    let (client, desk) = gathering(&cluster).await;
+    let data = bytes(1, 1_000_000);
+    for (name, appends) in [("written", false), ("appended", true)] {
+        let file = create(&client, name).await;
+        let (iods, mgr) = (cluster.iods_received("write"), cluster.mgr_received_from_clients());
+        if appends {
+            for (n, piece) in data.chunks(100).enumerate() {
+                assert_eq!(file.append(piece.to_vec().into()).await.unwrap(), n as u64 * 100);
+            }
+        } else {
+            write_small(&file, &data).await;
+        }
+        in_time(file.sync()).await.unwrap();
+        let writes = cluster.iods_received("write") - iods;
+        assert!(writes <= 1_000_000 / (64 << 10) + 1, "{name}: {writes} messages");
+        assert_eq!(file.read_at(0, 1_000_000).await.unwrap(), data, "{name}");
+        in_time(file.close()).await.unwrap();
+        assert!(
+            cluster.mgr_received_from_clients() - mgr <= 20,
+            "keep-alives, and what the writes have made"
+        );
+    }
+    assert_eq!(desk.gathered_bytes(), 0);
+    in_time(client.shutdown()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_looks_at_the_file_in_whatever_way_finds_what_is_gathered() {
+    let mut cluster = Cluster::start(2).await;
+    let (a, desk) = gathering(&cluster).await;
+    let b = cluster.client().await;
+    for round in 0..24u32 {
+        let name = format!("f{round}");
+        let file = create(&a, &name).await;
+        let data = bytes(round.into(), 5_000);
+        write_small(&file, &data).await;
+        assert!(desk.gathered_bytes() > 0, "round {round}");
+        if round % 5 == 4 {
+            // The next one knows only what is told again.
+            cluster.stop_mgr().await;
+            cluster.start_mgr().await;
+        }
+        let name = crate::cluster::name(&name);
+        match round % 4 {
+            0 => assert_eq!(in_time(b.lookup(&ROOT, Ino::ROOT, &name)).await.unwrap().size, 5_000),
+            1 => assert_eq!(in_time(b.getattr(&ROOT, file.ino())).await.unwrap().size, 5_000),
+            2 => {
+                let found = in_time(open(&b, file.ino(), OpenOptions::READ)).await;
+                assert_eq!(found.read_at(0, 9_000).await.unwrap(), data, "round {round}");
+            }
+            _ => {
+                let access = OpenOptions::READ.access;
+                let options = CreateOptions { access, truncate: false, ..CreateOptions::default() };
+                let found = in_time(b.create(&ROOT, Ino::ROOT, &name, options)).await.unwrap();
+                assert_eq!((found.created, found.attr.size), (false, 5_000));
+                assert_eq!(found.file.read_at(0, 9_000).await.unwrap(), data, "round {round}");
+            }
+        }
+        assert_eq!(desk.gathered_bytes(), 0, "round {round}");
+        // From now on the other one may have it open.
+        let end = bytes(99, 300);
+        file.write_at(5_000, end.clone().into()).await.unwrap();
+        let theirs = open(&b, file.ino(), OpenOptions::READ).await;
+        file.write_at(5_300, end.clone().into()).await.unwrap();
+        assert_eq!(theirs.read_at(5_000, 9_000).await.unwrap(), [end.clone(), end].concat(), "round {round}");
+    }
+    a.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_writer_itself_finds_what_it_has_gathered_in_whatever_way_it_looks() {
+    let cluster = Cluster::start(2).await;
+    let (client, desk) = gathering(&cluster).await;
+    let file = create(&client, "f").await;
+    let mut model = bytes(1, 3_000);
+    write_small(&file, &model).await;
+    assert_eq!(client.getattr(&ROOT, file.ino()).await.unwrap().size, 3_000);
+    assert_eq!(file.attr().await.unwrap().size, 3_000);
+    assert!(desk.gathered_bytes() > 0, "to know the size nothing need be sent");
+    assert_eq!(file.read_at(2_000, 5_000).await.unwrap(), model[2_000..]);
+    assert_eq!(desk.gathered_bytes(), 0);
+
+    let piece = bytes(2, 500);
+    file.write_at(3_000, piece.clone().into()).await.unwrap();
+    file.write_at(1_000, piece.clone().into()).await.unwrap();
+    file.write_at(1_500, piece.clone().into()).await.unwrap();
+    model.extend_from_slice(&piece);
+    model[1_000..1_500].copy_from_slice(&piece);
+    model[1_500..2_000].copy_from_slice(&piece);
+    assert_eq!(file.read_at(0, 9_000).await.unwrap(), model, "here and there");
+
+    file.write_at(3_500, piece.clone().into()).await.unwrap();
+    let half = SetAttr { size: Some(3_600), ..SetAttr::default() };
+    assert_eq!(client.setattr(&ROOT, file.ino(), half, None).await.unwrap().size, 3_600);
+    model.extend_from_slice(&piece[..100]);
+    file.append(piece.clone().into()).await.unwrap();
+    model.extend_from_slice(&piece);
+    file.punch(3_550, 100).await.unwrap();
+    model[3_550..3_650].fill(0);
+    let other = create(&client, "copy").await;
+    other.write_at(0, piece.clone().into()).await.unwrap();
+    file.append(piece.clone().into()).await.unwrap();
+    model.extend_from_slice(&piece);
+    let len = model.len() as u64;
+    assert_eq!(other.copy_from(0, &file, 0, len).await.unwrap(), len);
+    assert_eq!(file.read_at(0, 9_000).await.unwrap(), model);
+    assert_eq!(other.read_at(0, 9_000).await.unwrap(), model);
+    file.append(piece.clone().into()).await.unwrap();
+    assert_eq!(file.seek_hole(len + 400).await.unwrap(), len + 500, "no hole before the end");
+    in_time(file.close()).await.unwrap();
+    assert_eq!(client.getattr(&ROOT, file.ino()).await.unwrap().size, len + 500);
+    in_time(client.shutdown()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_gathered_is_sent_within_seconds_also_when_nobody_asks() {
+    let cluster = Cluster::start(1).await;
+    let (client, desk) = gathering(&cluster).await;
+    let file = create(&client, "f").await;
+    file.write_at(0, bytes(1, 100).into()).await.unwrap();
+    assert_eq!((desk.gathered_bytes(), cluster.iods_received("write")), (100, 0));
+    eventually("sent", || desk.gathered_bytes() == 0).await;
+    assert_eq!(cluster.iods_received("write"), 1);
+    in_time(file.close()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_successor_sends_what_was_gathered_before_anybody_sees_the_file() {
+    let mut cluster = Cluster::start(2).await;
+    let desk = Desk::default();
+    let b = cluster.client().await;
+    for round in 0..4u32 {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (config, its) = (cluster.config(), desk.clone());
+        let data = bytes(round.into(), 40_000);
+        let written = data.clone();
+        let ino = runtime
+            .spawn(async move {
+                let client = its.connect(config).await;
+                has_lease(&client).await;
+                let file = create(&client, &format!("f{round}")).await;
+                write_small(&file, &written).await;
+                let ino = file.ino();
+                std::mem::forget((client, file));
+                ino
+            })
+            .await
+            .unwrap();
+        runtime.shutdown_background();
+        assert!(desk.gathered_bytes() > 0);
+        if round % 2 == 1 {
+            cluster.stop_mgr().await;
+            cluster.start_mgr().await;
+        }
+        let looking = tokio::spawn({
+            let b = Arc::clone(&b);
+            async move { open(&b, ino, OpenOptions::READ).await.read_at(0, 90_000).await.unwrap() }
+        });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!looking.is_finished(), "round {round}: it waits for the successor");
+        let next = desk.connect(cluster.config()).await;
+        assert_eq!(next.getattr(&ROOT, ino).await.unwrap().size, 40_000, "round {round}");
+        assert_eq!(in_time(looking).await.unwrap(), data, "round {round}");
+        assert_eq!(desk.gathered_bytes(), 0);
+        in_time(next.shutdown()).await.unwrap();
+        desk.with(|notes| {
+            *notes = Notes { incarnation: notes.incarnation + 1, runs: notes.runs, ..Notes::default() }
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_sent_later_is_told_once_to_each_who_could_have_written_it() {
+    let cluster = Cluster::start(1).await;
+    let (client, _) = gathering(&cluster).await;
+    let file = create(&client, "f").await;
+    file.write_at(0, bytes(1, 100).into()).await.unwrap();
+    in_time(file.sync()).await.unwrap();
+    let other = open(&client, file.ino(), OpenOptions::WRITE).await;
+    file.write_at(100, bytes(2, 100).into()).await.unwrap();
+    cluster.faults().fail_writes();
+    assert_eq!(in_time(file.sync()).await.unwrap_err().errno(), Errno::ENOSPC);
+    assert_eq!(in_time(other.sync()).await.unwrap_err().errno(), Errno::ENOSPC);
+    cluster.faults().heal();
+    in_time(file.sync()).await.unwrap();
+    in_time(other.close()).await.unwrap();
+    assert_eq!(file.attr().await.unwrap().size, 100, "nothing is made up");
+    assert_eq!(file.read_at(0, 900).await.unwrap(), bytes(1, 100));
+    file.append(bytes(3, 50).into()).await.unwrap();
+    assert_eq!(file.read_at(100, 900).await.unwrap(), bytes(3, 50));
+    in_time(file.close()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_for_a_silent_client_waits_no_longer_than_its_lease() {
+    let cluster = Cluster::with_pace(1, Pace { lease_ms: 1_000, keep_alive_ms: 50 }).await;
+    let desk = Desk::default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (config, its) = (cluster.config(), desk.clone());
+    let gathers = runtime.spawn(async move {
+        let client = its.connect(config).await;
+        has_lease(&client).await;
+        let file = create(&client, "f").await;
+        write_small(&file, &bytes(1, 500)).await;
+        let ino = file.ino();
+        std::mem::forget((client, file));
+        ino
+    });
+    let ino = gathers.await.unwrap();
+    runtime.shutdown_background();
+    let b = cluster.client().await;
+    let theirs = in_time(open(&b, ino, OpenOptions::READ_WRITE)).await;
+    assert!(theirs.read_at(0, 900).await.unwrap().is_empty(), "it never came");
+    theirs.write_at(0, bytes(2, 50).into()).await.unwrap();
+    // It comes back, too late.
+    let next = desk.connect(cluster.config()).await;
+    eventually("sent", || desk.gathered_bytes() == 0).await;
+    assert_eq!(theirs.read_at(0, 900).await.unwrap(), bytes(2, 50), "nothing newer is written over");
+    in_time(next.shutdown()).await.unwrap();
+}
