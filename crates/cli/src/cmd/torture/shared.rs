@@ -68,7 +68,7 @@ fn cache_of(command_line: &[u8]) -> String {
     let options: Vec<&str> = args.flat_map(|arg| arg.split(',')).collect();
     let mut latest_first = options.into_iter().rev();
     let cache = latest_first.find_map(|option| option.trim_start_matches("-o").strip_prefix("cache="));
-    cache.unwrap_or("open").to_owned()
+    cache.unwrap_or(COHERENT).to_owned()
 }
 
 pub fn run(args: &Args, up: Option<Daemons>) -> Result<(), CliError> {
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn the_last_cache_option_of_a_command_line_counts() {
         for (line, cache) in [
-            ("pvfs\0mount\0/\0/mnt\0", "open"),
+            ("pvfs\0mount\0/\0/mnt\0", "coherent"),
             ("pvfs\0mount\0/\0/mnt\0-o\0cache=none,ro\0-o\0soft,cache=coherent\0", "coherent"),
             ("pvfs\0mount\0-ocache=private\0", "private"),
         ] {
