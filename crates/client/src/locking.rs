@@ -9,6 +9,7 @@ use crate::{
     client::Core,
     error::Result,
     estate,
+    file::store_failed,
     locks::{Key, Turn, Use},
     waits::{WaitsFor, waiting_for},
 };
@@ -337,17 +338,42 @@ async fn take_back(
 }
 
 impl Core {
+    /// Gives up all that an owner has locked of `ino`. Where the mgr's store does not take that, it is tried again in the
+    /// background: nobody else would ever release them.
     pub async fn release_locks(self: &Arc<Self>, ino: Ino, owner: LockOwner) -> Result<()> {
         let Some(mut turn) = self.locks.turn((ino, owner), None) else { return Ok(()) };
         let work = Arc::clone(self);
         let release = self.finish(async move {
             turn.come().await;
-            let make = |by| ReleaseLocks { by, ino, owner };
-            estate::apart(work.mutate_here(&Cred::root(), make)).await?;
-            work.locks.unlocked((ino, owner), 0, u64::MAX);
-            Ok(())
+            let released = work.release_locks_in_turn((ino, owner)).await;
+            if released.as_ref().is_err_and(store_failed) {
+                pvfs_env::task::spawn(async move { work.release_locks_later((ino, owner), turn).await });
+            }
+            released
         });
         self.call(Op::ReleaseLocks, Some(ino), release).await
+    }
+
+    async fn release_locks_in_turn(self: &Arc<Self>, (ino, owner): Key) -> Result<()> {
+        let make = |by| ReleaseLocks { by, ino, owner };
+        estate::apart(self.mutate_here(&Cred::root(), make)).await?;
+        self.locks.unlocked((ino, owner), 0, u64::MAX);
+        Ok(())
+    }
+
+    /// What the owner does next comes after `turn`.
+    async fn release_locks_later(self: Arc<Self>, key: Key, turn: Turn) {
+        let mut failed = 0;
+        loop {
+            tokio::time::sleep(pause_after(failed)).await;
+            let work = Arc::clone(&self);
+            match self.finish(async move { work.release_locks_in_turn(key).await }).await {
+                Err(error) if store_failed(&error) => failed += 1,
+                Err(error) => break warn!(ino = %key.0, %error, "locks stand until the session ends"),
+                Ok(()) => break,
+            }
+        }
+        drop(turn);
     }
 
     /// Asks the mgr for grants as long as somebody waits.

@@ -1,10 +1,12 @@
 //! A cluster in this process: daemons can be stopped and started again at the same address.
 
-use crate::faulty_disk::{Faults, FaultyDisk};
+use crate::{
+    faulty_disk::{Faults, FaultyDisk},
+    faulty_store::FaultyStore,
+};
 use pvfs_client::{Client, ClientConfig, CreateOptions, File};
 use pvfs_env::Metrics;
 use pvfs_iod::IodConfig;
-use pvfs_kv::MemEngine;
 use pvfs_mgr::MgrConfig;
 use pvfs_store::{Store, StoreOptions};
 use pvfs_types::{Cred, FsId, Ino, LayoutHint, Name, TargetUuid};
@@ -35,7 +37,7 @@ pub struct Cluster {
     dir: Arc<TempDir>,
     fs: FsId,
     pace: Pace,
-    engine: Arc<MemEngine>,
+    engine: Arc<FaultyStore>,
     mgr: Daemon,
     iods: Vec<Daemon>,
     faults: Arc<Faults>,
@@ -80,7 +82,7 @@ impl Cluster {
         let target_dirs: Vec<PathBuf> = (0..iods).map(|n| dir.path().join(format!("iod{n}"))).collect();
         let targets: Vec<TargetUuid> =
             target_dirs.iter().map(|dir| pvfs_store::format_target(dir, fs).unwrap()).collect();
-        let engine = Arc::new(MemEngine::new());
+        let engine = Arc::new(FaultyStore::default());
         pvfs_mgr::format_engine(&*engine, fs, &targets).unwrap();
         let mgr = start_mgr(fs, pace, &engine, "127.0.0.1:0").await;
         let mut cluster = Cluster { dir, fs, pace, engine, mgr, iods: Vec::new(), faults: Arc::default() };
@@ -152,6 +154,11 @@ impl Cluster {
         &self.faults
     }
 
+    /// The mgr's store refuses changes from now on, or takes them again.
+    pub fn store_fails(&self, fails: bool) {
+        self.engine.fails(fails);
+    }
+
     pub fn mgr_addr(&self) -> &str {
         &self.mgr.addr
     }
@@ -185,7 +192,7 @@ impl Cluster {
     }
 }
 
-async fn start_mgr(fs: FsId, pace: Pace, engine: &Arc<MemEngine>, listen: &str) -> Daemon {
+async fn start_mgr(fs: FsId, pace: Pace, engine: &Arc<FaultyStore>, listen: &str) -> Daemon {
     let metrics = Metrics::new();
     let mut config = MgrConfig::new(fs, "unused", CLUSTER_SECRET, DAEMON_SECRET);
     config.listen = listen.to_owned();

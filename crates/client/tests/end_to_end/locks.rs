@@ -304,3 +304,18 @@ async fn a_counter_under_a_lock_is_exact_whatever_becomes_of_the_mgr() {
     let count = handles[0].1.read_at(0, 8).await.unwrap();
     assert_eq!(u64::from_le_bytes(count.as_ref().try_into().unwrap()), 6 * ROUNDS);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn locks_whose_release_the_store_refused_are_given_up_later() {
+    let cluster = Cluster::start(1).await;
+    let handles = handles(&cluster, 2).await;
+    let ((_, file), (other_client, other)) = (&handles[0], &handles[1]);
+    file.lock(Write, ALL).await.unwrap();
+    let waiting = locking(other);
+    waits_for_lock(other_client, 1).await;
+    cluster.store_fails(true);
+    assert_eq!(in_time(file.close()).await.unwrap_err().errno(), Errno::ENOSPC, "its user is told");
+    assert!(!waiting.is_finished());
+    cluster.store_fails(false);
+    in_time(waiting).await.unwrap().unwrap();
+}

@@ -10,6 +10,7 @@ mod data;
 mod delegations;
 mod faults;
 mod faulty_disk;
+mod faulty_store;
 mod gathers;
 mod holes;
 mod locks;
