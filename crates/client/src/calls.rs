@@ -139,7 +139,7 @@ impl Core {
             let request =
                 make(Mutator { session, slot: slot.number(), seq: slot.seq(), cred: sendable(cred) });
             if own_change.is_none() {
-                own_change = self.delegations.change(request.touched());
+                own_change = Some(self.delegations.change(request.touched()));
             }
             slot.sent(R::OP, origin.as_ref().map_or(0, Origin::id));
             let answer = waiting_for(WaitsFor::Mgr, self.mgr.call_payload(&request, &[])).await;

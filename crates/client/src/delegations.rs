@@ -262,10 +262,7 @@ impl Delegations {
     }
 
     /// This client makes a change. What it is about stays held: nobody else changes it without a recall.
-    pub fn change(self: &Arc<Self>, touched: Touched) -> Option<OwnChange> {
-        if !self.is_on {
-            return None;
-        }
+    pub fn change(self: &Arc<Self>, touched: Touched) -> OwnChange {
         let mut state = self.state();
         let at = state.begin();
         let Touched { inos, dirs, names } = touched;
@@ -287,7 +284,7 @@ impl Delegations {
             state.changing.entry(*ino).or_default().count(*knows, true);
         }
         drop(state);
-        Some(OwnChange { delegations: Arc::clone(self), at, changed, names, told: Vec::new() })
+        OwnChange { delegations: Arc::clone(self), at, changed, names, told: Vec::new() }
     }
 }
 
@@ -303,6 +300,11 @@ impl Asking {
             return;
         }
         state.hold(&entry.attr);
+    }
+
+    /// Whether `ino` was recalled, or changed by this client, since that was asked.
+    pub fn is_overtaken(&self, ino: Ino) -> bool {
+        self.delegations.state().forgotten.get(&ino).is_some_and(|at| *at > self.at)
     }
 
     /// `name` in `dir` is `ino`, or nothing, if `dir` is held since before that was asked.

@@ -4,7 +4,7 @@
 
 use crate::{
     Client, ClientError, File,
-    delegations::{Delegations, Named},
+    delegations::{Asking, Delegations, Named},
     error::Result,
     inode::State,
     waits::{WaitsFor, waiting_for},
@@ -17,7 +17,7 @@ use pvfs_wire::{
         RenameMode, RmDir, SetAttr, SetLayout, StatFs, SymLink, Unlink, Unlinked,
     },
 };
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 /// A part of a directory's listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,16 +72,22 @@ impl Client {
                     }
                     None => {}
                 }
-                let asking = delegations.ask();
-                let asked =
-                    self.core.ask(cred, |caller| Lookup { caller, dir, name: Some(name.clone()) }).await;
-                if let Err(ClientError::Refused { errno: Errno::ENOENT, .. }) = &asked {
-                    asking.learn_name(dir, name, None);
+                let mut may_ask_again = true;
+                loop {
+                    let asking = delegations.ask();
+                    let make = |caller| Lookup { caller, dir, name: Some(name.clone()) };
+                    let asked = self.core.ask(cred, make).await;
+                    if let Err(ClientError::Refused { errno: Errno::ENOENT, .. }) = &asked {
+                        asking.learn_name(dir, name, None);
+                    }
+                    let entry = asked?;
+                    asking.learn(&entry);
+                    asking.learn_name(dir, name, Some(entry.attr.ino));
+                    let attr = self.core.complete(entry).await?;
+                    if !mem::take(&mut may_ask_again) || !self.core.has_closed(&attr, &asking) {
+                        return Ok(attr);
+                    }
                 }
-                let entry = asked?;
-                asking.learn(&entry);
-                asking.learn_name(dir, name, Some(entry.attr.ino));
-                self.core.complete(entry).await
             })
             .await
     }
@@ -104,10 +110,16 @@ impl Client {
                 if let Some(attr) = delegations.attr(ino).and_then(|attr| self.core.known(attr)) {
                     return Ok(attr);
                 }
-                let asking = delegations.ask();
-                let entry = self.core.ask(cred, |caller| GetAttr { caller, ino }).await?;
-                asking.learn(&entry);
-                self.core.complete(entry).await
+                let mut may_ask_again = true;
+                loop {
+                    let asking = delegations.ask();
+                    let entry = self.core.ask(cred, |caller| GetAttr { caller, ino }).await?;
+                    asking.learn(&entry);
+                    let attr = self.core.complete(entry).await?;
+                    if !mem::take(&mut may_ask_again) || !self.core.has_closed(&attr, &asking) {
+                        return Ok(attr);
+                    }
+                }
             })
             .await
     }
@@ -169,7 +181,8 @@ impl Client {
                     attr: entry
                         .entry
                         .filter(|entry| !entry.has_writers)
-                        .and_then(|entry| self.core.known(entry.attr)),
+                        .and_then(|entry| self.core.known(entry.attr))
+                        .filter(|attr| !self.core.has_closed(attr, &asking)),
                     name: entry.name,
                     ino: entry.ino,
                     kind: entry.kind,
@@ -355,6 +368,12 @@ impl crate::client::Core {
             state.overlay(&mut attr);
             state.doubts().is_none().then_some(attr)
         })
+    }
+
+    /// Whether this client may have closed the file since it asked for `attr`: what it wrote is told to the mgr since, and not
+    /// known here any more.
+    fn has_closed(&self, attr: &Attr, asking: &Asking) -> bool {
+        attr.kind == FileKind::File && !self.inodes.is_open(attr.ino) && asking.is_overtaken(attr.ino)
     }
 
     /// `setattr`, brought to its end also when dropped.

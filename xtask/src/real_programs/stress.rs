@@ -70,8 +70,9 @@ pub fn dbench(c: &Cluster) -> Outcome {
     let mut dbench = c.command("dbench");
     dbench.args(["-c", "/usr/share/dbench/client.txt", "-t", "5", "-D"]).arg(c.mnt().join("dbench"));
     let said = run::output(dbench.arg("4"))?;
-    // It reports a failed operation, and ends well all the same.
-    if said.contains("failed") || !said.contains("Throughput") {
+    // It reports a failed operation, and ends well all the same. (A process of it that comes late to its own start says so.)
+    let is_fault = |line: &str| line.contains("failed") && !line.contains("barrier semaphore");
+    if said.lines().any(is_fault) || !said.contains("Throughput") {
         return Err(format!("dbench says:\n{said}"));
     }
     c.run("rm -r @/dbench")

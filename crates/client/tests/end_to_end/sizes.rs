@@ -184,3 +184,25 @@ async fn an_open_reader_follows_when_another_client_replaces_all_bytes() {
     assert_eq!(reader.read_at(0, 20_000).await.unwrap(), bytes(2, 10_000));
     assert_eq!(reader.attr().await.unwrap().size, 10_000);
 }
+
+/// The mgr has answered before it was told, and the client knows no more what it told when the answer comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stat_beside_a_close_knows_what_was_written() {
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client().await;
+    for n in 0..300 {
+        let name = format!("f{n}");
+        let file = create(&client, &name, layout(1, 4096)).await;
+        file.write_at(0, "0123456789".into()).await.unwrap();
+        let ino = file.ino();
+        let asking = tokio::spawn({
+            let client = std::sync::Arc::clone(&client);
+            async move {
+                let attr = client.getattr(&ROOT, ino).await.unwrap();
+                (attr.size, client.resolve(&ROOT, &name, true).await.unwrap().size)
+            }
+        });
+        file.close().await.unwrap();
+        assert_eq!(asking.await.unwrap(), (10, 10), "round {n}");
+    }
+}
