@@ -226,7 +226,7 @@ async fn names_are_known_as_long_as_their_directory_and_for_whom_it_lets() {
 
 /// A change that begins now.
 fn begins(delegations: &Arc<Delegations>, touched: Touched) -> OwnChange {
-    delegations.change(touched).unwrap()
+    delegations.change(touched)
 }
 
 /// `change` ends, and inodes are as in `told`.
