@@ -180,7 +180,11 @@ impl SlotJob {
         let outcome = match (self.work)(&mut txn, env) {
             Ok(answer) => {
                 let changes = txn.into_set();
-                let inos = touched(&changes);
+                let mut inos = touched(&changes);
+                if let Answer::Pending(ino) = answer {
+                    // What others have gathered of it is to be cut, too, not to come behind.
+                    inos.insert(ino);
+                }
                 self.changing = self.delegations.change(&inos, Some(self.session));
                 if self.changing.is_none() {
                     // The numbers of what is new may be others' by the time it is made.
