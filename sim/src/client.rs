@@ -2,12 +2,14 @@
 
 use crate::{
     cluster::{CLUSTER_SECRET, Cluster, FS, mgr_addr},
+    desk::Desk,
     process::{MachineId, Process},
     random::Random,
     trace::event,
 };
-use pvfs_client::{Client, ClientConfig, ClientError, Delegating, File};
+use pvfs_client::{Client, ClientConfig, ClientError, Delegating, File, Held};
 use pvfs_env::task;
+use pvfs_types::Cred;
 use std::{
     collections::BTreeMap,
     future::Future,
@@ -18,6 +20,9 @@ use tokio::task::JoinHandle;
 
 /// From this seed on, clients take delegations.
 pub const DELEGATING_FROM: u64 = 1_000_000;
+/// From this seed on, a client process goes on where the last one of its seat was killed, as a mount's worker does, and so
+/// gathers small writes.
+pub const INHERITING_FROM: u64 = 2_000_000;
 
 /// A machine with one client process on it, and another when that is dead.
 pub struct ClientSeat {
@@ -25,6 +30,7 @@ pub struct ClientSeat {
     pub machine: MachineId,
     cluster: Arc<Cluster>,
     seed: u64,
+    desk: Option<Arc<Desk>>,
     running: Mutex<Option<Arc<Running>>>,
     /// One at a time connects.
     starting: tokio::sync::Mutex<u64>,
@@ -35,6 +41,7 @@ struct Running {
     run: u64,
     process: Arc<Process>,
     client: Arc<Client>,
+    desk: Option<Arc<Desk>>,
     files: Mutex<BTreeMap<u64, Arc<File>>>,
 }
 
@@ -72,6 +79,9 @@ impl Hands {
 
     /// Keeps `file` open under `handle`.
     pub fn keep(&self, handle: u64, file: File) {
+        if let Some(desk) = &self.running.desk {
+            desk.opened(handle, file.ino(), file.access());
+        }
         self.files().insert(handle, Arc::new(file));
     }
 
@@ -84,15 +94,24 @@ impl Hands {
         self.files().remove(&handle);
     }
 
-    pub fn take(&self, handle: u64) -> Arc<File> {
-        self.files().remove(&handle).expect("the handle is open in this client")
+    /// # Errors
+    /// Of the close; it is not open any more all the same.
+    pub async fn close(&self, handle: u64) -> Result<(), ClientError> {
+        let file = self.files().remove(&handle).expect("the handle is open in this client");
+        let closed = file.close().await;
+        if let Some(desk) = &self.running.desk {
+            desk.closed(handle);
+        }
+        closed
     }
 }
 
 impl ClientSeat {
     pub fn new(cluster: &Arc<Cluster>, number: usize, seed: u64) -> Arc<ClientSeat> {
+        let name = format!("client{number}");
         Arc::new(ClientSeat {
-            name: format!("client{number}"),
+            desk: (seed >= INHERITING_FROM).then(|| Desk::new(&name)),
+            name,
             machine: cluster.first_free_machine() + number,
             cluster: Arc::clone(cluster),
             seed,
@@ -125,8 +144,14 @@ impl ClientSeat {
         let random = Random::of(self.seed, &format!("{} {runs}", self.name));
         let process = Process::start(&self.name, self.machine, &random, &self.cluster.trace);
         event!(self.cluster.trace, self.name, "starts");
+        let (estate, left_open) = self
+            .desk
+            .as_ref()
+            .map(|desk| desk.take_over(&process))
+            .map_or((None, Vec::new()), |(estate, open)| (Some(estate), open));
         let config = ClientConfig {
             fs: Some(FS),
+            estate,
             label: self.name.clone(),
             delegations: if self.seed >= DELEGATING_FROM { Delegating::Yes } else { Delegating::No },
             transport: self.cluster.net.transport(&process),
@@ -140,8 +165,23 @@ impl ClientSeat {
                 net.process_died(&process);
             }
         });
-        let client = run_in(&process, Client::connect(config)).await?;
-        let running = Arc::new(Running { run: *runs, process, client, files: Mutex::default() });
+        let begin = async move {
+            let client = Client::connect(config).await?;
+            let held: Vec<Held> = left_open.iter().map(|&(ino, access)| client.hold(ino, access)).collect();
+            Ok((client, held, left_open))
+        };
+        let (client, held, left_open) = run_in(&process, begin).await?;
+        let desk = self.desk.clone();
+        if let Some(desk) = desk.clone().filter(|_| !held.is_empty()) {
+            let client = Arc::clone(&client);
+            task::spawn_as(Arc::clone(&process) as _, async move {
+                for held in &held {
+                    close_left(&client, held).await;
+                }
+                desk.all_closed(&left_open);
+            });
+        }
+        let running = Arc::new(Running { run: *runs, process, client, desk, files: Mutex::default() });
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&running));
         Ok(running)
     }
@@ -214,6 +254,14 @@ impl ClientSeat {
             .map_or(0, |(_, bytes)| *bytes)
     }
 
+    /// Whether its process may have acknowledged bytes that it can send no more: the session is gone in which it kept them.
+    pub fn keeps_in_vain(&self) -> bool {
+        let sessions = self.desk.as_ref().map(|desk| desk.gathered_in()).unwrap_or_default();
+        let view = self.cluster.engine.view();
+        let is_gone = |session| matches!(pvfs_meta::session::find(&view, session), Ok(None));
+        sessions.into_iter().any(is_gone)
+    }
+
     /// Waits until no change is under way, of a call that was given up say.
     pub async fn changes_ended(&self) {
         while self.running().is_some_and(|running| running.client.status().changes_in_flight > 0) {
@@ -230,6 +278,17 @@ impl ClientSeat {
             Some(format!("{:?} since {:?}: {}", server.addrs, waiting.since, waiting.error))
         });
         format!("{} changes in flight; waits for {:?}", status.changes_in_flight, servers.collect::<Vec<_>>())
+    }
+}
+
+/// Closes what the last process had open: whoever used it is gone, too.
+async fn close_left(client: &Client, held: &Held) {
+    loop {
+        match client.open_held(&Cred::root(), held).await {
+            Ok(file) => return drop(file.close().await),
+            Err(ClientError::Gone { .. }) => return,
+            Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod check;
 mod client;
 mod clock;
 mod cluster;
+mod desk;
 mod disk;
 mod engine;
 mod faults;

@@ -153,3 +153,15 @@ fn a_dead_clients_question_for_locks_does_not_stay() {
 fn a_session_that_runs_out_while_none_is_alive_is_noticed() {
     keeps_its_promises(25_174);
 }
+
+/// A truncation by another client went to the targets before the bytes that the file's maker had gathered, which came behind it.
+#[test]
+fn what_was_gathered_before_a_truncation_by_others_is_cut() {
+    keeps_its_promises(2_000_066);
+}
+
+/// The same of a truncation by the client itself, by another handle.
+#[test]
+fn what_was_gathered_before_an_own_truncation_is_cut() {
+    keeps_its_promises(2_000_147);
+}

@@ -11,6 +11,7 @@ use crate::{
     ClientError,
     calls::shut_down,
     client::Core,
+    delegations::Named,
     error::Result,
     estate::{self, GatherMark, Gathered, Journal},
     inode::{Inode, OpenCount, State},
@@ -18,7 +19,7 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use pvfs_env::{BoxFuture, Counter, Metrics};
-use pvfs_types::{Cred, Ino, LogicalOffset, SessionId};
+use pvfs_types::{Cred, Ino, LogicalOffset, Name, SessionId};
 use pvfs_wire::Access;
 use std::{
     collections::BTreeMap,
@@ -319,6 +320,19 @@ impl Core {
     pub async fn send_gathered_of(self: &Arc<Self>, ino: Ino) -> Result<()> {
         let counted = OpenCount::new(self, ino, Access::default());
         self.send_gathered(&counted.inode).await
+    }
+
+    /// As [`Core::send_gathered`], of the file that has that name; where that is not known, of all.
+    pub async fn send_gathered_of_named(self: &Arc<Self>, dir: Ino, name: &Name) -> Result<()> {
+        let files = match self.delegations.step(&Cred::root(), dir, name) {
+            Some(Named::Nothing) => Vec::new(),
+            Some(Named::Inode(attr)) => vec![attr.ino],
+            None => self.gathered_files(),
+        };
+        for ino in files {
+            self.send_gathered_of(ino).await?;
+        }
+        Ok(())
     }
 
     /// Has it sent in the background.

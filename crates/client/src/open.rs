@@ -238,6 +238,9 @@ impl Core {
         let count = OpenCount::new(self, ino, access);
         let inode = Arc::clone(&count.inode);
         let make = |by| Open { by, ino, access, truncate, again: false, grow_to: None };
+        if truncate {
+            self.send_gathered(&inode).await?;
+        }
         let _emptying = truncate.then(|| self.emptyings.one());
         let opened = if access.write || truncate {
             let _record = inode.record.lock().await;
@@ -279,6 +282,9 @@ impl Core {
             layout,
             unmasked,
         };
+        if truncate && !exclusive {
+            self.send_gathered_of_named(dir, &name).await?;
+        }
         let emptying = truncate.then(|| self.emptyings.one());
         let made = self.mutate_in(reserved, cred, make).await.inspect_err(|error| {
             if truncate && store_failed(error) {

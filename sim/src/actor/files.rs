@@ -118,10 +118,8 @@ impl Actor {
     pub(super) async fn close(&mut self, handle: u64) -> Done {
         let seat = self.handles[&handle].seat;
         self.closing = Some(handle);
-        let closed =
-            self.call(seat, format!("closes {handle}"), move |hands| async move {
-                hands.take(handle).close().await
-            })
+        let closed = self
+            .call(seat, format!("closes {handle}"), move |hands| async move { hands.close(handle).await })
             .await;
         let node = self.handles[&handle].node;
         if self.hold(closed, Ok(()))?.is_none() {

@@ -241,8 +241,12 @@ impl Actor {
 
     /// Whether a daemon may answer so because its disk fails.
     fn may_fail(&self, error: &ClientError) -> bool {
-        self.cluster.disks_fail.load(Ordering::SeqCst)
-            && matches!(error.errno(), Errno::EIO | Errno::ENOSPC | Errno::ESTALE)
+        // What it could send no more it tells of.
+        let is_told = matches!(error, ClientError::Lost { .. })
+            && self.seats.iter().any(|seat| seat.declared_lost() > 0);
+        is_told
+            || self.cluster.disks_fail.load(Ordering::SeqCst)
+                && matches!(error.errno(), Errno::EIO | Errno::ENOSPC | Errno::ESTALE)
     }
 
     /// One operation, and what follows from its end.
@@ -279,7 +283,9 @@ impl Actor {
 
     /// The clients that have said bytes to be lost since that was last looked at.
     fn newly_declared(&self) -> BTreeSet<usize> {
-        let declares = |&seat: &usize| self.seats[seat].declared_lost() > self.declared[seat];
+        let declares = |&seat: &usize| {
+            self.seats[seat].declared_lost() > self.declared[seat] || self.seats[seat].keeps_in_vain()
+        };
         (0..self.seats.len()).filter(declares).collect()
     }
 
