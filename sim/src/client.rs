@@ -144,11 +144,8 @@ impl ClientSeat {
         let random = Random::of(self.seed, &format!("{} {runs}", self.name));
         let process = Process::start(&self.name, self.machine, &random, &self.cluster.trace);
         event!(self.cluster.trace, self.name, "starts");
-        let (estate, left_open) = self
-            .desk
-            .as_ref()
-            .map(|desk| desk.take_over(&process))
-            .map_or((None, Vec::new()), |(estate, open)| (Some(estate), open));
+        let (estate, left_open) = self.desk.as_ref().map(|desk| desk.take_over(&process)).unzip();
+        let left_open = left_open.unwrap_or_default();
         let config = ClientConfig {
             fs: Some(FS),
             estate,
@@ -256,10 +253,10 @@ impl ClientSeat {
 
     /// Whether its process may have acknowledged bytes that it can send no more: the session is gone in which it kept them.
     pub fn keeps_in_vain(&self) -> bool {
-        let sessions = self.desk.as_ref().map(|desk| desk.gathered_in()).unwrap_or_default();
+        let Some(desk) = &self.desk else { return false };
         let view = self.cluster.engine.view();
         let is_gone = |session| matches!(pvfs_meta::session::find(&view, session), Ok(None));
-        sessions.into_iter().any(is_gone)
+        desk.gathered_in().into_iter().any(is_gone)
     }
 
     /// Waits until no change is under way, of a call that was given up say.

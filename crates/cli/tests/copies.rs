@@ -3,11 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
 
 use pvfs_testkit::{Child, Half, TestCluster, can_mount, wait_until};
-use rustix::{
-    fs::copy_file_range,
-    io::Errno,
-    process::{Pid, Signal, kill_process},
-};
+use rustix::{fs::copy_file_range, io::Errno};
 use std::{
     fs::{self, File},
     os::unix::fs::FileExt as _,
@@ -186,13 +182,6 @@ fn copier() {
     }
 }
 
-fn kill_worker(cluster: &mut TestCluster) {
-    let worker = cluster.process("mount0").children().first().copied();
-    if let Some(pid) = worker.and_then(|pid| Pid::from_raw(i32::try_from(pid).unwrap())) {
-        let _ = kill_process(pid, Signal::KILL);
-    }
-}
-
 #[test]
 fn copies_are_exact_while_iods_the_mgr_and_the_worker_are_killed() {
     let Some((mut cluster, dir)) = mounted() else { return };
@@ -211,7 +200,7 @@ fn copies_are_exact_while_iods_the_mgr_and_the_worker_are_killed() {
             cluster.restart(daemon);
         }
         if round % 2 == 0 {
-            kill_worker(&mut cluster);
+            cluster.kill_worker("mount0");
         }
     }
     fs::write(&stop, "").unwrap();

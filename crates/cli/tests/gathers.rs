@@ -23,6 +23,10 @@ fn writes(cluster: &TestCluster) -> u64 {
     cluster.iods().map(|iod| cluster.client_requests(iod).get("write").copied().unwrap_or(0)).sum()
 }
 
+fn make(path: &Path, appends: bool) -> File {
+    File::options().create_new(true).append(appends).write(true).open(path).unwrap()
+}
+
 fn write_small(file: &mut File, data: &[u8]) {
     data.chunks(100).for_each(|piece| file.write_all(piece).unwrap());
 }
@@ -36,8 +40,7 @@ fn ten_thousand_small_writes_of_a_lone_writer_are_a_few_messages() {
     let dir = cluster.mount(&[]);
     let data = bytes(1, 1_000_000);
     for (name, appends) in [("written", false), ("appended", true)] {
-        let mut file =
-            File::options().create_new(true).append(appends).write(true).open(dir.join(name)).unwrap();
+        let mut file = make(&dir.join(name), appends);
         let before = writes(&cluster);
         write_small(&mut file, &data);
         file.sync_all().unwrap();
@@ -60,8 +63,7 @@ fn a_worker_that_is_killed_loses_no_small_write() {
         let name = format!("f{round}");
         let data = bytes(round, 40_000);
         let appends = round % 2 == 0;
-        let mut file =
-            File::options().create_new(true).append(appends).write(true).open(dir.join(&name)).unwrap();
+        let mut file = make(&dir.join(&name), appends);
         let (first, second) = data.split_at(25_000);
         write_small(&mut file, first);
         cluster.kill_worker("mount0");

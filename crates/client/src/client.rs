@@ -1,7 +1,7 @@
 //! The client as a whole: how it begins and ends.
 
 use crate::{
-    ClientConfig, ClientError, Delegating, Estate,
+    ClientConfig, ClientError, Delegating,
     appends::Appends,
     delegations::{Delegation, Delegations, OnChange},
     ends::Ends,
@@ -17,7 +17,7 @@ use crate::{
 };
 use pvfs_env::{BoxFuture, Counter, Metrics, task};
 use pvfs_net::{Dialer, Identity, Peer};
-use pvfs_types::{Attr, Cred, Ino, SessionId, Timestamp};
+use pvfs_types::{Attr, Cred, Ino, Timestamp};
 use pvfs_wire::msg::hello::Role;
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{
@@ -114,13 +114,13 @@ impl Client {
         let dialer = Dialer::numbered(Arc::clone(&config.transport), identity, config.metrics.clone(), from);
         let mgr = dialer.peer(Role::Mgr, config.mgr.clone());
         let journal = config.estate.as_ref().map(|estate| Arc::clone(&estate.journal));
-        let (last_session, locks, appends, gathered) = match &config.estate {
-            Some(Estate { marks, locks, appends, gathered, .. }) => {
-                let last = marks.iter().map(|mark| mark.session).max().unwrap_or_default();
-                (last, locks.clone(), appends.clone(), gathered.clone())
-            }
-            None => (SessionId::default(), Vec::new(), Vec::new(), Vec::new()),
-        };
+        let marks = config.estate.iter().flat_map(|estate| &estate.marks);
+        let last_session = marks.map(|mark| mark.session).max().unwrap_or_default();
+        let left = config.estate.as_ref().map(|estate| (&estate.locks[..], &estate.appends[..]));
+        let (locks, appends) = left.unwrap_or_default();
+        let locks = LockTable::new(journal.clone(), locks);
+        let appends = Appends::new(journal.clone(), appends);
+        let gathered = config.estate.as_ref().map(|estate| estate.gathered.clone()).unwrap_or_default();
         let who = Who {
             client: client_id,
             label: config.label.clone(),
@@ -134,8 +134,8 @@ impl Client {
             closes: Crossings::default(),
             emptyings: Crossings::default(),
             ends: Ends::default(),
-            locks: Arc::new(LockTable::new(journal.clone(), &locks)),
-            appends: Appends::new(journal.clone(), &appends),
+            locks: Arc::new(locks),
+            appends,
             gathers: Gathers::new(journal, &gathered, &config.metrics),
             delegations: Delegations::new(config.delegations != Delegating::No),
             forgetter: (config.delegations == Delegating::ForKernel).then(SetOnce::new),

@@ -237,8 +237,8 @@ impl State {
 }
 
 impl Core {
-    /// Gathers the front of a write, if this client is alone with the file. Gives how many bytes; nothing that was gathered
-    /// before stands in the way of the others.
+    /// Gathers the front of a write, if this client is alone with the file. Gives how many bytes; before the others, what is
+    /// gathered is to be sent.
     pub async fn gather(
         self: &Arc<Self>,
         inode: &Arc<Inode>,
@@ -247,22 +247,20 @@ impl Core {
         by: &Arc<Cred>,
     ) -> Result<usize> {
         let mut done = 0;
-        if data.len() as u64 <= GATHERED_WRITE_BYTES_MAX {
-            while done < data.len() {
-                match self.gather_part(inode, at + done as u64, &data[done..], by) {
-                    Taken::Bytes { count, is_full } => {
-                        done += count;
-                        if is_full {
-                            self.send_gathered_soon(inode);
-                        }
-                    }
-                    Taken::Later => self.send_gathered(inode).await?,
-                    Taken::No => break,
-                }
-            }
+        if data.len() as u64 > GATHERED_WRITE_BYTES_MAX {
+            return Ok(done);
         }
-        if done < data.len() {
-            self.send_gathered(inode).await?;
+        while done < data.len() {
+            match self.gather_part(inode, at + done as u64, &data[done..], by) {
+                Taken::Bytes { count, is_full } => {
+                    done += count;
+                    if is_full {
+                        self.send_gathered_soon(inode);
+                    }
+                }
+                Taken::Later => self.send_gathered(inode).await?,
+                Taken::No => break,
+            }
         }
         Ok(done)
     }

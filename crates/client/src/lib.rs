@@ -50,6 +50,7 @@ mod inode;
 mod io;
 mod locking;
 mod locks;
+mod mem_journal;
 mod namespace;
 mod open;
 mod orphans;
@@ -77,6 +78,7 @@ pub use estate::{AppendMark, Estate, GatherMark, Gathered, Held, Journal, LockMa
 pub use file::File;
 pub use gathers::{GATHER_BYTES_MAX, GATHERS_MAX};
 pub use locking::{LockRequest, TakenLock, TestedLock};
+pub use mem_journal::MemJournal;
 pub use namespace::{DirItem, DirPage};
 pub use open::{CreateOptions, Created, OpenOptions};
 pub use recalls::KERNEL_VALID_MAX;

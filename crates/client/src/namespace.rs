@@ -13,11 +13,11 @@ use pvfs_types::{Attr, Cred, Errno, FileKind, Ino, LayoutHint, Name, NewMode, Se
 use pvfs_wire::{
     Access, Op,
     msg::namespace::{
-        CheckAccess, DirEntry, FsUsage, GetAttr, Link, Lookup, MkDir, MkNod, ReadDir, ReadLink, Rename,
-        RenameMode, RmDir, SetAttr, SetLayout, StatFs, SymLink, Unlink, Unlinked,
+        CheckAccess, DirEntry, Entry, FsUsage, GetAttr, Link, Lookup, MkDir, MkNod, ReadDir, ReadLink,
+        Rename, RenameMode, RmDir, SetAttr, SetLayout, StatFs, SymLink, Unlink, Unlinked,
     },
 };
-use std::{mem, sync::Arc};
+use std::sync::Arc;
 
 /// A part of a directory's listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl Client {
                     }
                     None => {}
                 }
-                let mut may_ask_again = true;
+                let mut is_last = false;
                 loop {
                     let asking = delegations.ask();
                     let make = |caller| Lookup { caller, dir, name: Some(name.clone()) };
@@ -81,12 +81,11 @@ impl Client {
                         asking.learn_name(dir, name, None);
                     }
                     let entry = asked?;
-                    asking.learn(&entry);
                     asking.learn_name(dir, name, Some(entry.attr.ino));
-                    let attr = self.core.complete(entry).await?;
-                    if !mem::take(&mut may_ask_again) || !self.core.has_closed(&attr, &asking) {
+                    if let Some(attr) = self.core.answered(&asking, entry, is_last).await? {
                         return Ok(attr);
                     }
+                    is_last = true;
                 }
             })
             .await
@@ -110,15 +109,14 @@ impl Client {
                 if let Some(attr) = delegations.attr(ino).and_then(|attr| self.core.known(attr)) {
                     return Ok(attr);
                 }
-                let mut may_ask_again = true;
+                let mut is_last = false;
                 loop {
                     let asking = delegations.ask();
                     let entry = self.core.ask(cred, |caller| GetAttr { caller, ino }).await?;
-                    asking.learn(&entry);
-                    let attr = self.core.complete(entry).await?;
-                    if !mem::take(&mut may_ask_again) || !self.core.has_closed(&attr, &asking) {
+                    if let Some(attr) = self.core.answered(&asking, entry, is_last).await? {
                         return Ok(attr);
                     }
+                    is_last = true;
                 }
             })
             .await
@@ -368,6 +366,19 @@ impl crate::client::Core {
             state.overlay(&mut attr);
             state.doubts().is_none().then_some(attr)
         })
+    }
+
+    /// Learns from an answer. `None`: it may be from before a close of this client's, so ask once more; not if this was the last
+    /// time, for what is asked after that close knows of it.
+    async fn answered(
+        self: &Arc<Self>,
+        asking: &Asking,
+        entry: Entry,
+        is_last: bool,
+    ) -> Result<Option<Attr>> {
+        asking.learn(&entry);
+        let attr = self.complete(entry).await?;
+        Ok((is_last || !self.has_closed(&attr, asking)).then_some(attr))
     }
 
     /// Whether this client may have closed the file since it asked for `attr`: what it wrote is told to the mgr since, and not

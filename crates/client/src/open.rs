@@ -297,7 +297,7 @@ impl Core {
         let inode = Arc::clone(&count.inode);
         inode.opened(&made.entry, made.capability);
         if made.created {
-            self.is_alone(&inode, access);
+            self.has_made(&inode, access);
         }
         drop(emptying);
         if !made.created {
@@ -313,7 +313,7 @@ impl Core {
     }
 
     /// This client has made the file, for `access`.
-    pub fn is_alone(&self, inode: &Inode, access: Access) {
+    pub fn has_made(&self, inode: &Inode, access: Access) {
         if access.write {
             let number = self.delegations.of_made(inode.ino);
             inode.with(|state| state.alone = number);

@@ -155,6 +155,7 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::MemJournal;
 
     const SESSION: SessionId = SessionId(7);
 
@@ -209,42 +210,9 @@ mod tests {
         assert!(slots.acquire().await.is_err());
     }
 
-    /// Keeps the last mark of each slot.
-    #[derive(Default)]
-    struct Notes(Mutex<HashMap<u16, Mark>>);
-
-    impl Journal for Notes {
-        fn incarnation(&self, _: u64) {}
-
-        fn mark(&self, slot: u16, mark: Mark) {
-            self.0.lock().expect("not poisoned").insert(slot, mark);
-        }
-
-        fn locked(&self, _: crate::LockMark) {}
-
-        fn unlocked(&self, _: pvfs_types::Ino, _: pvfs_types::LockOwner) {}
-
-        fn appends(&self, _: crate::AppendMark) {}
-
-        fn append_over(&self, _: u64) {}
-
-        fn gathers(&self, _: u16, _: crate::GatherMark, _: usize, _: &[u8]) -> bool {
-            false
-        }
-
-        fn gather_over(&self, _: u16) {}
-    }
-
-    impl Notes {
-        fn marks(&self) -> Vec<Mark> {
-            let notes = self.0.lock().expect("not poisoned");
-            (0..4).map(|slot| notes.get(&slot).copied().unwrap_or_default()).collect()
-        }
-    }
-
     #[tokio::test]
     async fn a_call_that_comes_again_gets_the_number_that_its_change_was_sent_under() {
-        let notes = Arc::new(Notes::default());
+        let notes = MemJournal::new([7; 16]);
         let first = Slots::new(SESSION, 4, &[], Some(notes.clone()));
         let mut called = first.acquire().await.expect("free");
         called.sent(Op::MkDir, 99);
@@ -256,7 +224,7 @@ mod tests {
         let (number, seq) = (called.number(), called.seq());
         drop(over);
         // The process dies here.
-        let next = Slots::new(SESSION, 4, &notes.marks(), Some(notes.clone()));
+        let next = Slots::new(SESSION, 4, &notes.estate().marks, Some(notes.clone()));
         assert!(next.inherit(98, Op::Unlink).is_none(), "that call was answered");
         assert!(next.inherit(99, Op::RmDir).is_none(), "not the same change");
         let mut free = Vec::new();

@@ -69,7 +69,7 @@ impl Core {
         self.session.orphans(|orphans| orphans.claim(made.entry.attr.ino));
         drop(under_way);
         count.inode.opened(&made.entry, made.capability);
-        self.is_alone(&count.inode, access);
+        self.has_made(&count.inode, access);
         let attr = made.entry.attr.clone();
         let file = File::new(Arc::clone(self), tasks, count, access, cred, made.entry);
         Ok(Created { file, attr, created: true })

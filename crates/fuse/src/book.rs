@@ -158,16 +158,14 @@ impl Book {
             }
             places.used += 1;
         }
-        let inherited_gathers = read_gathers(&file)?;
-        let (head_now, places, failed) = (Mutex::new(head), Mutex::new(places), AtomicU64::new(0));
         let book = Book {
+            inherited_gathers: read_gathers(&file)?,
             file,
-            head: head_now,
-            places,
+            head: Mutex::new(head),
+            places: Mutex::new(places),
             inherited_locks,
             inherited_appends,
-            inherited_gathers,
-            failed,
+            failed: AtomicU64::new(0),
         };
         book.write(0, &head);
         Ok((Arc::new(book), open))

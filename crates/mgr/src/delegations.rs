@@ -134,16 +134,7 @@ impl Delegations {
         if table.changing.contains_key(&ino) {
             return Given::No;
         }
-        let Some(holder) = table.sessions.get_mut(&session) else { return Given::No };
-        let is_recalled = holder.recalls.values().any(|recalled| *recalled == ino);
-        if !holder.is_known || is_recalled || holder.inos.len() >= HELD_MAX {
-            return Given::No;
-        }
-        if !holder.inos.insert(ino) {
-            return Given::Before;
-        }
-        table.holders.entry(ino).or_default().insert(session);
-        Given::Now
+        table.give(session, ino)
     }
 
     /// Gives `session` the delegation of the file `ino`, which it makes, and with which it is alone then. To be called before
@@ -154,13 +145,11 @@ impl Delegations {
             // Somebody waits for what had, or is to get, that number.
             return Given::No;
         }
-        let Some(holder) = table.sessions.get_mut(&session) else { return Given::No };
-        if !holder.is_known || holder.inos.len() >= HELD_MAX || !holder.inos.insert(ino) {
-            return Given::No;
+        let given = table.give(session, ino);
+        if let Some(holder) = table.sessions.get_mut(&session).filter(|_| given == Given::Now) {
+            holder.alone.insert(ino);
         }
-        holder.alone.insert(ino);
-        table.holders.entry(ino).or_default().insert(session);
-        Given::Now
+        given
     }
 
     /// Whether one of `writers`, other than `by`, may be alone with `ino`.
@@ -364,6 +353,19 @@ impl Table {
         let is_unknown = |(session, holder): (&SessionId, &Holder)| others(session) && !holder.is_known;
         let held = |ino| self.holders.get(ino).is_some_and(|holders| holders.iter().any(others));
         !inos.iter().any(held) && !self.sessions.iter().any(is_unknown)
+    }
+
+    fn give(&mut self, session: SessionId, ino: Ino) -> Given {
+        let Some(holder) = self.sessions.get_mut(&session) else { return Given::No };
+        let is_recalled = holder.recalls.values().any(|recalled| *recalled == ino);
+        if !holder.is_known || is_recalled || holder.inos.len() >= HELD_MAX {
+            return Given::No;
+        }
+        if !holder.inos.insert(ino) {
+            return Given::Before;
+        }
+        self.holders.entry(ino).or_default().insert(session);
+        Given::Now
     }
 
     fn is_alone(&self, ino: Ino, writers: &[SessionId], by: SessionId) -> bool {

@@ -250,7 +250,6 @@ fn a_cut_whose_sync_failed_is_made_again() {
     assert_eq!(faults.cuts.load(Ordering::SeqCst), cuts + 1);
 }
 
-/// The kernel takes for written what a failed sync could not write: a later one succeeds without it.
 #[test]
 fn a_sync_after_one_that_failed_writes_once_more_what_a_dead_process_wrote() {
     let target = TempTarget::new();
@@ -275,6 +274,7 @@ fn a_sync_after_one_that_failed_writes_once_more_what_a_dead_process_wrote() {
     assert_eq!(*faults.written.lock().unwrap(), [(1, b"x".to_vec())], "the rest is durable since");
 }
 
+/// The kernel takes for written what a failed sync could not write: a later one succeeds without it.
 #[test]
 fn a_sync_after_one_that_failed_writes_once_more_what_that_left() {
     for syncs in [|store: &Store| store.sync(id(1), 1).map(drop), |store: &Store| store.commit().map(drop)] {

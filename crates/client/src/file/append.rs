@@ -171,6 +171,7 @@ impl Append {
         if gathered == data.len() {
             return Ok(());
         }
+        core.send_gathered(inode).await?;
         let (data, at, len) = (&data.slice(gathered..), at + gathered as u64, len - gathered as u64);
         let dist = inode.with(|state| state.dist).ok_or(ClientError::Gone { ino: inode.ino })?;
         let plan = plan::list(&dist, [(LogicalOffset(at), len)]);

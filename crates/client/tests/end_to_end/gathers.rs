@@ -1,102 +1,53 @@
 //! Small writes of a client that is alone with a file: few messages, and nobody sees that they were late.
 
 use crate::cluster::{Cluster, Pace, ROOT, bytes, create as create_with, eventually, in_time};
-use pvfs_client::{
-    AppendMark, Client, ClientConfig, CreateOptions, Delegating, Estate, File, GatherMark, Gathered, Journal,
-    LockMark, Mark, OpenOptions,
-};
-use pvfs_types::{Errno, Ino, LockOwner, SetAttr};
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use pvfs_client::{Client, ClientConfig, CreateOptions, Delegating, File, MemJournal, OpenOptions};
+use pvfs_types::{Errno, Ino, SetAttr};
+use std::{sync::Arc, time::Duration};
 
 /// What a client leaves to its successors.
-#[derive(Clone, Default)]
-struct Desk(Arc<Mutex<Notes>>);
-
-#[derive(Default)]
-struct Notes {
-    runs: u64,
-    incarnation: u64,
-    marks: BTreeMap<u16, Mark>,
-    gathers: BTreeMap<u16, (GatherMark, Vec<u8>)>,
-}
+#[derive(Clone)]
+struct Desk(Arc<MemJournal>);
 
 impl Desk {
-    fn with<T>(&self, act: impl FnOnce(&mut Notes) -> T) -> T {
-        act(&mut self.0.lock().unwrap())
-    }
-
-    fn estate(&self) -> Estate {
-        self.with(|notes| {
-            notes.runs += 1;
-            let marks = (0..64).map(|slot| notes.marks.get(&slot).copied().unwrap_or_default());
-            let gathered = notes.gathers.iter().map(|(&place, (mark, bytes))| Gathered {
-                place,
-                mark: *mark,
-                bytes: bytes.clone().into(),
-            });
-            Estate {
-                client: [7; 16],
-                incarnation: notes.incarnation.max(1),
-                connections_from: (notes.runs << 32) + 1,
-                marks: marks.collect(),
-                locks: Vec::new(),
-                appends: Vec::new(),
-                gathered: gathered.collect(),
-                inherited: notes.runs > 1,
-                journal: Arc::new(self.clone()),
-            }
-        })
+    /// Of the client of that number.
+    fn new(client: u8) -> Desk {
+        Desk(MemJournal::new([client; 16]))
     }
 
     /// Connects as the next one of a row of processes.
     async fn connect(&self, config: ClientConfig) -> Arc<Client> {
-        let estate = Some(self.estate());
+        let estate = Some(self.0.estate());
         Client::connect(ClientConfig { delegations: Delegating::Yes, estate, ..config }).await.unwrap()
     }
 
-    fn gathered_bytes(&self) -> usize {
-        self.with(|notes| notes.gathers.values().map(|(_, bytes)| bytes.len()).sum())
-    }
-}
-
-impl Journal for Desk {
-    fn incarnation(&self, incarnation: u64) {
-        self.with(|notes| notes.incarnation = incarnation);
-    }
-
-    fn mark(&self, slot: u16, mark: Mark) {
-        self.with(|notes| notes.marks.insert(slot, mark));
-    }
-
-    fn locked(&self, _: LockMark) {}
-
-    fn unlocked(&self, _: Ino, _: LockOwner) {}
-
-    fn appends(&self, _: AppendMark) {}
-
-    fn append_over(&self, _: u64) {}
-
-    fn gathers(&self, place: u16, mark: GatherMark, at: usize, bytes: &[u8]) -> bool {
-        self.with(|notes| {
-            let (noted, kept) = notes.gathers.entry(place).or_insert_with(|| (mark, Vec::new()));
-            assert_eq!((*noted, kept.len()), (mark, at), "one behind the other");
-            kept.extend_from_slice(bytes);
+    /// A process connects, makes a file, writes `data` to it in small pieces, and is killed.
+    async fn dies_after_writing(&self, cluster: &Cluster, name: &'static str, data: &[u8]) -> Ino {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (config, desk, data) = (cluster.config(), self.clone(), data.to_vec());
+        let writes = runtime.spawn(async move {
+            let client = desk.connect(config).await;
+            has_lease(&client).await;
+            let file = create(&client, name).await;
+            write_small(&file, &data).await;
+            let ino = file.ino();
+            std::mem::forget((client, file));
+            ino
         });
-        true
+        let ino = writes.await.unwrap();
+        runtime.shutdown_background();
+        ino
     }
 
-    fn gather_over(&self, place: u16) {
-        self.with(|notes| notes.gathers.remove(&place));
+    fn gathered_bytes(&self) -> usize {
+        self.0.gathered().iter().map(|gathered| gathered.bytes.len()).sum()
     }
 }
 
 /// A client that gathers, once it has a lease.
 async fn gathering(cluster: &Cluster) -> (Arc<Client>, Desk) {
-    let desk = Desk::default();
+    let desk = Desk::new(7);
     let client = desk.connect(cluster.config()).await;
     has_lease(&client).await;
     (client, desk)
@@ -258,27 +209,11 @@ async fn what_is_gathered_is_sent_within_seconds_also_when_nobody_asks() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_successor_sends_what_was_gathered_before_anybody_sees_the_file() {
     let mut cluster = Cluster::start(2).await;
-    let desk = Desk::default();
     let b = cluster.client().await;
-    for round in 0..4u32 {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let (config, its) = (cluster.config(), desk.clone());
+    for (round, name) in (0..).zip(["f0", "f1", "f2", "f3"]) {
+        let desk = Desk::new(round);
         let data = bytes(round.into(), 40_000);
-        let written = data.clone();
-        let ino = runtime
-            .spawn(async move {
-                let client = its.connect(config).await;
-                has_lease(&client).await;
-                let file = create(&client, &format!("f{round}")).await;
-                write_small(&file, &written).await;
-                let ino = file.ino();
-                std::mem::forget((client, file));
-                ino
-            })
-            .await
-            .unwrap();
-        runtime.shutdown_background();
+        let ino = desk.dies_after_writing(&cluster, name, &data).await;
         assert!(desk.gathered_bytes() > 0);
         if round % 2 == 1 {
             cluster.stop_mgr().await;
@@ -295,9 +230,6 @@ async fn a_successor_sends_what_was_gathered_before_anybody_sees_the_file() {
         assert_eq!(in_time(looking).await.unwrap(), data, "round {round}");
         assert_eq!(desk.gathered_bytes(), 0);
         in_time(next.shutdown()).await.unwrap();
-        desk.with(|notes| {
-            *notes = Notes { incarnation: notes.incarnation + 1, runs: notes.runs, ..Notes::default() }
-        });
     }
 }
 
@@ -326,20 +258,8 @@ async fn what_cannot_be_sent_later_is_told_once_to_each_who_could_have_written_i
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_waits_for_a_silent_client_waits_no_longer_than_its_lease() {
     let cluster = Cluster::with_pace(1, Pace { lease_ms: 1_000, keep_alive_ms: 50 }).await;
-    let desk = Desk::default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let (config, its) = (cluster.config(), desk.clone());
-    let gathers = runtime.spawn(async move {
-        let client = its.connect(config).await;
-        has_lease(&client).await;
-        let file = create(&client, "f").await;
-        write_small(&file, &bytes(1, 500)).await;
-        let ino = file.ino();
-        std::mem::forget((client, file));
-        ino
-    });
-    let ino = gathers.await.unwrap();
-    runtime.shutdown_background();
+    let desk = Desk::new(7);
+    let ino = desk.dies_after_writing(&cluster, "f", &bytes(1, 500)).await;
     let b = cluster.client().await;
     let theirs = in_time(open(&b, ino, OpenOptions::READ_WRITE)).await;
     assert!(theirs.read_at(0, 900).await.unwrap().is_empty(), "it never came");
