@@ -5,7 +5,7 @@
 use pvfs_testkit::{TestCluster, can_mount, wait_until};
 use std::{
     fs::{self, File},
-    io::{ErrorKind, Write as _},
+    io::{ErrorKind, Seek as _, SeekFrom, Write as _},
     os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
     path::Path,
     sync::atomic::{AtomicBool, AtomicI32, Ordering},
@@ -316,6 +316,31 @@ fn coherent_caches_stay_so_while_mgr_iods_and_workers_are_killed() {
         assert!(!one.join("f").exists());
         fs::rename(one.join("g"), one.join("f")).unwrap();
         assert!(two.join("f").exists() && !two.join("g").exists());
+    }
+}
+
+#[test]
+fn what_the_next_worker_tells_first_of_an_open_file_is_taken_notice_of() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = TestCluster::builder(PVFS).iods(2).start();
+    let (one, two) = (cluster.mount(&["-o", "cache=coherent"]), cluster.mount(&["-o", "cache=coherent"]));
+    let here =
+        File::options().read(true).write(true).create(true).truncate(true).open(one.join("f")).unwrap();
+    let mut there = File::options().read(true).write(true).open(two.join("f")).unwrap();
+    for round in 1..=10u32 {
+        let text = round.to_string().repeat((round * 37 % 100) as usize);
+        here.set_len(0).unwrap();
+        here.write_all_at(text.as_bytes(), 0).unwrap();
+        cluster.kill_worker("mount1");
+        if round % 2 == 0 {
+            assert_eq!(there.seek(SeekFrom::End(0)).unwrap(), text.len() as u64, "round {round}");
+        }
+        let mut bytes = [0; 200];
+        let len = there.read_at(&mut bytes, 0).unwrap();
+        assert_eq!(String::from_utf8_lossy(&bytes[..len]), text, "round {round}");
+        assert_eq!(there.seek(SeekFrom::End(0)).unwrap(), text.len() as u64, "round {round}");
     }
 }
 

@@ -33,6 +33,19 @@ struct FilePages {
     told: Option<(u64, u32, bool)>,
     /// The kernel may go by attributes without asking.
     is_trusted: bool,
+    /// A former worker's handles are among them: the kernel may go by what that told it, or wait for news that it asked that for.
+    is_inherited: bool,
+}
+
+/// How it is taken back that the kernel goes by attributes of an inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeBack {
+    /// It does not.
+    Nothing,
+    /// By a notice.
+    Notice,
+    /// It goes by nothing but what a former worker told it, which times out. A notice may overtake news.
+    TimesOut,
 }
 
 /// What a reader is to be told.
@@ -47,9 +60,8 @@ pub enum Reader {
 }
 
 impl FilePages {
-    /// Whose attributes the kernel may have been told before.
-    fn new() -> FilePages {
-        FilePages { handles: 0, under: None, told: None, is_trusted: true }
+    fn new(is_trusted: bool, is_inherited: bool) -> FilePages {
+        FilePages { handles: 0, under: None, told: None, is_trusted, is_inherited }
     }
 }
 
@@ -59,13 +71,14 @@ impl Pages {
     }
 
     /// A handle of `ino` is given to the kernel, which drops what pages it has unless this says that it may keep them.
-    pub fn opened(&self, ino: Ino, delegation: Option<u64>) -> bool {
+    /// `is_trusted`: it may go by attributes of `ino` already.
+    pub fn opened(&self, ino: Ino, delegation: Option<u64>, is_trusted: bool) -> bool {
         let mut files = self.files();
         if files.len() >= FILES_MAX && !files.contains_key(&ino) {
             // Of what is not known here, the kernel may hold anything.
             files.retain(|_, file| file.handles > 0);
         }
-        let file = files.entry(ino).or_insert_with(FilePages::new);
+        let file = files.entry(ino).or_insert_with(|| FilePages::new(is_trusted, false));
         let keeps = file.under.is_some() && file.under == delegation;
         if !keeps && file.handles == 0 {
             // No page can come before the old ones are gone.
@@ -82,7 +95,7 @@ impl Pages {
 
     /// A former worker gave the kernel a handle of `ino`.
     pub fn inherited(&self, ino: Ino) {
-        self.files().entry(ino).or_insert_with(FilePages::new).handles += 1;
+        self.files().entry(ino).or_insert_with(|| FilePages::new(false, true)).handles += 1;
     }
 
     /// A handle is closed. The kernel goes on holding the pages.
@@ -117,9 +130,17 @@ impl Pages {
         if noticed { Reader::Trusts } else { Reader::Asks }
     }
 
-    /// Whether the kernel goes by attributes of `ino` without asking. To be asked when that is recalled.
-    pub fn recalled(&self, ino: Ino) -> bool {
-        self.files().get_mut(&ino).is_none_or(|file| std::mem::take(&mut file.is_trusted))
+    /// How to take back that the kernel goes by attributes of `ino` without asking. To be asked when that is recalled.
+    pub fn recalled(&self, ino: Ino) -> TakeBack {
+        match self.files().get_mut(&ino) {
+            None => TakeBack::Notice,
+            Some(file) if file.is_trusted => {
+                file.is_trusted = false;
+                TakeBack::Notice
+            }
+            Some(file) if file.is_inherited => TakeBack::TimesOut,
+            Some(_) => TakeBack::Nothing,
+        }
     }
 
     /// Whether `ino` was opened through the page cache.
@@ -137,62 +158,65 @@ mod tests {
     #[test]
     fn pages_are_kept_over_opens_only_if_all_were_read_under_one_delegation() {
         let pages = Pages::default();
-        assert!(!pages.opened(F, Some(1)), "the kernel may hold any");
+        assert!(!pages.opened(F, Some(1), false), "the kernel may hold any");
         pages.filled(F, Some(1));
         assert!(pages.are_good(F, Some(1)) && !pages.are_good(F, None) && !pages.are_good(Ino(6), Some(1)));
-        assert!(pages.opened(F, Some(1)));
+        assert!(pages.opened(F, Some(1), false));
         pages.closed(F);
-        assert!(!pages.opened(F, Some(2)), "those of another delegation");
+        assert!(!pages.opened(F, Some(2), false), "those of another delegation");
         assert_eq!(pages.read(F, 2, 7), Reader::Tagged, "the first handle may have read on");
         pages.closed(F);
         pages.closed(F);
-        assert!(!pages.opened(F, Some(2)));
+        assert!(!pages.opened(F, Some(2), false));
         assert_eq!(pages.read(F, 2, 7), Reader::Asks, "the old ones were dropped first");
         pages.filled(F, None);
         assert_eq!(pages.read(F, 2, 7), Reader::Tagged);
         pages.closed(F);
-        assert!(!pages.opened(F, None));
+        assert!(!pages.opened(F, None, false));
         pages.closed(F);
-        assert!(!pages.opened(F, None), "nothing is known without a delegation");
+        assert!(!pages.opened(F, None, false), "nothing is known without a delegation");
     }
 
     #[test]
     fn the_kernel_goes_by_attributes_once_a_reader_has_taken_notice_of_them() {
         let pages = Pages::default();
-        pages.opened(F, Some(1));
+        assert_eq!(pages.recalled(F), TakeBack::Notice, "it may hold it");
+        pages.opened(F, Some(1), true);
         assert_eq!(pages.read(F, 1, 7), Reader::Asks);
-        assert!(pages.recalled(F), "it may have been told before the open");
+        assert_eq!(pages.recalled(F), TakeBack::Notice, "it was told before the open");
         assert_eq!(pages.read(F, 1, 8), Reader::Asks, "the answer to the first may still be under way");
-        assert!(!pages.recalled(F), "it asks each time");
+        assert_eq!(pages.recalled(F), TakeBack::Nothing, "it asks each time");
         assert_eq!(pages.read(F, 1, 7), Reader::Trusts);
         assert_eq!(pages.read(F, 1, 8), Reader::Trusts);
-        assert!(pages.recalled(F) && !pages.recalled(F), "once is enough");
+        let recalled = [pages.recalled(F), pages.recalled(F)];
+        assert_eq!(recalled, [TakeBack::Notice, TakeBack::Nothing], "once is enough");
         pages.closed(F);
-        pages.opened(F, Some(2));
+        pages.opened(F, Some(2), false);
         assert_eq!(pages.read(F, 2, 0), Reader::Asks, "anew with each delegation");
         assert_eq!(pages.read(F, 2, 0), Reader::Asks, "threads of another pid name space");
     }
 
     #[test]
-    fn what_a_former_worker_told_is_taken_back() {
+    fn what_a_former_worker_told_times_out_where_the_kernel_may_wait_for_news() {
         let pages = Pages::default();
         pages.inherited(F);
-        assert!(pages.recalled(F) && pages.recalled(Ino(6)));
+        assert_eq!(pages.recalled(F), TakeBack::TimesOut);
+        assert_eq!(pages.recalled(Ino(6)), TakeBack::Notice, "no descriptor asks for that one");
         assert_eq!(pages.read(F, 1, 7), Reader::Tagged);
-        assert!(!pages.opened(F, Some(1)));
+        assert!(!pages.opened(F, Some(1), false));
         assert_eq!(pages.read(F, 1, 7), Reader::Tagged);
     }
 
     #[test]
     fn memory_is_bounded_by_what_is_open() {
         let pages = Pages::default();
-        pages.opened(F, Some(1));
+        pages.opened(F, Some(1), false);
         for ino in 10..10 + 2 * FILES_MAX as u64 {
-            pages.opened(Ino(ino), Some(1));
+            pages.opened(Ino(ino), Some(1), false);
             pages.closed(Ino(ino));
         }
         assert!(pages.files().len() <= FILES_MAX);
-        assert!(pages.opened(F, Some(1)), "what is open is not forgotten");
-        assert!(pages.recalled(Ino(10)), "the kernel is told of what is");
+        assert!(pages.opened(F, Some(1), false), "what is open is not forgotten");
+        assert_eq!(pages.recalled(Ino(10)), TakeBack::Notice, "the kernel is told of what is");
     }
 }

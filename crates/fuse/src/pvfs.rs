@@ -140,8 +140,11 @@ impl PvfsFs {
         // To drop pages is to wait for reads of them, maybe for a dead iod, and no signal ends that. But of reads of pages that
         // are kept the kernel does not tell.
         let delegation = self.delegation(ino);
-        let are_good =
-            if direct { self.pages.are_good(ino, delegation) } else { self.pages.opened(ino, delegation) };
+        let are_good = if direct {
+            self.pages.are_good(ino, delegation)
+        } else {
+            self.pages.opened(ino, delegation, self.trusted.is_told(ino))
+        };
         let keeps_pages = are_good && !self.atimes.are_kept();
         let handle = self.files.add(opening, open.without_atime(flags.no_atime));
         if let Some(book) = &self.book {

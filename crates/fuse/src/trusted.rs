@@ -17,7 +17,7 @@ const SWEEP_MIN: usize = 1024;
 #[derive(Debug)]
 pub struct Trusted {
     /// Until then the kernel may go by what a former worker told it.
-    unknown_until: Instant,
+    inherited_until: Instant,
     inodes: Mutex<Inodes>,
 }
 
@@ -38,7 +38,7 @@ impl Trusted {
     /// `inherited`: for so long the kernel may go by what a former worker told it.
     pub fn new(inherited: Duration) -> Trusted {
         let inodes = Inodes { told: HashMap::new(), sweep_at: SWEEP_MIN };
-        Trusted { unknown_until: Instant::now() + inherited, inodes: Mutex::new(inodes) }
+        Trusted { inherited_until: Instant::now() + inherited, inodes: Mutex::new(inodes) }
     }
 
     fn inodes(&self) -> MutexGuard<'_, Inodes> {
@@ -69,17 +69,21 @@ impl Trusted {
         }
     }
 
-    /// Until when the kernel may go by attributes of `ino`, if it may now.
-    pub fn until(&self, ino: Ino) -> Option<Instant> {
-        let until = self.inodes().told.get(&ino).map_or(self.unknown_until, |told| told.until);
-        (until > Instant::now()).then_some(until)
+    /// Whether the kernel may go by attributes of `ino` now.
+    pub fn is_told(&self, ino: Ino) -> bool {
+        let until = self.inodes().told.get(&ino).map_or(self.inherited_until, |told| told.until);
+        until > Instant::now()
     }
 
-    /// As [`Trusted::until`]; that is taken back now.
+    /// Until when the kernel may go by what this worker told it of `ino`, if it may now; that is taken back.
     pub fn take(&self, ino: Ino) -> Option<Instant> {
-        let until = self.until(ino);
-        self.inodes().told.remove(&ino);
-        until
+        let told = self.inodes().told.remove(&ino);
+        told.map(|told| told.until).filter(|until| *until > Instant::now())
+    }
+
+    /// Until when the kernel may go by what a former worker told it, of whatever inode.
+    pub fn inherited_until(&self) -> Option<Instant> {
+        Some(self.inherited_until).filter(|until| *until > Instant::now())
     }
 }
 
@@ -93,13 +97,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_the_kernel_was_told_is_to_be_taken_back_until_it_has_timed_out() {
         let trusted = Trusted::new(Duration::ZERO);
-        assert_eq!(trusted.until(X), None);
         trusted.tell(X, Duration::ZERO, true);
-        assert_eq!(trusted.until(X), None);
+        assert!(!trusted.is_told(X));
         trusted.tell(X, SECOND, false);
         trusted.tell(X, SECOND / 2, false);
-        assert_eq!(trusted.until(X), Some(Instant::now() + SECOND), "the longest counts");
-        assert!(trusted.take(X).is_some() && trusted.take(X).is_none());
+        assert!(trusted.is_told(X));
+        assert_eq!(trusted.take(X), Some(Instant::now() + SECOND), "the longest counts");
+        assert!(!trusted.is_told(X) && trusted.take(X).is_none());
         trusted.tell(X, SECOND, false);
         tokio::time::advance(SECOND).await;
         assert_eq!(trusted.take(X), None);
@@ -111,17 +115,18 @@ mod tests {
         trusted.tell(X, SECOND, true);
         trusted.tell(X, SECOND, true);
         trusted.forgotten(X, 1);
-        assert!(trusted.until(X).is_some(), "of two answers it has taken one");
+        assert!(trusted.is_told(X), "of two answers it has taken one");
         trusted.forgotten(X, 2);
-        assert_eq!(trusted.until(X), None);
+        assert!(!trusted.is_told(X));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_former_workers_words_count_for_a_while_and_memory_is_bounded() {
         let trusted = Trusted::new(SECOND);
-        assert!(trusted.until(X).is_some());
+        assert!(trusted.is_told(X) && trusted.inherited_until().is_some());
+        assert_eq!(trusted.take(X), None, "that is not this worker's");
         tokio::time::advance(SECOND).await;
-        assert_eq!(trusted.until(X), None);
+        assert!(!trusted.is_told(X) && trusted.inherited_until().is_none());
         for ino in 0..100_000 {
             trusted.tell(Ino(ino), SECOND, true);
             if ino % 1000 == 0 {

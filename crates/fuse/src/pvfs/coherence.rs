@@ -5,7 +5,7 @@ use crate::{
     CacheMode, creds,
     openfile::OpenFile,
     ops::{Attributes, Context, NodeId, OpenFlags},
-    pages::Reader,
+    pages::{Reader, TakeBack},
 };
 use pvfs_client::{Access, KERNEL_VALID_MAX};
 use pvfs_kfuse::Notifier;
@@ -50,22 +50,38 @@ impl PvfsFs {
         }));
     }
 
-    /// The kernel forgets all that it holds of these. Waits for reads of them that are under way.
+    /// The kernel forgets all that it holds of these. Waits for reads of them that are under way, and until what a former worker
+    /// told of open files has timed out.
     async fn forget_recalled(&self, inos: Vec<Ino>) {
         let notifier = self.notifier.wait().await;
+        let inherited_until = self.trusted.inherited_until();
+        let mut times_out = false;
         let known = inos.into_iter().filter_map(|ino| {
-            let until = self.trusted.take(ino);
-            (self.pages.recalled(ino) || until.is_some()).then(|| (self.node(ino), until))
+            let told = self.trusted.take(ino);
+            let until = match self.pages.recalled(ino) {
+                TakeBack::Notice => Some(told.or(inherited_until)),
+                TakeBack::Nothing => told.map(Some),
+                TakeBack::TimesOut => {
+                    times_out = true;
+                    None
+                }
+            };
+            until.map(|until| (self.node(ino), until))
         });
-        let mut left = outdate(notifier.clone(), known.collect()).await;
+        let known = known.collect();
+        let mut left = outdate(notifier.clone(), known).await;
         // An answer that is on its way may bring what the kernel does not hold yet.
         while !left.is_empty() {
             tokio::time::sleep(COMES_AGAIN).await;
             left = outdate(notifier.clone(), left).await;
         }
+        if let Some(until) = inherited_until.filter(|_| times_out) {
+            tokio::time::sleep_until(until).await;
+        }
     }
 
     /// This mount has changed `ino`: an answer from before, if it comes to the kernel after this one's, must not count.
+    /// (Those of a former worker have come.)
     fn forget_changed(&self, ino: Ino) {
         if self.trusted.take(ino).is_some()
             && let Some(notifier) = self.notifier.get()
