@@ -244,11 +244,7 @@ impl ClientSeat {
     /// Bytes that its process has said to be lost.
     pub fn declared_lost(&self) -> u64 {
         let Some(running) = self.running() else { return 0 };
-        let counters = running.client.metrics().snapshot();
-        counters
-            .iter()
-            .find(|(name, _)| name == "pvfs_client_lost_bytes_total")
-            .map_or(0, |(_, bytes)| *bytes)
+        running.client.metrics().counter("pvfs_client_lost_bytes_total", &[]).get()
     }
 
     /// Whether its process may have acknowledged bytes that it can send no more: the session is gone in which it kept them.

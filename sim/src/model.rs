@@ -137,6 +137,19 @@ impl Model {
         Model { nodes: BTreeMap::from([(Model::ROOT, node)]), next: 1 }
     }
 
+    /// A copy with all names, and no bytes: to try on it how an operation on names must end.
+    pub fn names(&self) -> Model {
+        let without_bytes = |node: &Node| Node {
+            body: match &node.body {
+                Body::Dir(entries) => Body::Dir(entries.clone()),
+                Body::File(_) => Body::File(Content::default()),
+            },
+            ..*node
+        };
+        let nodes = self.nodes.iter().map(|(id, node)| (*id, without_bytes(node))).collect();
+        Model { nodes, ..*self }
+    }
+
     pub fn node(&self, id: NodeId) -> &Node {
         &self.nodes[&id]
     }

@@ -162,7 +162,7 @@ impl Actor {
 
     pub(super) async fn remove_dir(&mut self) -> Done {
         let ((dir, old), seat, ino) = self.place_and_seat();
-        let wanted = self.model.clone().remove_dir((dir, old));
+        let wanted = self.model.names().remove_dir((dir, old));
         self.under_way = Some(Change::RemoveDir(dir, old));
         let gone = self
             .call(seat, format!("removes directory {ino}/{old}"), move |hands| async move {
@@ -182,7 +182,7 @@ impl Actor {
 
     pub(super) async fn unlink(&mut self) -> Done {
         let ((dir, old), seat, ino) = self.place_and_seat();
-        let wanted = self.model.clone().unlink((dir, old));
+        let wanted = self.model.names().unlink((dir, old));
         self.under_way = Some(Change::Unlink(dir, old));
         let gone = self
             .call(seat, format!("unlinks {ino}/{old}"), move |hands| async move {
@@ -227,7 +227,7 @@ impl Actor {
             RenameMode::NoReplace,
             RenameMode::Exchange,
         ]);
-        let wanted = self.model.clone().rename((dir, old), (new_dir, new), mode);
+        let wanted = self.model.names().rename((dir, old), (new_dir, new), mode);
         self.under_way = Some(Change::Rename((dir, old), (new_dir, new), mode));
         let what = format!("renames {ino}/{old} to {new_ino}/{new} {mode:?}");
         let renamed = self

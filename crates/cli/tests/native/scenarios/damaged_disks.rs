@@ -1,7 +1,7 @@
 //! Disks that turn read-only or flip bits: what cannot be right is an error that is said, never silent, and all is there when
 //! the disk is whole again.
 
-use crate::native::{LIMIT, PVFS, ROOT, connect, run};
+use super::native::{LIMIT, PVFS, ROOT, connect, run};
 use pvfs_client::{Client, CreateOptions, File, OpenOptions};
 use pvfs_kv::{Durability, Engine as _, LmdbEngine, WriteSet};
 use pvfs_meta::{

@@ -1,7 +1,7 @@
-//! Group B, beside `tests/power_loss.rs`: an I/O daemon's machine and the writer's die together after a file was replaced as
+//! Group B, beside `power_loss.rs`: an I/O daemon's machine and the writer's die together after a file was replaced as
 //! editors and databases do, and after writes with `O_SYNC`.
 
-use crate::native::{PVFS, ROOT, bytes, connect, create, name, read, run};
+use super::native::{PVFS, ROOT, bytes, connect, create, name, read, run};
 use pvfs_client::RenameMode;
 use pvfs_testkit::{FsKind, Image, TestCluster, can_mount};
 use pvfs_types::Ino;

@@ -1,7 +1,7 @@
 //! Truncations against the writes of others, and against dying daemons: the end is what some order of them gives, and what was
 //! cut never comes back.
 
-use crate::native::{LIMIT, PVFS, ROOT, connect, run};
+use super::native::{LIMIT, PVFS, ROOT, connect, run};
 use pvfs_client::{Client, CreateOptions, File, OpenOptions};
 use pvfs_testkit::{TestCluster, wait_until};
 use pvfs_types::LayoutHint;

@@ -1,6 +1,6 @@
 //! Group A: I/O daemons that crash, hang, come back elsewhere or with another disk.
 
-use crate::native::{
+use super::native::{
     LIMIT, PVFS, ROOT, STRIP, bytes, config, connect, create, eventually, name, read, run, until_it_waits,
 };
 use pvfs_client::{Client, ClientConfig, OpenOptions};

@@ -1,7 +1,7 @@
 //! Twenty thousand files made, opened, unlinked and closed, some calls aborted and some refused: descriptors, memory, objects
 //! and records are what they were before.
 
-use crate::native::{PVFS, ROOT, config, name};
+use super::native::{PVFS, ROOT, config, name};
 use pvfs_client::{Client, ClientConfig, CreateOptions, OpenOptions};
 use pvfs_testkit::{TestCluster, wait_until};
 use pvfs_types::{Errno, Ino};

@@ -1,6 +1,6 @@
 //! The cases of changes of the name space, and of open files at the mgr.
 
-use crate::{
+use super::{
     cases::{Asked, Case, Step},
     world::{Cell, ROOT, name},
 };

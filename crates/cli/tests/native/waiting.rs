@@ -1,7 +1,5 @@
 //! What a wait for a dead daemon costs, who can see it, and how it ends where the user set a bound.
 
-#![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
-
 use pvfs_client::{Client, ClientConfig, CreateOptions};
 use pvfs_testkit::{TestCluster, can_mount, wait_until};
 use pvfs_types::{Cred, Ino, Name};

@@ -1,6 +1,6 @@
 //! Group C: a manager that crashes under load, again while it recovers, or comes back before its iods and clients.
 
-use crate::native::{PVFS, ROOT, bytes, connect, create, eventually, list, name, read, run, until_it_waits};
+use super::native::{PVFS, ROOT, bytes, connect, create, eventually, list, name, read, run, until_it_waits};
 use pvfs_client::{Client, CreateOptions, OpenOptions, RenameMode};
 use pvfs_testkit::{Child, Half, TestCluster, can_mount};
 use pvfs_types::{Ino, Name};
@@ -159,7 +159,7 @@ fn a_descriptor_from_before_the_mgr_died_is_good_for_all_that_comes_after() {
     }
     let mut cluster = TestCluster::builder(PVFS).iods(2).start();
     let mount = cluster.mount(&[]);
-    let child = Child::start("mgr::user_of_a_descriptor", &[&mount.join("f")]);
+    let child = Child::start("scenarios::mgr::user_of_a_descriptor", &[&mount.join("f")]);
     child.wait_until_half();
     cluster.kill9("mgr");
     child.go_on();

@@ -1,6 +1,6 @@
 //! The cases of extended attributes and ACLs.
 
-use crate::{
+use super::{
     cases::Case,
     names::{at_mgr, ino, put, said, step},
     world::{Cell, ROOT},

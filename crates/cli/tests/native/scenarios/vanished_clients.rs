@@ -1,7 +1,7 @@
 //! Clients that vanish: killed outright, keeper and all, alone or by the hundred, or silent for longer than their lease. What
 //! they held is free when the lease has run out, what they acknowledged stays, and nobody else is held up.
 
-use crate::native::{LIMIT, PVFS, ROOT, name};
+use super::native::{LIMIT, PVFS, ROOT, name};
 use pvfs_client::{Client, ClientConfig, CreateOptions, File, OpenOptions, RenameMode};
 use pvfs_testkit::{Child, Half, TestCluster, can_mount, is_mounted, wait_until};
 use pvfs_types::{FileKind, Ino, LayoutHint};
@@ -174,7 +174,7 @@ fn crowd_of_clients() {
 #[test]
 fn a_hundred_clients_that_vanish_at_once_hold_up_nobody_and_leave_only_what_they_wrote() {
     let cluster = short_leases();
-    let crowd = Child::start("vanished_clients::crowd_of_clients", &[&access_file(&cluster)]);
+    let crowd = Child::start("scenarios::vanished_clients::crowd_of_clients", &[&access_file(&cluster)]);
     crowd.wait_until_half();
     assert!(gauge(&cluster, "pvfs_sessions") >= CROWD as u64);
     assert_eq!(gauge(&cluster, "pvfs_orphans"), CROWD as u64);
@@ -246,7 +246,7 @@ fn clients_that_are_killed_amid_changes_leave_nothing_half_made() {
     let cluster = short_leases();
     let access = access_file(&cluster);
     for round in 0..4 {
-        let child = Child::start("vanished_clients::storm_of_changes", &[&access]);
+        let child = Child::start("scenarios::vanished_clients::storm_of_changes", &[&access]);
         child.wait_until_half();
         let before = gauge(&cluster, "pvfs_sequencer_jobs_total");
         child.go_on();
@@ -319,7 +319,7 @@ fn a_mount_that_slept_past_its_lease_goes_on_and_what_was_reaped_meanwhile_is_an
     }
     let mut cluster = short_leases();
     let (mount, other) = (cluster.mount(&[]), cluster.mount(&[]));
-    let child = Child::start("vanished_clients::sleeper", &[&mount]);
+    let child = Child::start("scenarios::vanished_clients::sleeper", &[&mount]);
     child.wait_until_half();
     let worker = cluster.process("mount0").children()[0];
     let worker = Pid::from_raw(i32::try_from(worker).unwrap()).unwrap();

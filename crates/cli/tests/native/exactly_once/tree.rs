@@ -1,6 +1,6 @@
 //! A tree as text: what two runs must have in common. Times and numbers that differ by nature are left out.
 
-use crate::world::ROOT;
+use super::world::ROOT;
 use pvfs_client::{Client, OpenOptions};
 use pvfs_types::{FileKind, Ino};
 use std::{collections::HashMap, fmt::Write as _};

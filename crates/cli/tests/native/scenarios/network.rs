@@ -1,6 +1,6 @@
 //! Group D: partitions, silence in one way, slow and narrow links. Proxies before the daemons make the weather.
 
-use crate::native::{
+use super::native::{
     PVFS, ROOT, bytes, config, connect, connect_by_proxy, count, create, eventually, list, name, read, run,
     until_it_waits,
 };
@@ -274,7 +274,7 @@ fn connections_that_flap_cost_time_and_leave_nothing_at_the_servers() {
         other.shutdown().await.unwrap();
     });
     for (daemon, (sockets, rss)) in DAEMONS.into_iter().zip(before) {
-        pvfs_testkit::wait_until("its connections are gone", crate::native::LIMIT, || {
+        pvfs_testkit::wait_until("its connections are gone", super::native::LIMIT, || {
             resources(&mut cluster, daemon).0 <= sockets + 2
         });
         let now = resources(&mut cluster, daemon).1;

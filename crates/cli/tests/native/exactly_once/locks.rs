@@ -1,6 +1,6 @@
 //! The cases of locks: held, waited for, taken back, given up with a close.
 
-use crate::{
+use super::{
     cases::{Asked, Case, Step},
     names::{ino, make, replies, said, step, until_replied},
     world::{Cell, ROOT},

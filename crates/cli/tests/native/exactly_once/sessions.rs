@@ -1,6 +1,6 @@
 //! The cases of sessions. They name no slot: an open is known by its client and incarnation, the others tell a state.
 
-use crate::{
+use super::{
     cases::{Asked, Case},
     names::{make, replies, said, step, until_replied},
     world::{ROOT, name},

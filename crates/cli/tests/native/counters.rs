@@ -1,7 +1,5 @@
 //! What an operation may cost, proved by the counters of every daemon: DESIGN §5.1, §5.2 and the table of §11.
 
-#![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
-
 use bytes::Bytes;
 use pvfs_client::{Client, ClientConfig, CreateOptions, File, OpenOptions};
 use pvfs_testkit::{Child, Half, TestCluster, can_mount, requests_received, wait_until};
@@ -249,7 +247,7 @@ fn through_the_mount_too_reads_and_writes_ask_no_mgr() {
     }
     let mut cluster = TestCluster::builder(PVFS).iods(IODS).start();
     let mount = cluster.mount(&[]);
-    let child = Child::start("writer", &[&mount.join("f")]);
+    let child = Child::start("counters::writer", &[&mount.join("f")]);
     child.wait_until_half();
     let (before, _) = requests(&cluster);
     child.go_on();
@@ -290,7 +288,7 @@ fn what_the_kernel_asks_of_attributes_for_itself_costs_the_mgr_nothing() {
     // Of some hundred questions. (One that comes more than a second after the attributes goes to the mgr.)
     assert!(asked(&after) - asked(&before) < 10, "{}", rise(&before, &after));
     // And writes of a file that has attributes, whatever refreshed what the kernel knows of it.
-    let child = Child::start("writer_that_stats", &[&file]);
+    let child = Child::start("counters::writer_that_stats", &[&file]);
     child.wait_until_half();
     let (before, _) = requests(&cluster);
     child.go_on();

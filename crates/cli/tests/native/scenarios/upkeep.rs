@@ -1,7 +1,7 @@
 //! What administrators do to a running file system: restarts in turn, more iods, other addresses, unmounts while daemons are
 //! away. Programs see pauses, and what cannot be is said.
 
-use crate::native::{LIMIT, PVFS, bytes};
+use super::native::{LIMIT, PVFS, bytes};
 use pvfs_testkit::{Child, Half, Ports, TestCluster, can_mount, is_mounted, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
@@ -161,7 +161,7 @@ fn an_unmount_while_daemons_are_away_ends_or_says_who_holds_it() {
     let mut cluster = TestCluster::builder(PVFS).iods(1).start();
     let (busy, idle) = (cluster.mount(&[]), cluster.mount(&[]));
     fs::write(idle.join("g"), bytes(1 << 20, 5)).unwrap();
-    let child = Child::start("upkeep::writer_that_waits", &[&busy.join("f")]);
+    let child = Child::start("scenarios::upkeep::writer_that_waits", &[&busy.join("f")]);
     child.wait_until_half();
     cluster.kill9("iod0");
     child.go_on();

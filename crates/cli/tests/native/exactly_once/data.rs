@@ -1,6 +1,6 @@
 //! The cases of operations at an iod: its clients', and the mgr's.
 
-use crate::{
+use super::{
     cases::{Asked, Case, Step},
     names::{ino, make, put, said, step},
     world::{Cell, PATIENCE, ROOT, name},

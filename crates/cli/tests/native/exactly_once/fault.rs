@@ -1,6 +1,6 @@
 //! What befalls a message, and when.
 
-use crate::cases::Case;
+use super::cases::Case;
 use pvfs_testkit::{Caught, Fate, Proxy, TestCluster, Way};
 use pvfs_wire::Op;
 

@@ -1,7 +1,7 @@
 //! Names that come and go under open files, over restarts of the mgr and aborted calls: each file is whole until its last
 //! close, and nothing of it is left afterwards.
 
-use crate::native::{LIMIT, PVFS, ROOT, connect, name, run};
+use super::native::{LIMIT, PVFS, ROOT, connect, name, run};
 use pvfs_client::{Client, CreateOptions, File, OpenOptions, RenameMode};
 use pvfs_testkit::{TestCluster, can_mount, wait_until};
 use pvfs_types::{Errno, Ino, LayoutHint};

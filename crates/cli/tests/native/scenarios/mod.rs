@@ -1,8 +1,6 @@
 //! Scenarios of the catalogue (`docs/scenarios.md`) with real daemons: native clients or programs in a mount do their work, a
 //! fault strikes, all is as if it had not, and `pvfs fsck` finds nothing.
 
-#![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
-
 mod damaged_disks;
 mod iods;
 mod messages;

@@ -1,7 +1,7 @@
 //! Slow daemons, daemons without descriptors, strangers that say half a word, a whole cluster that stands still: who can be
 //! served is served, nobody counts as dead who is not, and all goes on.
 
-use crate::native::{LIMIT, PVFS, ROOT, connect, run};
+use super::native::{LIMIT, PVFS, ROOT, connect, run};
 use pvfs_client::{Client, CreateOptions, File};
 use pvfs_testkit::{TestCluster, wait_until};
 use pvfs_types::{Ino, LayoutHint, Name};

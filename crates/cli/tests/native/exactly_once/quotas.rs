@@ -1,6 +1,6 @@
 //! The cases of quotas. What is set is seen in the answers, and in what a tree lets be made.
 
-use crate::{
+use super::{
     cases::Case,
     names::{at_mgr, put, step},
     world::{Cell, ROOT, name},

@@ -1,7 +1,5 @@
 //! Disks that are full: who adds gets ENOSPC, who removes does not, and all goes on when there is space again.
 
-#![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
-
 use pvfs_client::{Client, ClientConfig, CreateOptions};
 use pvfs_testkit::{FsKind, Image, TestCluster};
 use pvfs_types::{Cred, Errno, Ino, Name};

@@ -1,8 +1,6 @@
 //! Machines that lose their power: the disk of a daemon, a loop-mounted image, is shut down without flushing, the daemon
 //! is killed, and both come back in what they take for a new run of the machine.
 
-#![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
-
 use pvfs_client::{Client, ClientConfig, CreateOptions, File, OpenOptions, RenameMode};
 use pvfs_testkit::{FsKind, Image, TestCluster, can_mount};
 use pvfs_types::{Cred, Ino, LayoutHint, Name};

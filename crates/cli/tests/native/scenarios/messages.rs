@@ -1,7 +1,7 @@
 //! Groups D and E: connections that break within large messages, wrong programs on a daemon's port, many answers lost at once,
 //! opens and closes lost in all combinations. (One message of each operation at a time: `tests/exactly_once`.)
 
-use crate::native::{
+use super::native::{
     PVFS, ROOT, bytes, connect, connect_by_proxy, create, eventually, list, name, read, run, until_it_waits,
 };
 use pvfs_client::OpenOptions;

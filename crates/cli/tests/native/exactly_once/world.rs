@@ -1,6 +1,6 @@
 //! A cluster of real daemons behind proxies, and one cell of the matrix run in it.
 
-use crate::{
+use super::{
     cases::{Asked, Case},
     fault::Fault,
     tree,
@@ -131,7 +131,7 @@ impl World {
         }
     }
 
-    fn step(&self, cell: &Cell, what: &str, case: &Case, step: crate::cases::Step) -> String {
+    fn step(&self, cell: &Cell, what: &str, case: &Case, step: super::cases::Step) -> String {
         let done = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, step(cell.clone())).await });
         done.unwrap_or_else(|_| panic!("{}: {what} hangs", case.name))
     }

@@ -1,6 +1,6 @@
 //! Which operation is tried how.
 
-use crate::{data, locks, names, quotas, sessions, world::Cell, xattrs};
+use super::{data, locks, names, quotas, sessions, world::Cell, xattrs};
 use pvfs_wire::Op;
 use std::pin::Pin;
 

@@ -4,8 +4,6 @@
 //! [`cases::of`] matches every operation of the wire without a wildcard: a new operation does not compile until its
 //! cases, or why it has none, stand there.
 
-#![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
-
 mod cases;
 mod data;
 mod fault;
