@@ -13,7 +13,7 @@ use std::{
     io::Write,
     os::{
         fd::AsRawFd,
-        unix::fs::{FileExt, MetadataExt},
+        unix::fs::{FileExt, MetadataExt, PermissionsExt},
     },
     path::Path,
     process::Command,
@@ -215,4 +215,46 @@ fn a_mount_goes_on_with_another_program_under_a_running_one() {
     fs::write(&stop, "").unwrap();
     child.end();
     cluster.unmount(&mount);
+}
+
+/// Whether a thread of the process `pid` waits in the kernel where no signal reaches it.
+fn waits_deaf(pid: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let stats = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+    stats
+        .into_iter()
+        .any(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('D')))
+}
+
+#[test]
+fn a_worker_is_followed_by_the_next_also_if_it_dies_while_the_kernel_holds_a_thread_of_it() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = TestCluster::builder(PVFS).iods(1).start();
+    let (one, two) = (cluster.mount(&[]), cluster.mount(&[]));
+    fs::write(one.join("f"), vec![7; 4 << 20]).unwrap();
+    let file = File::open(one.join("f")).unwrap();
+    let byte_at = |offset: u64| {
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, offset).map(|()| byte[0])
+    };
+    // So that the kernel goes by what it was told, and is to be told when that changes.
+    (0..3).for_each(|_| assert_eq!(byte_at(0).unwrap(), 7));
+    cluster.kill9("iod0");
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| byte_at(4 << 20 >> 1).unwrap());
+        wait_until("the kernel waits for a page", LIMIT, || !cluster.waiting_calls().is_empty());
+        let changer = scope.spawn(|| fs::set_permissions(two.join("f"), PermissionsExt::from_mode(0o600)));
+        let worker = cluster.process("mount0").children()[0];
+        wait_until("a notice waits for that page", LIMIT, || waits_deaf(worker));
+        cluster.kill_worker("mount0");
+        wait_until("there is another worker", LIMIT, || {
+            cluster.process("mount0").children().iter().any(|&pid| pid != worker)
+        });
+        cluster.restart("iod0");
+        assert_eq!(reader.join().unwrap(), 7);
+        changer.join().unwrap().unwrap();
+    });
+    assert_eq!(fs::metadata(one.join("f")).unwrap().permissions().mode() & 0o777, 0o600);
 }

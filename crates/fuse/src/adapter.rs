@@ -13,7 +13,7 @@ use crate::{
 use pvfs_env::{Counter, Metrics};
 use pvfs_kfuse::{
     Notifier, Op, Reply, Request, Serve, Wanted,
-    abi::{RELEASE_FLOCK_UNLOCK, init},
+    abi::{READ_LOCKOWNER, RELEASE_FLOCK_UNLOCK, init},
 };
 use pvfs_types::{Errno, FileKind};
 use std::{collections::HashMap, future::Future, sync::Arc};
@@ -324,9 +324,10 @@ impl<F: Filesystem> Answering<'_, F> {
     async fn use_file(&self, ctx: &Context, op: Op, reply: Reply) {
         let fs = self.fs;
         match op {
-            Op::Read { handle, offset, len } => {
+            Op::Read { handle, offset, len, flags } => {
                 self.count("read");
-                answer::data(reply, fs.read(ctx, Handle(handle), offset, len).await.as_deref());
+                let fills_pages = flags & READ_LOCKOWNER == 0;
+                answer::data(reply, fs.read(ctx, Handle(handle), offset, len, fills_pages).await.as_deref());
             }
             Op::Write { handle, offset, data, flags, open_flags } => {
                 self.count("write");

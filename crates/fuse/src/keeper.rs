@@ -16,7 +16,10 @@ use std::{
     env, fs,
     future::Future,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::ExitStatusExt,
+    },
     path::{Path, PathBuf},
     pin::pin,
     process::{ExitStatus, Stdio},
@@ -35,6 +38,8 @@ const WORKER: &str = "PVFS_MOUNT_WORKER";
 const STABLE_AFTER: Duration = Duration::from_millis(100);
 const BACKOFF_MIN: Duration = Duration::from_millis(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// How often to look whether a worker that has let go of everything is dead.
+const END_POLL: Duration = Duration::from_millis(5);
 /// How long a worker that makes room for its successor may take over the requests it has begun.
 const DRAIN: Duration = Duration::from_secs(5);
 /// Which signal asks a worker to make room.
@@ -194,7 +199,7 @@ impl<R: FnOnce(&Path)> Keeper<R> {
                 Event::Said(Some(Word::Failed(why))) => said = Some(why),
                 Event::Said(Some(Word::Begin { .. })) => {}
                 Event::Said(None) => {
-                    let ended = child.wait().await;
+                    let ended = end(child).await;
                     return end_of(&ended, said, live);
                 }
                 Event::Ended(ended) => {
@@ -212,10 +217,12 @@ impl<R: FnOnce(&Path)> Keeper<R> {
                 }
                 Event::Upgrade(upgrade) => {
                     signal(&child, DRAIN_SIGNAL);
-                    if timeout(DRAIN, child.wait()).await.is_err() {
+                    if timeout(DRAIN, silence(&mut words)).await.is_err() {
                         warn!("the worker does not come to rest: its requests go to the next one");
-                        let _ = child.kill().await;
+                        signal(&child, Signal::KILL);
+                        silence(&mut words).await;
                     }
+                    let _ = end(child).await;
                     return End::Replaced(upgrade);
                 }
             }
@@ -258,6 +265,35 @@ impl<R: FnOnce(&Path)> Keeper<R> {
             }
         }
     }
+}
+
+/// Waits until the worker has let go of the line, which all of it does that can still do anything.
+async fn silence(words: &mut mpsc::Receiver<Word>) {
+    while words.recv().await.is_some() {}
+}
+
+/// How a worker ended that has let go of the line.
+///
+/// A thread of it may still wait in the kernel, for an answer that only its successor can give
+/// ([`pvfs_kfuse::Notifier::apart`]). So a process that is dead but for such threads has ended: killed.
+async fn end(mut child: Child) -> io::Result<ExitStatus> {
+    loop {
+        if let Ok(ended) = timeout(END_POLL, child.wait()).await {
+            return ended;
+        }
+        if child.id().is_some_and(is_dead) {
+            // Reaped when its last thread is free.
+            tokio::spawn(async move { child.wait().await });
+            return Ok(ExitStatus::from_raw(Signal::KILL.as_raw()));
+        }
+    }
+}
+
+/// Whether the first thread of the process `pid` has ended, which is not reaped yet.
+fn is_dead(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // After the name, which may hold anything, comes the state.
+    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
 }
 
 fn end_of(ended: &io::Result<ExitStatus>, said: Option<String>, live: Option<Instant>) -> End {

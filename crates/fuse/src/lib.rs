@@ -33,6 +33,7 @@ mod socket;
 
 mod told;
 mod trusted;
+mod twins;
 mod umount;
 mod upgrade;
 

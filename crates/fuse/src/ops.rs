@@ -189,6 +189,8 @@ pub struct Writing {
     pub durable: bool,
     /// Past the page cache: the kernel sends no fsync after it, as it does otherwise.
     pub direct: bool,
+    /// The kernel writes back pages that programs have changed in memory.
+    pub from_pages: bool,
 }
 
 /// What `open` and `create` were given, as far as a file system cares.
@@ -342,13 +344,14 @@ pub trait Filesystem: Send + Sync + 'static {
         flags: OpenFlags,
     ) -> impl Future<Output = Reply<Opened>> + Send;
 
-    /// Fewer than `len` bytes mean the end of the file.
+    /// Fewer than `len` bytes mean the end of the file. `fills_pages`: they are for the kernel's page cache.
     fn read(
         &self,
         ctx: &Context,
         handle: Handle,
         offset: u64,
         len: u32,
+        fills_pages: bool,
     ) -> impl Future<Output = Reply<Bytes>> + Send;
 
     /// All of `data` or an error.

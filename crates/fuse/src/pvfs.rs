@@ -8,6 +8,7 @@ mod attr;
 mod coherence;
 mod dir;
 mod locks;
+mod maps;
 mod xattr;
 
 use crate::{
@@ -23,6 +24,7 @@ use crate::{
     pages::Pages,
     told::Told,
     trusted::Trusted,
+    twins::Twins,
 };
 use atimes::Noted;
 use attr::{node_attr, statfs};
@@ -55,6 +57,7 @@ pub struct PvfsFs {
     told: Told,
     pages: Pages,
     trusted: Trusted,
+    twins: Twins,
     notifier: SetOnce<Notifier>,
     /// Where what is open is written down for the next worker, if there is to be one.
     book: Option<Arc<Book>>,
@@ -75,6 +78,7 @@ impl PvfsFs {
             told: Told::new(EXTRAS_VALID.max(cache.valid())),
             pages: Pages::default(),
             trusted: Trusted::new(Duration::ZERO),
+            twins: Twins::default(),
             notifier: SetOnce::new(),
             book: None,
             atimes: Noted::new(Atimes::No, false),
@@ -107,6 +111,9 @@ impl PvfsFs {
             let Opening { read, write, .. } = Opening::of(handle);
             let held = fs.client.hold(Ino(record.ino), Access { read, write });
             fs.pages.inherited(Ino(record.ino));
+            if read && write {
+                fs.twins.inherited(Ino(record.ino));
+            }
             fs.files.put(handle, Arc::new(OpenFile::held(held, Way::Unknown)));
             unanswered.insert(record.request, handle);
         }
@@ -146,6 +153,12 @@ impl PvfsFs {
             self.pages.opened(ino, delegation, self.trusted.is_told(ino))
         };
         let keeps_pages = are_good && !self.atimes.are_kept();
+        if flags.read && flags.write {
+            self.twins.opened(ino);
+        }
+        if flags.truncate {
+            self.twins.zeroed(ino, 0, u64::MAX);
+        }
         let handle = self.files.add(opening, open.without_atime(flags.no_atime));
         if let Some(book) = &self.book {
             book.opened(OpenRecord { handle: handle.0, ino: ino.0, request: ctx.request });
@@ -165,8 +178,17 @@ impl PvfsFs {
     fn forget_unanswered(&self, request: u64, book: &Book) {
         let handle = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).remove(&request);
         if let Some(handle) = handle {
-            self.files.remove(handle);
+            let open = self.files.remove(handle);
+            self.is_closed(handle, open.and_then(|open| open.ino()));
             book.closed(handle.0);
+        }
+    }
+
+    /// The kernel has no such handle of `ino` any more.
+    fn is_closed(&self, handle: Handle, ino: Option<Ino>) {
+        let Opening { read, write, .. } = Opening::of(handle);
+        if let Some(ino) = ino.filter(|_| read && write) {
+            self.twins.closed(ino);
         }
     }
 
@@ -279,8 +301,11 @@ impl Filesystem for PvfsFs {
             }
             None => None,
         };
-        let cred = creds::whole(ctx);
+        let (cred, size) = (creds::whole(ctx), changes.size);
         let set = self.client.setattr(&cred, self.ino(node), changes, file).await;
+        if let Some(size) = size {
+            self.twins.zeroed(self.ino(node), size, u64::MAX);
+        }
         set.map(|attr| self.tell(&attr)).map_err(|e| of_inode(&e))
     }
 
@@ -414,7 +439,14 @@ impl Filesystem for PvfsFs {
         Ok(Opened { attributes_changed, ..self.opened(ctx, OpenFile::opened(file, way), flags, ino) })
     }
 
-    async fn read(&self, ctx: &Context, handle: Handle, offset: u64, len: u32) -> Reply<Bytes> {
+    async fn read(
+        &self,
+        ctx: &Context,
+        handle: Handle,
+        offset: u64,
+        len: u32,
+        fills_pages: bool,
+    ) -> Reply<Bytes> {
         let open = self.usable(handle)?;
         let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
         let (ino, way) = (file.ino(), open.way());
@@ -425,6 +457,9 @@ impl Filesystem for PvfsFs {
         }
         let bytes = file.read_at(offset, u64::from(len)).await.map_err(|e| errno(&e))?;
         self.pages.filled(ino, delegation.filter(|_| delegation == self.delegation(ino)));
+        if fills_pages {
+            self.twins.filled(ino, offset, &bytes, len as usize);
+        }
         if open.counts_reads() {
             self.was_read(file, open.is_first_read());
         }
@@ -445,9 +480,12 @@ impl Filesystem for PvfsFs {
             file.drop_privileges(&creds::whole(ctx)).await.map_err(|e| errno(&e))?;
         }
         let (ino, delegation) = (file.ino(), self.delegation(file.ino()));
-        let written = if how.appends && self.cache.is_strict() {
+        let written = if how.from_pages {
+            self.write_back(file, offset, data).await.map(|()| offset)
+        } else if how.appends && self.cache.is_strict() {
             file.append(data).await
         } else {
+            self.twins.wrote(ino, offset, &data);
             file.write_at(offset, data).await.map(|()| offset)
         };
         // Past the page cache, or elsewhere than the kernel takes it to be, what that holds is old.
@@ -472,6 +510,7 @@ impl Filesystem for PvfsFs {
 
     async fn release(&self, _ctx: &Context, handle: Handle, flock: Option<u64>) -> Reply<()> {
         let open = self.files.remove(handle).ok_or(Errno::EBADF)?;
+        self.is_closed(handle, open.ino());
         if let Some(ino) = open.ino().filter(|_| open.way() != Way::Direct) {
             self.pages.closed(ino);
         }
@@ -539,6 +578,9 @@ impl Filesystem for PvfsFs {
             ZERO => file.zero(offset, len).await,
             _ => return Err(Errno::EOPNOTSUPP),
         };
+        if mode == PUNCH || mode == ZERO || mode == ZERO_KEEP {
+            self.twins.zeroed(file.ino(), offset, offset.saturating_add(len));
+        }
         done.map_err(|e| errno(&e))
     }
 

@@ -156,7 +156,7 @@ impl Filesystem for Toy {
             attributes_changed: true,
         })
     }
-    async fn read(&self, _: &Context, handle: Handle, offset: u64, _: u32) -> Reply<Bytes> {
+    async fn read(&self, _: &Context, handle: Handle, offset: u64, _: u32, _: bool) -> Reply<Bytes> {
         let name = FILES[usize::try_from(handle.0 - 2).expect("small")];
         if name == "stuck" {
             let _waiting = Waiting::begin(&self.waiting);

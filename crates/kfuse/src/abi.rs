@@ -166,6 +166,8 @@ pub const GETATTR_FH: u32 = 1 << 0;
 pub const LK_FLOCK: u32 = 1 << 0;
 /// [`FsyncIn::flags`]: the data only.
 pub const FSYNC_FDATASYNC: u32 = 1 << 0;
+/// [`ReadIn::read_flags`]: by somebody who reads past the page cache; without it, the page cache itself reads.
+pub const READ_LOCKOWNER: u32 = 1 << 1;
 /// [`WriteIn::write_flags`]: from the page cache, on behalf of nobody in particular.
 pub const WRITE_CACHE: u32 = 1 << 0;
 /// [`WriteIn::write_flags`]: set-user-id and set-group-id bits are to fall.

@@ -4,10 +4,13 @@ use crate::{
     abi::{OutHeader, notify},
     buffer::Buffer,
 };
-use rustix::io::Errno;
+use rustix::{
+    io::Errno,
+    thread::{UnshareFlags, unshare_unsafe},
+};
 use std::{
     io::{self, IoSlice},
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd, OwnedFd},
 };
 use zerocopy::IntoBytes;
 
@@ -34,6 +37,26 @@ impl Device {
 
     pub fn descriptor(&self) -> io::Result<OwnedFd> {
         self.fd.try_clone()
+    }
+
+    /// Gives the calling thread a table of descriptors of its own, with this one alone in it.
+    ///
+    /// # Safety
+    /// From here on the thread uses no other descriptor.
+    #[expect(unsafe_code, reason = "no safe interface can say which descriptors a thread uses")]
+    pub unsafe fn keep_alone(&self) -> io::Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { unshare_unsafe(UnshareFlags::FILES) }?;
+        let mine = u32::try_from(self.fd.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let close = |first: u32, last: u32| {
+            // SAFETY: likewise: what is closed is this thread's copy.
+            if first <= last && unsafe { libc::close_range(first, last, 0) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(())
+        };
+        close(mine + 1, u32::MAX)?;
+        mine.checked_sub(1).map_or(Ok(()), |below| close(0, below))
     }
 
     /// Waits for the next request.

@@ -18,6 +18,6 @@ mod session;
 mod signals;
 
 pub use inflight::Reply;
-pub use notify::Notifier;
+pub use notify::{Notifier, Waiting};
 pub use request::{Init, Lock, Malformed, Name, Op, Request, decode, encode};
 pub use session::{Agreed, Control, INTERRUPT_GRACE, Serve, Session, Wanted};

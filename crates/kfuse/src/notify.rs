@@ -21,41 +21,60 @@ impl Notifier {
     /// The attributes of `node` are old. False: the kernel does not hold it.
     pub fn attributes_changed(&self, node: u64) -> io::Result<bool> {
         // A negative offset: no pages, which might have to be waited for.
-        self.inval_inode(&abi::InvalInodeOut { ino: node, off: -1, len: 0 })
+        inval_inode(&self.device, &abi::InvalInodeOut { ino: node, off: -1, len: 0 })
     }
 
-    /// The attributes of `node` and its bytes from `offset` on are old. Waits for reads of those bytes: not to be called
-    /// by what answers them. False: the kernel does not hold it.
-    pub fn data_changed(&self, node: u64, offset: u64) -> io::Result<bool> {
-        let off = i64::try_from(offset).unwrap_or(i64::MAX);
-        self.inval_inode(&abi::InvalInodeOut { ino: node, off, len: 0 })
-    }
-
-    /// What `name` in `dir` names may have changed. Waits for changes of `dir` that are under way: not to be called by what
-    /// answers them.
-    pub fn entry_changed(&self, dir: u64, name: &[u8]) -> io::Result<()> {
-        let out = abi::InvalEntryOut { parent: dir, namelen: name_len(name)?, flags: 0 };
-        found(self.device.notify(notify::INVAL_ENTRY, &[out.as_bytes(), name, b"\0"])).map(drop)
-    }
-
-    /// `name` in `dir`, which named `node`, is gone. Waits as [`Notifier::entry_changed`].
-    pub fn entry_deleted(&self, dir: u64, name: &[u8], node: u64) -> io::Result<()> {
-        let out = abi::DeleteOut { parent: dir, child: node, namelen: name_len(name)?, padding: 0 };
-        found(self.device.notify(notify::DELETE, &[out.as_bytes(), name, b"\0"])).map(drop)
+    /// Tells what may have to wait for requests under way: not to be called by what answers them.
+    ///
+    /// No signal ends such a wait, SIGKILL neither, but only an answer; and if this process is killed, that is for the next one to
+    /// give. So the wait is a thread's of its own, which shares no descriptors with this process: by them others see that
+    /// it has died, though the kernel shows it until that thread is free.
+    ///
+    /// # Errors
+    /// There is no thread to be had. `tell` is not called then.
+    pub fn apart<T: Send + 'static>(
+        &self,
+        tell: impl FnOnce(&Waiting<'_>) -> T + Send + 'static,
+    ) -> io::Result<T> {
+        let device = Arc::clone(&self.device);
+        let thread = std::thread::Builder::new().name("fuse-notice".to_owned()).spawn(move || {
+            #[expect(unsafe_code, reason = "the thread's own table of descriptors is what this is for")]
+            // SAFETY: of this thread's copies of the process's descriptors only the device's is used from here on, and it is
+            // closed by nobody before `device` is dropped.
+            unsafe { device.keep_alone() }?;
+            Ok(tell(&Waiting { device: &device }))
+        })?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     /// Every request that was read and not answered comes again.
     pub(crate) fn resend(&self) -> io::Result<()> {
         self.device.notify(notify::RESEND, &[])
     }
+}
 
-    fn inval_inode(&self, out: &abi::InvalInodeOut) -> io::Result<bool> {
-        found(self.device.notify(notify::INVAL_INODE, &[out.as_bytes()]))
+/// What may have to wait.
+#[derive(Debug)]
+pub struct Waiting<'a> {
+    device: &'a Device,
+}
+
+impl Waiting<'_> {
+    /// The attributes of `node` and its bytes from `offset` on are old. Waits for reads of those bytes, and until what programs
+    /// have changed of them in memory is written back. False: the kernel does not hold it.
+    pub fn data_changed(&self, node: u64, offset: u64) -> io::Result<bool> {
+        self.range_changed(node, offset, 0)
+    }
+
+    /// As [`Waiting::data_changed`], of `len` bytes from `offset` on.
+    pub fn range_changed(&self, node: u64, offset: u64, len: u64) -> io::Result<bool> {
+        let signed = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+        inval_inode(self.device, &abi::InvalInodeOut { ino: node, off: signed(offset), len: signed(len) })
     }
 }
 
-fn name_len(name: &[u8]) -> io::Result<u32> {
-    u32::try_from(name.len()).map_err(|_| io::ErrorKind::InvalidInput.into())
+fn inval_inode(device: &Device, out: &abi::InvalInodeOut) -> io::Result<bool> {
+    found(device.notify(notify::INVAL_INODE, &[out.as_bytes()]))
 }
 
 /// What the kernel does not hold need not be dropped.

@@ -97,6 +97,7 @@ pub enum Op {
         handle: u64,
         offset: u64,
         len: u32,
+        flags: u32,
     },
     Write {
         handle: u64,
@@ -359,8 +360,8 @@ fn opened(opcode: u32, mut f: Fields) -> Option<Op> {
             Op::TmpFile { mode, umask, flags }
         }
         o::READ => {
-            let abi::ReadIn { fh: handle, offset, size: len, .. } = f.take()?;
-            Op::Read { handle, offset, len }
+            let abi::ReadIn { fh: handle, offset, size: len, read_flags: flags, .. } = f.take()?;
+            Op::Read { handle, offset, len, flags }
         }
         o::RELEASE => {
             let abi::ReleaseIn { fh: handle, release_flags: flags, lock_owner, .. } = f.take()?;

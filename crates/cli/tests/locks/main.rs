@@ -4,6 +4,7 @@
 
 mod counting;
 mod deaths;
+mod maps;
 mod sys;
 
 use pvfs_testkit::{TestCluster, can_mount, wait_until};

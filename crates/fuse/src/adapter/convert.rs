@@ -135,6 +135,7 @@ pub fn writing(flags: u32, open_flags: u32) -> Writing {
         appends: has(libc::O_APPEND),
         durable: has(libc::O_DSYNC),
         direct: has(libc::O_DIRECT),
+        from_pages: flags & abi::WRITE_CACHE != 0,
     }
 }
 

@@ -8,9 +8,10 @@ use crate::{
     pages::{Reader, TakeBack},
 };
 use pvfs_client::{Access, KERNEL_VALID_MAX};
-use pvfs_kfuse::Notifier;
+use pvfs_kfuse::{Notifier, Waiting};
 use pvfs_types::{Attr, Cred, Ino};
 use std::{
+    io,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -56,6 +57,7 @@ impl PvfsFs {
         let notifier = self.notifier.wait().await;
         let inherited_until = self.trusted.inherited_until();
         let mut times_out = false;
+        let changed: Vec<Ino> = inos.iter().copied().filter(|ino| self.twins.may_be_changed(*ino)).collect();
         let known = inos.into_iter().filter_map(|ino| {
             let told = self.trusted.take(ino);
             let until = match self.pages.recalled(ino) {
@@ -69,6 +71,9 @@ impl PvfsFs {
             until.map(|until| (self.node(ino), until))
         });
         let known = known.collect();
+        for ino in changed {
+            self.settle_maps(ino).await;
+        }
         let mut left = outdate(notifier.clone(), known).await;
         // An answer that is on its way may bring what the kernel does not hold yet.
         while !left.is_empty() {
@@ -88,6 +93,15 @@ impl PvfsFs {
             && let Err(error) = notifier.attributes_changed(self.node(ino).0)
         {
             debug!(%ino, %error, "the kernel asks later");
+        }
+    }
+
+    /// Others may have the file open and change it without a recall.
+    pub(super) fn is_shared(&self, ino: Ino) -> bool {
+        match self.cache {
+            CacheMode::Coherent => self.delegation(ino).is_none(),
+            CacheMode::None | CacheMode::Open => true,
+            CacheMode::Private => false,
         }
     }
 
@@ -160,19 +174,28 @@ impl PvfsFs {
 type Known = (NodeId, Option<Instant>);
 
 /// The kernel forgets all that it holds of `nodes`. Gives those that it does not hold, but may be about to.
-async fn outdate(notifier: Notifier, mut nodes: Vec<Known>) -> Vec<Known> {
-    let outdate = move || {
-        nodes.retain(|(node, until)| {
-            let is_held = notifier.data_changed(node.0, 0).unwrap_or_else(|error| {
-                warn!(node = node.0, %error, "the kernel does not forget what it holds");
-                true
-            });
-            !is_held && until.is_some_and(|until| until > Instant::now())
-        });
-        nodes
+async fn outdate(notifier: Notifier, nodes: Vec<Known>) -> Vec<Known> {
+    let to_tell = nodes.clone();
+    let forget = move |kernel: &Waiting<'_>| -> Vec<(Known, io::Result<bool>)> {
+        to_tell.into_iter().map(|known| (known, kernel.data_changed(known.0.0, 0))).collect()
     };
-    // Not by a thread that answers reads.
-    tokio::task::spawn_blocking(outdate).await.unwrap_or_default()
+    let told = tokio::task::spawn_blocking(move || notifier.apart(forget)).await;
+    let told = match told.map_err(io::Error::other).flatten() {
+        Ok(told) => told,
+        Err(error) => {
+            warn!(%error, "the kernel is told once more what to forget");
+            return nodes;
+        }
+    };
+    let may_come = |(known, told): (Known, io::Result<bool>)| {
+        let (node, until) = known;
+        let is_held = told.unwrap_or_else(|error| {
+            warn!(node = node.0, %error, "the kernel does not forget what it holds");
+            true
+        });
+        (!is_held && until.is_some_and(|until| until > Instant::now())).then_some(known)
+    };
+    told.into_iter().filter_map(may_come).collect()
 }
 
 /// `told` with a time of change that goes with `tag`: another than with others.

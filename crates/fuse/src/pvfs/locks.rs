@@ -38,7 +38,11 @@ impl PvfsFs {
     ) -> Reply<Locked> {
         let open = self.usable(handle)?;
         let ino = ino(&open)?;
+        self.twins.locked(ino);
         let Some(mode) = lock.mode else {
+            if self.is_shared(ino) && self.twins.may_be_changed(ino) {
+                self.settle_maps(ino).await;
+            }
             let owner = LockOwner { kind: lock.kind, id: lock.owner };
             self.client.unlock(ino, owner, lock.start, lock.end).await.map_err(|e| of_inode(&e))?;
             return Ok(Locked::default());
@@ -51,8 +55,12 @@ impl PvfsFs {
             taken.ok_or(Errno::EAGAIN)?
         };
         let entry = taken.entry();
+        let settles = entry.has_writers && self.twins.may_be_changed(ino);
+        if settles {
+            self.settle_maps(ino).await;
+        }
         Ok(Locked {
-            data_changed: entry.has_writers,
+            data_changed: entry.has_writers && !settles,
             attributes_changed: self.told.is_old(self.node(ino), &entry.attr, entry.has_writers),
             keep: Some(Box::new(move || taken.keep())),
         })
