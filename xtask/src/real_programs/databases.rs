@@ -29,19 +29,27 @@ pub fn sqlite(c: &Cluster) -> Outcome {
     if check == "ok\n10000\n10000\n" { Ok(()) } else { Err(format!("sqlite3 says: {check}")) }
 }
 
-/// Two processes write one database, each through a mount of its own. (With a rollback journal: a write-ahead log needs
-/// memory that all of them share.)
+/// Two processes write one database, each through a mount of its own: with a rollback journal, and with a write-ahead log, whose
+/// index is memory that both map.
 pub fn sqlite_on_two_mounts(c: &Cluster) -> Outcome {
+    ["delete", "wal"].into_iter().try_for_each(|journal| sqlite_with(c, journal))
+}
+
+fn sqlite_with(c: &Cluster, journal: &str) -> Outcome {
     const ROUNDS: u32 = 60;
     let sql = |dir: &Path, text: &str| {
         let mut sqlite = c.command("sqlite3");
         sqlite.args(["-bail", "-cmd", ".timeout 60000"]).arg(dir.join("shared.db")).arg(text);
         sqlite
     };
-    let output = |text| run::output(&mut sql(&c.mnt(), text));
-    output(
-        "create table t (who int, round int, body text); create table sums (n int); insert into sums values (0);",
-    )?;
+    let make = format!(
+        "pragma journal_mode = {journal}; create table t (who int, round int, body text);
+         create table sums (n int); insert into sums values (0);"
+    );
+    let mode = run::output(&mut sql(&c.mnt(), &make))?;
+    if mode != format!("{journal}\n") {
+        return Err(format!("the journal is {mode}, not {journal}"));
+    }
     std::thread::scope(|scope| {
         let writers: Vec<_> = [(1, c.mnt()), (2, c.other())]
             .into_iter()
@@ -65,10 +73,10 @@ pub fn sqlite_on_two_mounts(c: &Cluster) -> Outcome {
         let found = run::output(&mut sql(&dir, text))?;
         let (rows, chars) = (2 * ROUNDS, 2 * 100 * (1..=ROUNDS).sum::<u32>());
         if found != format!("ok\n{rows}|{chars}\n{rows}\n") {
-            return Err(format!("{} has {found}", dir.display()));
+            return Err(format!("{journal}: {} has {found}", dir.display()));
         }
     }
-    c.run("rm @/shared.db")
+    c.run("rm -f @/shared.db @/shared.db-wal @/shared.db-shm")
 }
 
 pub fn postgres(c: &Cluster) -> Outcome {

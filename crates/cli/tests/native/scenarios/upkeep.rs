@@ -169,7 +169,7 @@ fn an_unmount_while_daemons_are_away_ends_or_says_who_holds_it() {
     let refused = cluster.run("umount", [&busy]);
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(
-        !refused.status.success() && said.contains("is busy: used by scenarios") && is_mounted(&busy),
+        !refused.status.success() && said.contains("is busy: used by native") && is_mounted(&busy),
         "{said}"
     );
     cluster.kill9("mgr");
