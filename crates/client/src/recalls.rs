@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 /// How long a kernel may be told to go by an answer, at most: for so long it may after the death of who told it, and others wait
 /// that change what it may go by. Then it asks its own worker again, which needs no message.
-pub const KERNEL_VALID_MAX: Duration = Duration::from_millis(200);
+pub const KERNEL_VALID_MAX: Duration = Duration::from_millis(50);
 
 /// Delegations told of in one message.
 const TOLD_MAX: usize = 1 << 14;
