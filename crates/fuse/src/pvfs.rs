@@ -578,7 +578,7 @@ impl Filesystem for PvfsFs {
             ZERO => file.zero(offset, len).await,
             _ => return Err(Errno::EOPNOTSUPP),
         };
-        if mode == PUNCH || mode == ZERO || mode == ZERO_KEEP {
+        if matches!(mode, PUNCH | ZERO | ZERO_KEEP) {
             self.twins.zeroed(file.ino(), offset, offset.saturating_add(len));
         }
         done.map_err(|e| errno(&e))

@@ -24,7 +24,7 @@ impl Notifier {
         inval_inode(&self.device, &abi::InvalInodeOut { ino: node, off: -1, len: 0 })
     }
 
-    /// Tells what may have to wait for requests under way: not to be called by what answers them.
+    /// Tells what may have to wait for requests under way, and gives what `tell` gives.
     ///
     /// No signal ends such a wait, SIGKILL neither, but only an answer; and if this process is killed, that is for the next one to
     /// give. So the wait is a thread's of its own, which shares no descriptors with this process: by them others see that
@@ -32,7 +32,7 @@ impl Notifier {
     ///
     /// # Errors
     /// There is no thread to be had. `tell` is not called then.
-    pub fn apart<T: Send + 'static>(
+    pub async fn apart<T: Send + 'static>(
         &self,
         tell: impl FnOnce(&Waiting<'_>) -> T + Send + 'static,
     ) -> io::Result<T> {
@@ -44,7 +44,9 @@ impl Notifier {
             unsafe { device.keep_alone() }?;
             Ok(tell(&Waiting { device: &device }))
         })?;
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        // Joined by a thread of the runtime: that one cannot wake it without descriptors.
+        let joined = tokio::task::spawn_blocking(|| thread.join()).await.map_err(io::Error::other)?;
+        joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     /// Every request that was read and not answered comes again.

@@ -63,12 +63,10 @@ impl<F: Filesystem> Answering<'_, F> {
         }
     }
 
-    /// On another thread: it waits for reads of the file that are under way.
+    /// Waits for reads of the file that are under way.
     async fn forget_data(&self, node: NodeId) {
-        let notifier = self.adapter.notifier.clone();
-        let forget = move || notifier.apart(move |kernel| kernel.data_changed(node.0, 0)).flatten();
-        let told = tokio::task::spawn_blocking(forget).await;
-        if let Ok(Err(error)) = told {
+        let told = self.adapter.notifier.apart(move |kernel| kernel.data_changed(node.0, 0)).await;
+        if let Err(error) = told.flatten() {
             debug!(node = node.0, %error, "bytes not invalidated");
         }
     }

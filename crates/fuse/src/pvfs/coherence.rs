@@ -56,29 +56,23 @@ impl PvfsFs {
     async fn forget_recalled(&self, inos: Vec<Ino>) {
         let notifier = self.notifier.wait().await;
         let inherited_until = self.trusted.inherited_until();
-        let mut times_out = false;
-        let changed: Vec<Ino> = inos.iter().copied().filter(|ino| self.twins.may_be_changed(*ino)).collect();
-        let known = inos.into_iter().filter_map(|ino| {
-            let told = self.trusted.take(ino);
-            let until = match self.pages.recalled(ino) {
-                TakeBack::Notice => Some(told.or(inherited_until)),
-                TakeBack::Nothing => told.map(Some),
-                TakeBack::TimesOut => {
-                    times_out = true;
-                    None
-                }
-            };
-            until.map(|until| (self.node(ino), until))
-        });
-        let known = known.collect();
-        for ino in changed {
-            self.settle_maps(ino).await;
+        let (mut known, mut times_out) = (Vec::new(), false);
+        for ino in inos {
+            let (node, told) = (self.node(ino), self.trusted.take(ino));
+            match self.pages.recalled(ino) {
+                TakeBack::Notice => known.push((node, told.or(inherited_until))),
+                TakeBack::Nothing => known.extend(told.map(|until| (node, Some(until)))),
+                TakeBack::TimesOut => times_out = true,
+            }
+            if self.twins.may_be_changed(ino) {
+                self.settle_maps(ino).await;
+            }
         }
-        let mut left = outdate(notifier.clone(), known).await;
+        let mut left = outdate(notifier, known).await;
         // An answer that is on its way may bring what the kernel does not hold yet.
         while !left.is_empty() {
             tokio::time::sleep(COMES_AGAIN).await;
-            left = outdate(notifier.clone(), left).await;
+            left = outdate(notifier, left).await;
         }
         if let Some(until) = inherited_until.filter(|_| times_out) {
             tokio::time::sleep_until(until).await;
@@ -174,28 +168,26 @@ impl PvfsFs {
 type Known = (NodeId, Option<Instant>);
 
 /// The kernel forgets all that it holds of `nodes`. Gives those that it does not hold, but may be about to.
-async fn outdate(notifier: Notifier, nodes: Vec<Known>) -> Vec<Known> {
-    let to_tell = nodes.clone();
-    let forget = move |kernel: &Waiting<'_>| -> Vec<(Known, io::Result<bool>)> {
-        to_tell.into_iter().map(|known| (known, kernel.data_changed(known.0.0, 0))).collect()
+async fn outdate(notifier: &Notifier, nodes: Vec<Known>) -> Vec<Known> {
+    let numbers: Vec<u64> = nodes.iter().map(|(node, _)| node.0).collect();
+    let forget = move |kernel: &Waiting<'_>| -> Vec<io::Result<bool>> {
+        numbers.into_iter().map(|node| kernel.data_changed(node, 0)).collect()
     };
-    let told = tokio::task::spawn_blocking(move || notifier.apart(forget)).await;
-    let told = match told.map_err(io::Error::other).flatten() {
+    let told = match notifier.apart(forget).await {
         Ok(told) => told,
         Err(error) => {
             warn!(%error, "the kernel is told once more what to forget");
             return nodes;
         }
     };
-    let may_come = |(known, told): (Known, io::Result<bool>)| {
-        let (node, until) = known;
+    let may_come = |((node, until), told): (Known, io::Result<bool>)| {
         let is_held = told.unwrap_or_else(|error| {
             warn!(node = node.0, %error, "the kernel does not forget what it holds");
             true
         });
-        (!is_held && until.is_some_and(|until| until > Instant::now())).then_some(known)
+        (!is_held && until.is_some_and(|until| until > Instant::now())).then_some((node, until))
     };
-    told.into_iter().filter_map(may_come).collect()
+    nodes.into_iter().zip(told).filter_map(may_come).collect()
 }
 
 /// `told` with a time of change that goes with `tag`: another than with others.

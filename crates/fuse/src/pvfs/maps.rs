@@ -19,7 +19,7 @@ impl PvfsFs {
     ///
     /// What is first in a file often says how much of the rest counts: so that is written last.
     pub(super) async fn settle_maps(&self, ino: Ino) {
-        let (notifier, node) = (self.notifier.wait().await.clone(), self.node(ino).0);
+        let (notifier, node) = (self.notifier.wait().await, self.node(ino).0);
         let settle = move |kernel: &Waiting<'_>| {
             let mut told = kernel.data_changed(node, BACKWARDS_BYTES);
             for page in (0..BACKWARDS_BYTES / PAGE_BYTES).rev() {
@@ -27,8 +27,7 @@ impl PvfsFs {
             }
             told
         };
-        let told = tokio::task::spawn_blocking(move || notifier.apart(settle).flatten()).await;
-        if let Ok(Err(error)) = told {
+        if let Err(error) = notifier.apart(settle).await.flatten() {
             warn!(%ino, %error, "maps of the file are not written back");
         }
     }
