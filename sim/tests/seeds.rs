@@ -165,3 +165,16 @@ fn what_was_gathered_before_a_truncation_by_others_is_cut() {
 fn what_was_gathered_before_an_own_truncation_is_cut() {
     keeps_its_promises(2_000_147);
 }
+
+/// An iod's sync failed, the disk did not take the new generation, and it was killed: the next process synced with success what a
+/// dead client had written, for the kernel took it for written.
+#[test]
+fn a_sync_after_one_that_failed_under_a_dead_process_makes_durable_what_a_dead_client_wrote() {
+    keeps_its_promises(50_113);
+}
+
+/// A reader knew a file's end from a target, which then lost it with its writer; a sync of the reader's called it durable.
+#[test]
+fn a_sync_forgets_ends_that_targets_may_have_lost() {
+    keeps_its_promises(55_798);
+}

@@ -9,7 +9,7 @@ use crate::{
     calls::pause_after,
     client::{Core, Tasks},
     error::Result,
-    inode::{Inode, OpenCount},
+    inode::{Inode, OpenCount, State},
     io,
     plan::{self, Gap, SlotRequest},
 };
@@ -300,6 +300,7 @@ impl File {
         if !rest.is_empty() {
             io::sync(&self.core, &self.inode, access, rest).await?;
         }
+        self.inode.with(State::synced);
         self.core.report(&self.inode, None).await
     }
 
@@ -421,14 +422,14 @@ impl File {
     /// The slots that can hold data of the file, as far as this client knows, or if it reaches to `size`.
     fn written_slots(&self, size: u64) -> Result<Vec<Slot>> {
         let dist = self.distribution()?;
-        let (known, doubt) = self.inode.with(|state| (state.size, state.doubts().is_some()));
+        let (known, doubt) = self.inode.with(|state| (state.end(), state.doubts().is_some()));
         let size = size.max(known);
         Ok(dist.slots().filter(|&slot| doubt || dist.object_len(slot, size) > 0).collect())
     }
 
     /// `len`, cut at the end of the file where it is so large that it must not be trusted.
     async fn bounded(&self, offset: u64, len: u64) -> Result<u64> {
-        if len <= UNCHECKED_READ_BYTES_MAX || offset + len <= self.inode.with(|state| state.size) {
+        if len <= UNCHECKED_READ_BYTES_MAX || offset + len <= self.inode.with(|state| state.end()) {
             return Ok(len);
         }
         let size = self.core.refresh_attr(self.inode.ino).await?.size;
@@ -450,10 +451,10 @@ impl File {
     async fn read_plan(&self, plan: &[SlotRequest], total: u64) -> Result<Found> {
         self.core.send_gathered(&self.inode).await?;
         loop {
-            let (size_before, epoch) = self.inode.with(|state| (state.size, state.size_epoch));
+            let (size_before, asked) = self.inode.with(|state| (state.end(), state.asked()));
             let (data_gen, answers) = io::read(&self.core, &self.inode, plan).await?;
             let Gathered { buffer, gaps, size_min } = self.gather(plan, &answers, total)?;
-            self.inode.with(|state| state.found(data_gen, epoch, size_min));
+            self.inode.with(|state| state.found(data_gen, asked, size_min));
             if gaps.is_empty() {
                 return Ok(Found { buffer, end_of_file: None });
             }
@@ -507,10 +508,10 @@ impl File {
             let _turn = self.inode.validating.lock().await;
             if !is_fresh() {
                 self.core.refresh_attr(self.inode.ino).await?;
-                self.inode.with(crate::inode::State::holes_checked);
+                self.inode.with(State::holes_checked);
             }
         }
-        let (now_gen, size) = self.inode.with(|state| (state.data_gen, state.size));
+        let (now_gen, size) = self.inode.with(|state| (state.data_gen, state.end()));
         let grown =
             gaps.iter().any(|gap| gap.logical.0.max(size_known) < (gap.logical.0 + gap.len).min(size));
         Ok((now_gen == data_gen && !grown).then_some(size))

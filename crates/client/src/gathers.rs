@@ -185,7 +185,7 @@ impl State {
     ) -> Taken {
         let Some(journal) = &gathers.journal else { return Taken::No };
         if !self.gathers.back().is_some_and(|last| last.goes_on(at, session)) {
-            if at != self.size && at != self.write_end {
+            if at != self.end() && at != self.write_end {
                 // Who writes here and there gains nothing.
                 return Taken::No;
             }

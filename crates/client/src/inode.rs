@@ -60,9 +60,15 @@ pub(crate) struct State {
     pub data_gen: DataGen,
     read_cap: Option<Capability>,
     write_cap: Option<Capability>,
-    /// The end of the last byte known to be in the file: never more than its size as long as `size_epoch` holds.
+    /// The end of what the mgr told of and of what this client wrote: never more than the file's size as long as
+    /// `size_epoch` holds.
     pub size: u64,
     pub size_epoch: u32,
+    /// The end of bytes that targets were seen to hold. Others wrote them, and did not tell the mgr: a target that loses
+    /// them loses the file's end, so a sync forgets it.
+    found_end: u64,
+    /// How often that was.
+    forgets: u64,
     /// As many bytes as can have been written, at most: where `size` is more, the file has holes.
     covered: u64,
     /// It has some anyway, or room was taken beforehand.
@@ -97,6 +103,13 @@ pub(crate) struct State {
     pub privileged: bool,
     attr_at: Option<Instant>,
     holes_checked_at: Option<Instant>,
+}
+
+/// When targets were asked for bytes: an end that these prove stands only if nothing was cut off or forgotten since.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Asked {
+    size_epoch: u32,
+    forgets: u64,
 }
 
 /// One reason for a file to count as open.
@@ -341,13 +354,14 @@ impl State {
         } else if attr.size_epoch > self.size_epoch {
             self.size_epoch = attr.size_epoch;
             self.size = attr.size;
+            self.found_end = 0;
             self.covered = attr.size;
             self.sparse = attr.allocated.is_some();
             if self.dirty || self.telling || self.writes_in_flight > 0 {
                 self.doubt();
             }
         } else if attr.size_epoch == self.size_epoch {
-            self.covered = self.covered.saturating_add(attr.size.saturating_sub(self.size));
+            self.covered = self.covered.saturating_add(attr.size.saturating_sub(self.end()));
             self.size = self.size.max(attr.size);
             self.sparse |= attr.allocated.is_some();
         }
@@ -366,18 +380,48 @@ impl State {
         self.change > 0
     }
 
-    /// Bytes were found that prove the file of `data_gen` to reach to `size` at least; they were asked for under
-    /// `size_epoch`, so a truncation that became known since may have taken them.
-    pub fn found(&mut self, data_gen: DataGen, size_epoch: u32, size: u64) {
-        if (data_gen, size_epoch) == (self.data_gen, self.size_epoch) {
-            self.covered = self.covered.saturating_add(size.saturating_sub(self.size));
-            self.size = self.size.max(size);
+    /// The end of the last byte known to be in the file.
+    pub fn end(&self) -> u64 {
+        self.size.max(self.found_end)
+    }
+
+    /// Targets are about to be asked for bytes.
+    pub fn asked(&self) -> Asked {
+        Asked { size_epoch: self.size_epoch, forgets: self.forgets }
+    }
+
+    /// Bytes were found that prove the file of `data_gen` to reach to `end` at least.
+    pub fn found(&mut self, data_gen: DataGen, asked: Asked, end: u64) {
+        if data_gen == self.data_gen && asked == self.asked() {
+            self.covered = self.covered.saturating_add(end.saturating_sub(self.end()));
+            self.found_end = self.found_end.max(end);
         }
+    }
+
+    /// All targets of the file of `data_gen` were asked: it reaches to `end`. Where there were `doubts`, that may be this
+    /// client's own writes, and the mgr is to be told.
+    pub fn found_whole(&mut self, data_gen: DataGen, asked: Asked, doubts: Option<u64>, end: u64) {
+        let Some(doubts) = doubts else { return self.found(data_gen, asked, end) };
+        if (data_gen, asked.size_epoch) == (self.data_gen, self.size_epoch) {
+            self.covered = self.covered.saturating_add(end.saturating_sub(self.end()));
+            self.size = self.size.max(end);
+        }
+        self.doubts_settled = self.doubts_settled.max(doubts);
+    }
+
+    /// Targets have synced what they hold: what they had lost before that is no part of the file any more, whatever was seen
+    /// of it earlier.
+    pub fn synced(&mut self) {
+        self.forgets += 1;
+        if self.found_end > self.size {
+            self.outdated();
+        }
+        self.found_end = 0;
     }
 
     /// Its size and what the targets' disks hold of it may be two numbers.
     pub fn has_holes(&self) -> bool {
-        self.sparse || self.size > self.covered
+        self.sparse || self.end() > self.covered
     }
 
     /// A predecessor had it open for writing: what it wrote may not have been told.
@@ -408,11 +452,6 @@ impl State {
         self.holes_checked_at = None;
     }
 
-    /// The targets were asked, after `doubts` was read.
-    pub fn settle(&mut self, doubts: u64) {
-        self.doubts_settled = self.doubts_settled.max(doubts);
-    }
-
     /// The attributes were asked for, for the sake of a hole.
     pub fn holes_checked(&mut self) {
         self.holes_checked_at = Some(Instant::now());
@@ -431,9 +470,9 @@ impl State {
     /// `attr` of the mgr, with what only this client knows.
     pub fn overlay(&self, attr: &mut Attr) {
         if self.size_epoch > attr.size_epoch {
-            attr.size = self.size;
+            attr.size = self.end();
         } else if self.size_epoch == attr.size_epoch {
-            attr.size = attr.size.max(self.size).max(self.inherited_end());
+            attr.size = attr.size.max(self.end()).max(self.inherited_end());
         }
         if attr.allocated.is_none() && attr.size > self.covered {
             attr.allocated = Some(self.covered);

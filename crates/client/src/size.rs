@@ -53,22 +53,20 @@ impl Core {
             return Ok(attr);
         }
         let inode = self.inodes.find(attr.ino);
-        let doubts = inode.as_ref().and_then(|inode| {
+        let before = inode.as_ref().map(|inode| {
             inode.with(|state| {
                 state.absorb(&attr);
-                state.doubts()
+                (state.asked(), state.doubts())
             })
         });
+        let doubts = before.and_then(|(_, doubts)| doubts);
         if let Some(dist) = attr.dist.filter(|_| entry.has_writers || doubts.is_some()) {
             let extent = self.extent(attr.ino, attr.data_gen, dist).await?;
+            if let (Some(inode), Some((asked, doubts))) = (&inode, before) {
+                inode.with(|state| state.found_whole(attr.data_gen, asked, doubts, extent.size));
+            }
             attr.size = attr.size.max(extent.size);
             attr.mtime = extent.mtime.filter(|_| entry.has_writers).unwrap_or_default().max(attr.mtime);
-            if let Some(inode) = &inode {
-                inode.with(|state| {
-                    state.absorb(&attr);
-                    doubts.inspect(|&doubts| state.settle(doubts));
-                });
-            }
             attr.allocated = Some(extent.allocated).filter(|_| entry.has_writers).or(attr.allocated);
         }
         if let Some(inode) = &inode {
@@ -203,13 +201,12 @@ impl Core {
 
     /// Asks the targets how far the file reaches, if this client cannot know.
     async fn settle_doubts(self: &Arc<Self>, inode: &Inode) -> Result<()> {
-        let (doubts, dist, data_gen, epoch) =
-            inode.with(|state| (state.doubts(), state.dist, state.data_gen, state.size_epoch));
-        if let (Some(doubts), Some(dist)) = (doubts, dist) {
+        let (doubts, dist, data_gen, asked) =
+            inode.with(|state| (state.doubts(), state.dist, state.data_gen, state.asked()));
+        if let (Some(_), Some(dist)) = (doubts, dist) {
             let extent = self.extent(inode.ino, data_gen, dist).await?;
             inode.with(|state| {
-                state.found(data_gen, epoch, extent.size);
-                state.settle(doubts);
+                state.found_whole(data_gen, asked, doubts, extent.size);
                 if state.dirty {
                     state.mtime = state.mtime.or(extent.mtime);
                 }
@@ -334,6 +331,36 @@ mod tests {
         state.telling = false;
         state.untold(report.mtime, report.recorded);
         assert!(state.doubts().is_some());
+    }
+
+    #[test]
+    fn a_sync_forgets_the_end_that_a_target_was_seen_to_hold() {
+        let mut state = State::default();
+        state.absorb(&told(10, 2));
+        let asked = state.asked();
+        state.found(DataGen(1), asked, 30);
+        assert_eq!((state.end(), state.attr_is_fresh()), (30, true));
+        state.synced();
+        assert_eq!(
+            state.end(),
+            10,
+            "who wrote the rest may be dead, and the target have lost it before the sync"
+        );
+        assert!(!state.attr_is_fresh(), "whether it is there is to be asked");
+        state.found(DataGen(1), asked, 30);
+        assert_eq!(state.end(), 10, "seen before the sync");
+    }
+
+    #[test]
+    fn a_sync_forgets_no_end_that_this_client_is_to_tell() {
+        let mut state = State::default();
+        state.absorb(&told(10, 2));
+        state.inherited();
+        let (asked, doubts) = (state.asked(), state.doubts());
+        state.found_whole(DataGen(1), asked, doubts, 30);
+        state.synced();
+        assert_eq!((state.end(), state.doubts()), (30, None));
+        assert_eq!(state.take_report(None, false).unwrap().size, 30);
     }
 
     #[test]

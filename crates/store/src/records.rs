@@ -36,6 +36,9 @@ pub struct State {
 pub struct Loss {
     pub boot: u64,
     pub generation: u64,
+    /// A sync failed, and what it left in memory only was not written once more: the next process must, or its syncs succeed
+    /// without doing anything.
+    pub unmended: bool,
 }
 
 /// What a process is syncing right now, for the next one in the same run of the machine. As [`Loss`], written over in place
@@ -114,7 +117,11 @@ impl Loss {
 
     /// Always of the same length.
     pub fn encode(&self) -> String {
-        let fields = [("boot", hex(self.boot)), ("generation", format!("{:020}", self.generation))];
+        let fields = [
+            ("boot", hex(self.boot)),
+            ("generation", format!("{:020}", self.generation)),
+            ("unmended", u8::from(self.unmended).to_string()),
+        ];
         text::encode("loss", 1, &fields)
     }
 
@@ -123,6 +130,8 @@ impl Loss {
         Ok(Loss {
             boot: fields.get("boot", from_hex)?,
             generation: fields.get("generation", |v| v.parse().ok())?,
+            // Earlier versions did not tell.
+            unmended: fields.find("unmended", |v| Some(v == "1"))?.unwrap_or(false),
         })
     }
 }
@@ -230,14 +239,16 @@ mod tests {
 
     #[test]
     fn golden_loss() {
-        let loss = Loss { boot: 0xab, generation: 8 };
+        let loss = Loss { boot: 0xab, generation: 8, unmended: true };
         let text = loss.encode();
         assert_eq!(
             text,
-            "pvfs loss 1\nboot 00000000000000ab\ngeneration 00000000000000000008\ncrc32c b9747dda\n"
+            "pvfs loss 1\nboot 00000000000000ab\ngeneration 00000000000000000008\nunmended 1\ncrc32c fa220829\n"
         );
         assert_eq!(Loss::decode(text.as_bytes()), Ok(loss));
-        assert_eq!(text.len(), Loss { boot: u64::MAX, generation: u64::MAX }.encode().len());
+        let older = "pvfs loss 1\nboot 00000000000000ab\ngeneration 00000000000000000008\ncrc32c b9747dda\n";
+        assert_eq!(Loss::decode(older.as_bytes()), Ok(Loss { unmended: false, ..loss }));
+        assert_eq!(text.len(), Loss { boot: u64::MAX, generation: u64::MAX, unmended: false }.encode().len());
     }
 
     #[test]

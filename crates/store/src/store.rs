@@ -134,6 +134,9 @@ impl Store {
             _lock: lock,
             disk,
         };
+        if store.ledger.is_unmended() {
+            store.mending.add_all();
+        }
         if let Some(interrupted) = interrupted {
             blocking(|| store.settle(&interrupted))?;
         }
@@ -161,6 +164,7 @@ impl Store {
                 .iter()
                 .filter(|handle| !handle.unsynced().is_empty())
                 .for_each(|h| self.mending.add(h));
+            self.mending.add_all();
             self.ledger.raise(&source);
             self.io("sync the target", source)
         })
@@ -194,6 +198,7 @@ impl Store {
             };
             synced.and_then(|()| self.ledger.save()).inspect_err(|_| self.commits.failed())?;
             self.commits.end(mark);
+            self.ledger.mended(|| self.mending.is_done());
             Ok(mark)
         })
     }

@@ -2,17 +2,15 @@
 
 use std::ops::Range;
 
-/// More ranges are not kept; before that, ...
+/// More ranges are not kept: what lies between the two nearest is taken for written.
 const RANGES_MAX: usize = 64;
-/// ... gaps up to so many bytes are taken for written.
-const GAP_BYTES_MAX: u64 = 1 << 20;
 
 /// In order, apart from each other. In bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Unsynced(Vec<Range<u64>>);
 
 impl Unsynced {
-    /// Adds `range`. Where there are too many far apart, it is left out.
+    /// Adds `range`.
     pub(crate) fn add(&mut self, range: Range<u64>) {
         if range.is_empty() {
             return;
@@ -24,18 +22,16 @@ impl Unsynced {
         let start = old.first().map_or(range.start, |first| first.start.min(range.start));
         let end = old.last().map_or(range.end, |last| last.end.max(range.end));
         self.0.splice(from..from + touched, std::iter::once(start..end));
-        if self.0.len() > RANGES_MAX && !self.close_smallest_gap() {
-            self.0.remove(from);
+        if self.0.len() > RANGES_MAX {
+            self.close_smallest_gap();
         }
     }
 
-    fn close_smallest_gap(&mut self) -> bool {
+    fn close_smallest_gap(&mut self) {
         let gap = |at: usize| self.0[at + 1].start - self.0[at].end;
-        let smallest = (0..self.0.len() - 1).min_by_key(|&at| gap(at)).filter(|&at| gap(at) <= GAP_BYTES_MAX);
-        if let Some(at) = smallest {
+        if let Some(at) = (0..self.0.len() - 1).min_by_key(|&at| gap(at)) {
             self.0[at].end = self.0.remove(at + 1).end;
         }
-        smallest.is_some()
     }
 
     pub(crate) fn ranges(&self) -> &[Range<u64>] {
@@ -63,14 +59,16 @@ mod tests {
     }
 
     #[test]
-    fn of_too_many_the_nearest_are_joined_and_what_is_far_from_all_is_left_out() {
-        let far = |at: u64| at * 4 * GAP_BYTES_MAX..at * 4 * GAP_BYTES_MAX + 1;
+    fn of_too_many_the_nearest_are_joined() {
+        let far = |at: u64| at << 22..(at << 22) + 1;
         let mut ranges: Vec<_> = (0..64).map(far).collect();
-        ranges.push(far(64));
-        assert_eq!(of(&ranges), ranges[..64]);
         let near = far(3).start + 10..far(3).start + 11;
-        ranges[64] = near.clone();
-        assert_eq!(of(&ranges)[3], far(3).start..near.end);
+        ranges.push(near.clone());
+        let found = of(&ranges);
+        assert_eq!((found.len(), found[3].clone()), (64, far(3).start..near.end));
+        ranges[64] = far(64);
+        assert_eq!(of(&ranges).len(), 64, "of equal gaps, the first");
+        assert_eq!(of(&ranges)[0], far(0).start..far(1).end);
     }
 
     proptest! {

@@ -158,6 +158,38 @@ fn a_failed_sync_of_all_of_which_a_dead_process_took_no_note_raises_the_generati
     assert!(faults.written.lock().unwrap().contains(&(0, b"\0\0\0\0\0abc".to_vec())));
 }
 
+/// Their writer may be dead: in memory all is whole, and the kernel takes it for written.
+#[test]
+fn what_a_failed_sync_left_is_written_once_more_by_the_next_process_too() {
+    let target = TempTarget::new();
+    let (store, faults) = target.open_faulty();
+    store.write(id(1), &writes(&[run(2, 3)]), b"abc").unwrap();
+    faults.fail_next_sync_of(".0000");
+    store.sync(id(1), 1).unwrap_err();
+    drop(store);
+    let store = target.open_with(&faults);
+    faults.written.lock().unwrap().clear();
+    store.sync(id(1), 2).unwrap();
+    assert_eq!(*faults.written.lock().unwrap(), [(0, b"\0\0abc".to_vec())], "nobody knows where");
+    store.sync(id(1), 2).unwrap();
+    assert_eq!(faults.written.lock().unwrap().len(), 1, "once");
+}
+
+#[test]
+fn what_a_failed_sync_left_and_a_commit_made_good_does_not_trouble_the_next_process() {
+    let target = TempTarget::new();
+    let (store, faults) = target.open_faulty();
+    store.write(id(1), &writes(&[run(2, 3)]), b"abc").unwrap();
+    faults.fail_next_sync_of(".0000");
+    store.sync(id(1), 1).unwrap_err();
+    store.commit().unwrap();
+    drop(store);
+    let store = target.open_with(&faults);
+    faults.written.lock().unwrap().clear();
+    store.sync(id(1), 2).unwrap();
+    assert_eq!(*faults.written.lock().unwrap(), []);
+}
+
 #[test]
 fn a_process_that_died_in_a_sync_that_did_not_fail_loses_nothing() {
     let target = TempTarget::new();
