@@ -3,10 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
 
 use pvfs_testkit::{TestCluster, can_mount, wait_until};
+use rustix::process::Signal;
 use std::{
     fs::{self, File},
     io::{ErrorKind, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{FileExt, MetadataExt, OpenOptionsExt as _, PermissionsExt},
+    },
     path::Path,
     sync::atomic::{AtomicBool, AtomicI32, Ordering},
     time::Duration,
@@ -412,4 +416,55 @@ fn an_append_is_made_once_when_the_worker_dies_in_it() {
         "{} lines of {lines}",
         text.lines().count()
     );
+}
+
+/// Who opens a file that has lost its last name is told so then, not at a read: nobody asks this mount any more whether it is
+/// open.
+#[test]
+fn a_file_without_a_name_is_not_opened_by_what_is_known_of_it() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = TestCluster::builder(PVFS).iods(2).start();
+    let (mount, _) = (cluster.mount(&["-o", "cache=coherent"]), cluster.mount(&[]));
+    let path = mount.join("f");
+    fs::write(&path, "text").unwrap();
+    // As an open that was under way when the last name went, this brings the kernel to open an inode without any.
+    let place = File::options().read(true).custom_flags(libc::O_PATH).open(&path).unwrap();
+    // The file stays, for this one does not say that it has not got it open.
+    cluster.signal_worker("mount1", Signal::STOP);
+    fs::remove_file(&path).unwrap();
+    assert_eq!(place.metadata().unwrap().nlink(), 0);
+    // Meanwhile the first mount has said that it has not.
+    std::thread::sleep(Duration::from_millis(500));
+    let opened = File::open(format!("/proc/self/fd/{}", place.as_raw_fd()));
+    cluster.signal_worker("mount1", Signal::CONT);
+    assert_eq!(opened.unwrap_err().raw_os_error(), Some(libc::ESTALE));
+}
+
+#[test]
+fn a_file_without_a_name_is_opened_by_who_has_it_open() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = TestCluster::builder(PVFS).iods(2).start();
+    let mount = cluster.mount(&["-o", "cache=coherent"]);
+    let path = mount.join("f");
+    let mut file = File::create_new(&path).unwrap();
+    file.write_all(b"text").unwrap();
+    fs::remove_file(&path).unwrap();
+    let again = format!("/proc/self/fd/{}", file.as_raw_fd());
+    // Once at once, and once when the mgr knows for sure who has it open.
+    for _ in 0..2 {
+        assert_eq!(fs::read_to_string(&again).unwrap(), "text");
+        File::options().write(true).open(&again).unwrap().write_all_at(b"T", 0).unwrap();
+        assert_eq!(fs::read_to_string(&again).unwrap(), "Text");
+        std::thread::sleep(Duration::from_millis(300));
+        file.write_all_at(b"t", 0).unwrap();
+    }
+    assert_eq!(File::create(&again).unwrap().metadata().unwrap().len(), 0, "O_TRUNC");
+    file.set_permissions(PermissionsExt::from_mode(0)).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), 0);
+    drop(file);
+    cluster.wait_objects(0);
 }

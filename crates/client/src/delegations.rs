@@ -222,6 +222,12 @@ impl Delegations {
         is_now.then_some(of)
     }
 
+    /// Whether `ino` certainly has a name.
+    pub fn has_name(&self, ino: Ino) -> bool {
+        let mut state = self.state();
+        state.live() && state.known(ino, Knows::All).is_some_and(|attr| attr.nlink > 0)
+    }
+
     /// Whether `cred` may read the file `ino`, if that is certain.
     pub fn may_read(&self, cred: &Cred, ino: Ino) -> bool {
         let attr = self.attr(ino);

@@ -71,11 +71,12 @@ impl File {
     pub(crate) fn new(
         core: Arc<Core>,
         tasks: Arc<Tasks>,
-        count: OpenCount,
+        mut count: OpenCount,
         access: Access,
         cred: &Cred,
         at_open: Entry,
     ) -> File {
+        count.keep();
         let inode = Arc::clone(&count.inode);
         File {
             losses_told: AtomicU64::new(inode.losses()),

@@ -53,6 +53,8 @@ pub(crate) struct Inode {
 #[expect(clippy::struct_excessive_bools, reason = "each is known by itself")]
 pub(crate) struct State {
     opens: u32,
+    /// Those of them that are open, not only being opened.
+    keeps: u32,
     reads_open: u32,
     pub writes_open: u32,
     pub writes_in_flight: u32,
@@ -117,6 +119,8 @@ pub(crate) struct OpenCount {
     pub inode: Arc<Inode>,
     core: Arc<Core>,
     access: Access,
+    /// It is open, not only being opened.
+    keeps: bool,
 }
 
 /// A write on its way. Dropped before [`WriteInFlight::done`], it leaves a doubt about the size.
@@ -156,7 +160,24 @@ impl OpenCount {
             });
             Arc::clone(inode)
         });
-        OpenCount { inode, core: Arc::clone(core), access }
+        OpenCount { inode, core: Arc::clone(core), access, keeps: false }
+    }
+
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// It is open: from now on the mgr keeps the file for this client, until that is closed.
+    pub fn keep(&mut self) {
+        if !self.keeps {
+            self.keeps = true;
+            self.inode.with(|state| state.keeps += 1);
+        }
+    }
+
+    /// The mgr keeps the file for this client anyway, if this count was there before.
+    pub fn is_kept(&self) -> bool {
+        self.inode.with(|state| state.keeps > 0)
     }
 
     /// The handle is closed for the application; what is left to do runs under this count.
@@ -176,6 +197,7 @@ impl Drop for OpenCount {
         let last = self.core.inodes.with(|inodes| {
             let last = self.inode.with(|state| {
                 state.opens -= 1;
+                state.keeps -= u32::from(self.keeps);
                 state.opens == 0
             });
             if last {

@@ -9,12 +9,12 @@ use crate::{
     file::store_failed,
     inode::{Inode, OpenCount, State},
 };
-use pvfs_types::{Attr, Cred, Errno, Ino, LayoutHint, Name};
+use pvfs_types::{Attr, Cred, Errno, Ino, LayoutHint, Name, mode};
 use pvfs_wire::{
     Access, Capability, Op,
     msg::{
         file::{Open, Opened},
-        namespace::Create,
+        namespace::{CheckAccess, Create},
     },
 };
 use std::sync::{
@@ -129,14 +129,26 @@ impl Drop for Crossing<'_> {
 impl Client {
     /// What a predecessor had open counts as open from now on. What it wrote and did not tell of is asked from the targets.
     ///
-    /// To be called before the mgr may ask for claims, so at once after the client was made; or, for reading, while `ino` is
-    /// delegated to this client: if it still is afterwards, nobody has taken its last name.
+    /// To be called before the mgr may ask for claims: at once after the client was made.
     pub fn hold(&self, ino: Ino, access: Access) -> Held {
-        let count = OpenCount::new(&self.core, ino, access);
+        let mut count = OpenCount::new(&self.core, ino, access);
+        count.keep();
         if access.write {
-            count.inode.with(crate::inode::State::inherited);
+            count.inode.with(State::inherited);
         }
         Held { count, access }
+    }
+
+    /// Has `ino` count as open for reading, without a question. `None`: that may not keep it, for its last name may have gone
+    /// and the mgr been told that it is not open here.
+    pub fn hold_known(&self, ino: Ino) -> Option<Held> {
+        let access = Access::READ;
+        let mut count = OpenCount::new(&self.core, ino, access);
+        if !count.is_kept() && !self.core.delegations.has_name(ino) {
+            return None;
+        }
+        count.keep();
+        Some(Held { count, access })
     }
 
     /// Opens what is held, as a predecessor did: nobody's rights are asked for again.
@@ -245,19 +257,48 @@ impl Core {
         let opened = if access.write || truncate {
             let _record = inode.record.lock().await;
             self.ends.take_back(ino).await;
-            let opened = self.mutate_here(cred, make).await.inspect_err(|error| {
+            self.mutate_here(cred, make).await.inspect_err(|error| {
                 if truncate && store_failed(error) {
                     inode.with(State::maybe_truncated);
                 }
-            })?;
-            inode.opened(&opened.entry, Some(opened.capability));
-            opened
+            })
         } else {
-            let opened = self.ask_without_slot(cred, make).await?;
-            inode.opened(&opened.entry, Some(opened.capability));
-            opened
+            self.ask_without_slot(cred, make).await
         };
-        Ok(File::new(Arc::clone(self), tasks, count, access, cred, opened.entry))
+        match opened {
+            Ok(opened) => {
+                inode.opened(&opened.entry, Some(opened.capability));
+                Ok(File::new(Arc::clone(self), tasks, count, access, cred, opened.entry))
+            }
+            Err(ClientError::Refused { errno: Errno::ESTALE, .. }) if count.is_kept() => {
+                self.open_nameless(tasks, cred, count, truncate).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens a file that has no name and is open here already: by `/proc/self/fd`, say. To the mgr it is as gone, but for
+    /// those who have it open.
+    async fn open_nameless(
+        self: &Arc<Self>,
+        tasks: Arc<Tasks>,
+        cred: &Cred,
+        count: OpenCount,
+        truncate: bool,
+    ) -> Result<File> {
+        let (inode, access) = (Arc::clone(&count.inode), count.access());
+        let read = if access.read { mode::R } else { 0 };
+        let mask = if access.write || truncate { read | mode::W } else { read };
+        self.ask(cred, |caller| CheckAccess { caller, ino: inode.ino, mask }).await?;
+        let opened = {
+            let _record = inode.record.lock().await;
+            self.open_once_more(&inode, access, None).await?
+        };
+        let file = File::new(Arc::clone(self), tasks, count, access, cred, opened.entry);
+        if truncate {
+            file.truncate(0).await?;
+        }
+        Ok(file)
     }
 
     async fn create_here(

@@ -162,8 +162,8 @@ impl PvfsFs {
         let handle = self.files.add(opening, open.without_atime(flags.no_atime));
         if let Some(book) = &self.book {
             book.opened(OpenRecord { handle: handle.0, ino: ino.0, request: ctx.request });
-            self.forget_unanswered(ctx.request, book);
         }
+        self.forget_unanswered(ctx.request);
         Opened { handle, direct, keeps_pages, attributes_changed: false }
     }
 
@@ -175,7 +175,8 @@ impl PvfsFs {
     }
 
     /// The request came again, so the kernel knows nothing of what was opened for it the first time.
-    fn forget_unanswered(&self, request: u64, book: &Book) {
+    fn forget_unanswered(&self, request: u64) {
+        let Some(book) = &self.book else { return };
         let handle = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).remove(&request);
         if let Some(handle) = handle {
             let open = self.files.remove(handle);
@@ -402,7 +403,7 @@ impl Filesystem for PvfsFs {
             layout: LayoutHint::default(),
         };
         let made = self.client.create(&creds::whole(ctx), dir, &name, options).await;
-        let made = made.map_err(|e| errno(&e))?;
+        let made = made.map_err(|e| errno(&e)).inspect_err(|_| self.forget_unanswered(ctx.request))?;
         // The entry that goes with the answer is what the kernel will hold.
         let entry = self.entry(&made.attr);
         let way = self.way(flags, made.file.at_open().has_writers);
@@ -419,7 +420,7 @@ impl Filesystem for PvfsFs {
         let (access, linkable, layout) = (access(flags), !flags.exclusive, LayoutHint::default());
         let options = TmpFileOptions { access, mode, linkable, layout };
         let made = self.client.tmpfile(&creds::whole(ctx), self.ino(dir), options).await;
-        let made = made.map_err(|e| errno(&e))?;
+        let made = made.map_err(|e| errno(&e)).inspect_err(|_| self.forget_unanswered(ctx.request))?;
         let way = self.way(flags, false);
         Ok((self.entry(&made.attr), self.opened(ctx, OpenFile::opened(made.file, way), flags, made.attr.ino)))
     }
@@ -429,7 +430,8 @@ impl Filesystem for PvfsFs {
         if let Some(open) = self.open_by_delegation(ctx, ino, flags) {
             return Ok(self.opened(ctx, open, flags, ino));
         }
-        let file = self.open_file(ctx, ino, flags).await?;
+        let opened = self.open_file(ctx, ino, flags).await;
+        let file = opened.inspect_err(|_| self.forget_unanswered(ctx.request))?;
         let now = file.at_open();
         // A file that was truncated by this open is known to be empty.
         let attributes_changed = self.cache != CacheMode::Coherent

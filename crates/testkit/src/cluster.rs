@@ -233,13 +233,18 @@ impl TestCluster {
     /// SIGKILL to the worker of `mount0`, …, once there is one.
     #[track_caller]
     pub fn kill_worker(&mut self, mount: &str) {
+        self.signal_worker(mount, Signal::KILL);
+    }
+
+    #[track_caller]
+    pub fn signal_worker(&mut self, mount: &str, signal: Signal) {
         let mut worker = None;
         wait_until("there is a worker", Duration::from_mins(1), || {
             worker = self.process(mount).children().first().and_then(|&pid| Pid::from_raw(pid.cast_signed()));
             worker.is_some()
         });
         // One that has died by itself meanwhile is as good.
-        let _ = kill_process(worker.expect("waited for"), Signal::KILL);
+        let _ = kill_process(worker.expect("waited for"), signal);
     }
 
     /// SIGTERM, and waits for its end.

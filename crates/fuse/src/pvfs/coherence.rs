@@ -7,7 +7,7 @@ use crate::{
     ops::{Attributes, Context, NodeId, OpenFlags},
     pages::{Reader, TakeBack},
 };
-use pvfs_client::{Access, KERNEL_VALID_MAX};
+use pvfs_client::KERNEL_VALID_MAX;
 use pvfs_kfuse::{Notifier, Waiting};
 use pvfs_types::{Attr, Cred, Ino};
 use std::{
@@ -158,9 +158,7 @@ impl PvfsFs {
         if !may(&alone) && (ctx.uid == 0 || !may(&creds::whole(ctx))) {
             return None;
         }
-        let held = self.client.hold(ino, Access::READ);
-        // Else its last name may have gone before it counted as open.
-        self.client.delegation(ino).map(|_| OpenFile::held(held, self.way(flags, false)))
+        Some(OpenFile::held(self.client.hold_known(ino)?, self.way(flags, false)))
     }
 }
 
