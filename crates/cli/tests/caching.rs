@@ -418,10 +418,9 @@ fn an_append_is_made_once_when_the_worker_dies_in_it() {
     );
 }
 
-/// Who opens a file that has lost its last name is told so then, not at a read: nobody asks this mount any more whether it is
-/// open.
+/// Also when the mgr was told before that the file is not open.
 #[test]
-fn a_file_without_a_name_is_not_opened_by_what_is_known_of_it() {
+fn a_file_whose_last_name_has_just_gone_is_opened_for_good_or_not_at_all() {
     if !can_mount() {
         return;
     }
@@ -431,15 +430,22 @@ fn a_file_without_a_name_is_not_opened_by_what_is_known_of_it() {
     fs::write(&path, "text").unwrap();
     // As an open that was under way when the last name went, this brings the kernel to open an inode without any.
     let place = File::options().read(true).custom_flags(libc::O_PATH).open(&path).unwrap();
+    let open = || File::open(format!("/proc/self/fd/{}", place.as_raw_fd()));
     // The file stays, for this one does not say that it has not got it open.
     cluster.signal_worker("mount1", Signal::STOP);
     fs::remove_file(&path).unwrap();
     assert_eq!(place.metadata().unwrap().nlink(), 0);
     // Meanwhile the first mount has said that it has not.
     std::thread::sleep(Duration::from_millis(500));
-    let opened = File::open(format!("/proc/self/fd/{}", place.as_raw_fd()));
+    let mut file = open().unwrap();
     cluster.signal_worker("mount1", Signal::CONT);
-    assert_eq!(opened.unwrap_err().raw_os_error(), Some(libc::ESTALE));
+    fs::write(&path, "another").unwrap();
+    fs::remove_file(&path).unwrap();
+    cluster.wait_orphans(1);
+    assert_eq!(std::io::read_to_string(&mut file).unwrap(), "text");
+    drop(file);
+    cluster.wait_objects(0);
+    assert_eq!(open().unwrap_err().raw_os_error(), Some(libc::ESTALE));
 }
 
 #[test]

@@ -28,12 +28,18 @@ pub struct OpenOptions {
     pub access: Access,
     /// `O_TRUNC`.
     pub truncate: bool,
+    /// The file had a name a moment ago: it is opened also if that has gone since, as long as it is there.
+    pub nameless: bool,
 }
 
 impl OpenOptions {
-    pub const READ: OpenOptions = OpenOptions { access: Access::READ, truncate: false };
-    pub const WRITE: OpenOptions = OpenOptions { access: Access::WRITE, truncate: false };
-    pub const READ_WRITE: OpenOptions = OpenOptions { access: Access::READ_WRITE, truncate: false };
+    pub const READ: OpenOptions = OpenOptions::of(Access::READ);
+    pub const WRITE: OpenOptions = OpenOptions::of(Access::WRITE);
+    pub const READ_WRITE: OpenOptions = OpenOptions::of(Access::READ_WRITE);
+
+    pub const fn of(access: Access) -> OpenOptions {
+        OpenOptions { access, truncate: false, nameless: false }
+    }
 
     #[must_use]
     pub fn truncate(self) -> OpenOptions {
@@ -173,7 +179,8 @@ impl Client {
     /// Opens a regular file. The open is brought to its end also when dropped, and the file then closed.
     ///
     /// # Errors
-    /// `EACCES` as POSIX has it; `EISDIR` it is a directory; `EINVAL` for neither reading nor writing.
+    /// `EACCES` as POSIX has it; `EISDIR` it is a directory; `EINVAL` for neither reading nor writing; `ESTALE` it is gone, or
+    /// has no name and is not open here.
     pub async fn open(&self, cred: &Cred, ino: Ino, options: OpenOptions) -> Result<File> {
         self.core
             .call(Op::Open, Some(ino), async {
@@ -245,7 +252,7 @@ impl Core {
         tasks: Arc<Tasks>,
         cred: &Cred,
         ino: Ino,
-        OpenOptions { access, truncate }: OpenOptions,
+        OpenOptions { access, truncate, nameless }: OpenOptions,
     ) -> Result<File> {
         let count = OpenCount::new(self, ino, access);
         let inode = Arc::clone(&count.inode);
@@ -270,15 +277,14 @@ impl Core {
                 inode.opened(&opened.entry, Some(opened.capability));
                 Ok(File::new(Arc::clone(self), tasks, count, access, cred, opened.entry))
             }
-            Err(ClientError::Refused { errno: Errno::ESTALE, .. }) if count.is_kept() => {
+            Err(ClientError::Refused { errno: Errno::ESTALE, .. }) if nameless || count.is_kept() => {
                 self.open_nameless(tasks, cred, count, truncate).await
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Opens a file that has no name and is open here already: by `/proc/self/fd`, say. To the mgr it is as gone, but for
-    /// those who have it open.
+    /// Opens a file that has no name any more: to the mgr it is as gone, but for those who have it open.
     async fn open_nameless(
         self: &Arc<Self>,
         tasks: Arc<Tasks>,
@@ -289,6 +295,10 @@ impl Core {
         let (inode, access) = (Arc::clone(&count.inode), count.access());
         let read = if access.read { mode::R } else { 0 };
         let mask = if access.write || truncate { read | mode::W } else { read };
+        if !count.is_kept() {
+            // The mgr may have been told that it is not open here.
+            self.claim(inode.ino).await?;
+        }
         self.ask(cred, |caller| CheckAccess { caller, ino: inode.ino, mask }).await?;
         let opened = {
             let _record = inode.record.lock().await;

@@ -17,7 +17,7 @@ use crate::{
 };
 use pvfs_env::BoxFuture;
 use pvfs_net::{CallError, NetError, Peer};
-use pvfs_types::{SessionId, Timestamp, limits};
+use pvfs_types::{Ino, SessionId, Timestamp, limits};
 use pvfs_wire::{
     Lease, Refusal, Status,
     msg::session::{CloseSession, KeepAlive, KeptAlive, OpenSession, SessionOpened},
@@ -358,6 +358,12 @@ impl Core {
                 return;
             }
         }
+    }
+
+    /// Has the mgr keep the file `ino`, which counts as open, if it is there and has no name.
+    pub async fn claim(self: &Arc<Self>, ino: Ino) -> Result<()> {
+        self.session.orphans(|orphans| orphans.claim(ino));
+        self.keep_alive_once().await.map(drop)
     }
 
     /// One keep-alive. True: the mgr has more orphans to name.

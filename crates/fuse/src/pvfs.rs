@@ -199,7 +199,9 @@ impl PvfsFs {
     }
 
     async fn open_file(&self, ctx: &Context, ino: Ino, flags: OpenFlags) -> Reply<File> {
-        let options = OpenOptions { access: access(flags), truncate: flags.truncate };
+        // What the kernel found was there when the call began; else it is to look again.
+        let nameless = self.cache.is_strict();
+        let options = OpenOptions { access: access(flags), truncate: flags.truncate, nameless };
         let open =
             |cred: Cred| async move { self.client.open(&cred, ino, options).await.map_err(|e| of_inode(&e)) };
         let opened = if flags.write || flags.truncate {

@@ -37,9 +37,19 @@ impl TestCluster {
     /// Waits until no unlinked file is left, nor an object of one: `left` objects stay on all targets. The mgr must run.
     #[track_caller]
     pub fn wait_objects(&self, left: usize) {
-        let gauge = |name| self.counters("mgr").get(name).copied().unwrap_or_else(|| panic!("no {name}"));
-        wait_until("unlinked files are gone", PATIENCE, || gauge("pvfs_orphans") == 0);
+        self.wait_orphans(0);
         wait_until("their objects are gone", PATIENCE, || self.count_objects() == left);
-        wait_until("nothing is to be removed", PATIENCE, || gauge("pvfs_garbage_objects") == 0);
+        wait_until("nothing is to be removed", PATIENCE, || self.mgr_gauge("pvfs_garbage_objects") == 0);
+    }
+
+    /// Waits until so many unlinked files are left. The mgr must run.
+    #[track_caller]
+    pub fn wait_orphans(&self, left: u64) {
+        wait_until("unlinked files are gone", PATIENCE, || self.mgr_gauge("pvfs_orphans") == left);
+    }
+
+    #[track_caller]
+    fn mgr_gauge(&self, name: &str) -> u64 {
+        self.counters("mgr").get(name).copied().unwrap_or_else(|| panic!("no {name}"))
     }
 }

@@ -129,7 +129,10 @@ impl Actor {
         let what = format!("opens {ino} as {handle} writes={writes} truncate={truncate}");
         let opened = self
             .call(seat, what, move |hands| async move {
-                let file = hands.client().open(&root(), ino, OpenOptions { access, truncate }).await?;
+                let file = hands
+                    .client()
+                    .open(&root(), ino, OpenOptions { truncate, ..OpenOptions::of(access) })
+                    .await?;
                 hands.keep(handle, file);
                 Ok(())
             })

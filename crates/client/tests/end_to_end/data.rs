@@ -297,6 +297,6 @@ async fn accesses_that_make_no_sense_are_refused() {
     assert_eq!(errno(reading.truncate(0).await.map(drop)), Errno::EBADF);
     let writing = client.open_path(&ROOT, "f", OpenOptions::WRITE).await.unwrap();
     assert_eq!(errno(writing.read_at(0, 1).await.map(drop)), Errno::EBADF);
-    let neither = OpenOptions { access: Access::default(), truncate: false };
+    let neither = OpenOptions::default();
     assert_eq!(errno(client.open_path(&ROOT, "f", neither).await.map(drop)), Errno::EINVAL);
 }
