@@ -469,7 +469,7 @@ fn a_file_without_a_name_is_opened_by_who_has_it_open() {
         file.write_all_at(b"t", 0).unwrap();
     }
     assert_eq!(File::create(&again).unwrap().metadata().unwrap().len(), 0, "O_TRUNC");
-    file.set_permissions(PermissionsExt::from_mode(0)).unwrap();
+    file.set_permissions(PermissionsExt::from_mode(0o000)).unwrap();
     assert_eq!(file.metadata().unwrap().len(), 0);
     drop(file);
     cluster.wait_objects(0);

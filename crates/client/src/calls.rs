@@ -7,12 +7,14 @@ use crate::{
     estate::{self, Origin},
     retry::{Action, Tries},
     slots::Slot,
-    touches::Touches,
+    touches::{Touched, Touches},
     waits::{WaitsFor, inherited, waiting_for},
 };
+use pvfs_env::BoxFuture;
+use pvfs_net::{ReadBody, read, read_into};
 use pvfs_types::{Cred, SessionId, limits};
 use pvfs_wire::{
-    Op, Refusal, Request, Status, decode,
+    Op, Refusal, Request, Status, decode, encode,
     msg::{
         delegation::Changed,
         session::{Caller, Mutator},
@@ -29,11 +31,21 @@ pub(crate) struct Reserved {
     origin: Option<Origin>,
 }
 
+/// A change as it is sent, and what it is about.
+struct Encoded {
+    body: Vec<u8>,
+    touched: Touched,
+}
+
 /// The error of a request that was refused for good.
 pub(crate) fn refused<R: Request>(refusal: Refusal) -> ClientError {
+    op_refused(R::OP, refusal)
+}
+
+pub(crate) fn op_refused(op: Op, refusal: Refusal) -> ClientError {
     match refusal.status {
-        Status::Errno(errno) => ClientError::Refused { op: R::OP, errno, text: refusal.text },
-        status => ClientError::Rejected { op: R::OP, status, text: refusal.text },
+        Status::Errno(errno) => ClientError::Refused { op, errno, text: refusal.text },
+        status => ClientError::Rejected { op, status, text: refusal.text },
     }
 }
 
@@ -59,24 +71,39 @@ impl Core {
     pub async fn ask<R: Request>(
         self: &Arc<Self>,
         cred: &Cred,
-        make: impl Fn(Caller) -> R,
+        make: impl Fn(Caller) -> R + Sync,
     ) -> Result<R::Reply> {
-        let mut tries = Tries::default();
-        loop {
-            let session = self.session.standing().id;
-            let request = make(Caller { session, cred: sendable(cred) });
-            match waiting_for(WaitsFor::Mgr, self.mgr.call(&request)).await {
-                Ok(reply) => return Ok(reply),
-                Err(refusal) => self.mend(session, &mut tries, refused::<R>, refusal).await?,
+        let mut reply = None;
+        self.ask_encoded(R::OP, cred, &|by| encode(&make(by)), &mut read_into(&mut reply)).await?;
+        Ok(read(reply))
+    }
+
+    /// Boxed and of no request's type, so that it is compiled here, once.
+    fn ask_encoded<'a>(
+        self: &'a Arc<Self>,
+        op: Op,
+        cred: &'a Cred,
+        make: &'a (dyn Fn(Caller) -> Vec<u8> + Sync),
+        read: ReadBody<'a>,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let mut tries = Tries::default();
+            loop {
+                let session = self.session.standing().id;
+                let body = make(Caller { session, cred: sendable(cred) });
+                match waiting_for(WaitsFor::Mgr, self.mgr.call_encoded(op, body, &[], read)).await {
+                    Ok(_) => return Ok(()),
+                    Err(refusal) => self.mend(session, &mut tries, op, refusal).await?,
+                }
             }
-        }
+        })
     }
 
     /// As [`Core::ask`], for an open of a reader: it names a mutator but needs no slot.
     pub async fn ask_without_slot<R: Request>(
         self: &Arc<Self>,
         cred: &Cred,
-        make: impl Fn(Mutator) -> R,
+        make: impl Fn(Mutator) -> R + Sync,
     ) -> Result<R::Reply> {
         self.ask(cred, |caller| make(Mutator { session: caller.session, slot: 0, seq: 0, cred: caller.cred }))
             .await
@@ -98,7 +125,7 @@ impl Core {
     pub async fn mutate_here<R: Request + Touches>(
         self: &Arc<Self>,
         cred: &Cred,
-        make: impl Fn(Mutator) -> R,
+        make: impl Fn(Mutator) -> R + Sync,
     ) -> Result<R::Reply> {
         self.mutate_in(self.reserve(R::OP).await?, cred, make).await
     }
@@ -129,42 +156,60 @@ impl Core {
         self: &Arc<Self>,
         reserved: Reserved,
         cred: &Cred,
-        make: impl Fn(Mutator) -> R,
+        make: impl Fn(Mutator) -> R + Sync,
     ) -> Result<R::Reply> {
-        let mut tries = Tries::default();
-        let mut next = reserved;
-        let mut own_change = None;
-        loop {
-            let Reserved { session, mut slot, origin } = next;
-            let request =
-                make(Mutator { session, slot: slot.number(), seq: slot.seq(), cred: sendable(cred) });
-            if own_change.is_none() {
-                own_change = Some(self.delegations.change(request.touched()));
-            }
-            slot.sent(R::OP, origin.as_ref().map_or(0, Origin::id));
-            let answer = waiting_for(WaitsFor::Mgr, self.mgr.call_payload(&request, &[])).await;
-            slot.answered();
-            let mended = match answer {
-                Ok((reply, told)) => {
-                    if let (Some(own_change), Ok(changed)) = (&mut own_change, decode::<Changed>(&told)) {
-                        own_change.made(changed.inodes);
+        let make = |by| {
+            let request = make(by);
+            Encoded { body: encode(&request), touched: request.touched() }
+        };
+        let mut reply = None;
+        self.mutate_encoded(R::OP, reserved, cred, &make, &mut read_into(&mut reply)).await?;
+        Ok(read(reply))
+    }
+
+    /// As [`Core::ask_encoded`].
+    fn mutate_encoded<'a>(
+        self: &'a Arc<Self>,
+        op: Op,
+        reserved: Reserved,
+        cred: &'a Cred,
+        make: &'a (dyn Fn(Mutator) -> Encoded + Sync),
+        read: ReadBody<'a>,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let mut tries = Tries::default();
+            let mut next = reserved;
+            let mut own_change = None;
+            loop {
+                let Reserved { session, mut slot, origin } = next;
+                let Encoded { body, touched } =
+                    make(Mutator { session, slot: slot.number(), seq: slot.seq(), cred: sendable(cred) });
+                let own_change = own_change.get_or_insert_with(|| self.delegations.change(touched));
+                slot.sent(op, origin.as_ref().map_or(0, Origin::id));
+                let answer = waiting_for(WaitsFor::Mgr, self.mgr.call_encoded(op, body, &[], read)).await;
+                slot.answered();
+                let mended = match answer {
+                    Ok(told) => {
+                        if let Ok(changed) = decode::<Changed>(&told) {
+                            own_change.made(changed.inodes);
+                        }
+                        Ok(())
                     }
-                    Ok(reply)
+                    Err(refusal) => match self.mend(session, &mut tries, op, refusal).await {
+                        Ok(()) => {
+                            drop(slot);
+                            next = self.reserve_for(op, origin).await?;
+                            continue;
+                        }
+                        Err(error) => Err(error),
+                    },
+                };
+                if let Some(origin) = origin {
+                    origin.keep(slot);
                 }
-                Err(refusal) => match self.mend(session, &mut tries, refused::<R>, refusal).await {
-                    Ok(()) => {
-                        drop(slot);
-                        next = self.reserve_for(R::OP, origin).await?;
-                        continue;
-                    }
-                    Err(error) => Err(error),
-                },
-            };
-            if let Some(origin) = origin {
-                origin.keep(slot);
+                return mended;
             }
-            return mended;
-        }
+        })
     }
 
     /// Runs `work` to its end, also when the caller gives up waiting; only [`crate::Client::shutdown`] ends it early.
@@ -189,7 +234,7 @@ impl Core {
         self: &Arc<Self>,
         session: SessionId,
         tries: &mut Tries,
-        error: impl FnOnce(Refusal) -> ClientError,
+        op: Op,
         refusal: Refusal,
     ) -> Result<()> {
         match tries.refused(refusal.status) {
@@ -203,7 +248,7 @@ impl Core {
             | Action::FreshCapability
             | Action::RefreshTargets
             | Action::SendAgain { .. }
-            | Action::GiveUp => Err(error(refusal)),
+            | Action::GiveUp => Err(op_refused(op, refusal)),
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     appends::Appends,
     delegations::{Delegation, Delegations, OnChange},
     ends::Ends,
-    error::Result,
+    error::{Answer, Result},
     gathers::Gathers,
     holds::{Bounds, Holds},
     inode::Inodes,
@@ -95,7 +95,11 @@ impl Client {
     /// # Errors
     /// [`ClientError::NotLetIn`] wrong secret, wrong file system, no common protocol version;
     /// [`ClientError::Unreachable`] nobody answered within `config.connect_deadline`.
-    pub async fn connect(config: ClientConfig) -> Result<Arc<Client>> {
+    pub fn connect(config: ClientConfig) -> Answer<'static, Arc<Client>> {
+        Box::pin(Client::connect_here(config))
+    }
+
+    async fn connect_here(config: ClientConfig) -> Result<Arc<Client>> {
         let begin = Instant::now();
         let client_id = match &config.estate {
             Some(estate) => estate.client,
@@ -215,7 +219,11 @@ impl Client {
     ///
     /// Waits for the daemons it needs; dropped, it leaves the session to end with its lease, and the mgr to learn
     /// sizes from the targets.
-    pub async fn shutdown(&self) -> Result<()> {
+    pub fn shutdown(&self) -> Answer<'_, ()> {
+        Box::pin(self.shut_down_here())
+    }
+
+    async fn shut_down_here(&self) -> Result<()> {
         let mut result = Ok(());
         // Else others could append while bytes are under way.
         self.core.appends.all_over().await;

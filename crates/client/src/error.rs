@@ -1,11 +1,16 @@
 //! What can go wrong, and which errno an application sees of it.
 
+use pvfs_env::BoxFuture;
 use pvfs_types::{Errno, NameError, PatternError, XattrNameError, limits};
 use pvfs_wire::{Op, Status};
 use std::time::Duration;
 
 /// The crate's results.
 pub type Result<T, E = ClientError> = std::result::Result<T, E>;
+
+/// What a call will be answered with; dropped, it gives up (see [`crate::Client`]). Boxed, so that the client is compiled once, and
+/// not by all who use one.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T>>;
 
 /// Why a call was not done. A server that is away is no error: calls wait for it.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -8,7 +8,7 @@ use crate::{
     ClientError,
     calls::pause_after,
     client::{Core, Tasks},
-    error::Result,
+    error::{Answer, Result},
     inode::{Inode, OpenCount, State},
     io,
     plan::{self, Gap, SlotRequest},
@@ -129,23 +129,21 @@ impl File {
     ///
     /// # Errors
     /// `EINVAL` the offset is past the largest file size; `EBADF` not open for reading.
-    pub async fn read_at(&self, offset: u64, len: u64) -> Result<Bytes> {
-        self.core
-            .call(Op::Read, Some(self.inode.ino), async {
-                self.need(Access::READ, "reading")?;
-                if offset > limits::FILE_BYTES_MAX {
-                    return Err(ClientError::BadOffset { offset });
-                }
-                let len = self.bounded(offset, len.min(limits::FILE_BYTES_MAX - offset)).await?;
-                if len == 0 {
-                    return Ok(Bytes::new());
-                }
-                let plan = plan::list(&self.distribution()?, [(LogicalOffset(offset), len)]);
-                let Found { buffer, end_of_file } = self.read_plan(&plan, len).await?;
-                let wanted = end_of_file.map_or(len, |size| size.saturating_sub(offset).min(len));
-                Ok(cut(buffer, wanted))
-            })
-            .await
+    pub fn read_at(&self, offset: u64, len: u64) -> Answer<'_, Bytes> {
+        self.core.call(Op::Read, Some(self.inode.ino), async move {
+            self.need(Access::READ, "reading")?;
+            if offset > limits::FILE_BYTES_MAX {
+                return Err(ClientError::BadOffset { offset });
+            }
+            let len = self.bounded(offset, len.min(limits::FILE_BYTES_MAX - offset)).await?;
+            if len == 0 {
+                return Ok(Bytes::new());
+            }
+            let plan = plan::list(&self.distribution()?, [(LogicalOffset(offset), len)]);
+            let Found { buffer, end_of_file } = self.read_plan(&plan, len).await?;
+            let wanted = end_of_file.map_or(len, |size| size.saturating_sub(offset).min(len));
+            Ok(cut(buffer, wanted))
+        })
     }
 
     /// Writes `data` at `offset`; the file grows where it ends before. Done whole or, after an error, in part.
@@ -161,21 +159,19 @@ impl File {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
-        self.core
-            .call(Op::Write, Some(self.inode.ino), async {
-                self.need(Access::WRITE, "writing")?;
-                let len = data.len() as u64;
-                check_end(offset, len)?;
-                let gathered = self.core.gather(&self.inode, offset, &data, &self.cred).await?;
-                let (at, rest) = (offset + gathered as u64, data.slice(gathered..));
-                if gathered > 0 && rest.is_empty() {
-                    return Ok(());
-                }
-                let plan = plan::list(&self.distribution()?, [(LogicalOffset(at), rest.len() as u64)]);
-                self.write_plan(&plan, &rest, offset + len).await
-            })
-            .await
+    pub fn write_at(&self, offset: u64, data: Bytes) -> Answer<'_, ()> {
+        self.core.call(Op::Write, Some(self.inode.ino), async move {
+            self.need(Access::WRITE, "writing")?;
+            let len = data.len() as u64;
+            check_end(offset, len)?;
+            let gathered = self.core.gather(&self.inode, offset, &data, &self.cred).await?;
+            let (at, rest) = (offset + gathered as u64, data.slice(gathered..));
+            if gathered > 0 && rest.is_empty() {
+                return Ok(());
+            }
+            let plan = plan::list(&self.distribution()?, [(LogicalOffset(at), rest.len() as u64)]);
+            self.write_plan(&plan, &rest, offset + len).await
+        })
     }
 
     /// Reads several ranges, `(offset, length)` each, in one request per target touched. Gives the bytes of each
@@ -183,30 +179,26 @@ impl File {
     ///
     /// # Errors
     /// `EINVAL` a range ends past the largest file size; `ENOMEM` they are too much for memory.
-    pub async fn read_list(&self, ranges: &[(u64, u64)]) -> Result<Vec<Bytes>> {
-        self.core
-            .call(Op::Read, Some(self.inode.ino), async {
-                self.need(Access::READ, "reading")?;
-                let total = total(ranges)?;
-                if total == 0 {
-                    return Ok(vec![Bytes::new(); ranges.len()]);
-                }
-                let plan = plan::list(
-                    &self.distribution()?,
-                    ranges.iter().map(|&(at, len)| (LogicalOffset(at), len)),
-                );
-                let Found { buffer, end_of_file } = self.read_plan(&plan, total).await?;
-                let buffer = extended(buffer, total);
-                let mut rest = buffer;
-                let cut = ranges.iter().map(|&(offset, len)| {
-                    let mut bytes = rest.split_to(plan::size(len));
-                    let present = end_of_file.map_or(len, |size| size.saturating_sub(offset).min(len));
-                    bytes.truncate(plan::size(present));
-                    bytes
-                });
-                Ok(cut.collect())
-            })
-            .await
+    pub fn read_list<'a>(&'a self, ranges: &'a [(u64, u64)]) -> Answer<'a, Vec<Bytes>> {
+        self.core.call(Op::Read, Some(self.inode.ino), async move {
+            self.need(Access::READ, "reading")?;
+            let total = total(ranges)?;
+            if total == 0 {
+                return Ok(vec![Bytes::new(); ranges.len()]);
+            }
+            let plan =
+                plan::list(&self.distribution()?, ranges.iter().map(|&(at, len)| (LogicalOffset(at), len)));
+            let Found { buffer, end_of_file } = self.read_plan(&plan, total).await?;
+            let buffer = extended(buffer, total);
+            let mut rest = buffer;
+            let cut = ranges.iter().map(|&(offset, len)| {
+                let mut bytes = rest.split_to(plan::size(len));
+                let present = end_of_file.map_or(len, |size| size.saturating_sub(offset).min(len));
+                bytes.truncate(plan::size(present));
+                bytes
+            });
+            Ok(cut.collect())
+        })
     }
 
     /// Writes `data` to several ranges, `(offset, length)` each, in their order, in one request per target touched.
@@ -214,21 +206,16 @@ impl File {
     ///
     /// # Errors
     /// `EINVAL` the lengths do not sum to that of `data`; else as [`File::write_at`].
-    pub async fn write_list(&self, ranges: &[(u64, u64)], data: Bytes) -> Result<()> {
-        self.core
-            .call(Op::Write, Some(self.inode.ino), async {
-                self.need(Access::WRITE, "writing")?;
-                let total = total(ranges)?;
-                check_length(total, &data)?;
-                let end =
-                    ranges.iter().filter(|(_, len)| *len > 0).map(|(at, len)| at + len).max().unwrap_or(0);
-                let plan = plan::list(
-                    &self.distribution()?,
-                    ranges.iter().map(|&(at, len)| (LogicalOffset(at), len)),
-                );
-                self.write_plan(&plan, &data, end).await
-            })
-            .await
+    pub fn write_list<'a>(&'a self, ranges: &'a [(u64, u64)], data: Bytes) -> Answer<'a, ()> {
+        self.core.call(Op::Write, Some(self.inode.ino), async move {
+            self.need(Access::WRITE, "writing")?;
+            let total = total(ranges)?;
+            check_length(total, &data)?;
+            let end = ranges.iter().filter(|(_, len)| *len > 0).map(|(at, len)| at + len).max().unwrap_or(0);
+            let plan =
+                plan::list(&self.distribution()?, ranges.iter().map(|&(at, len)| (LogicalOffset(at), len)));
+            self.write_plan(&plan, &data, end).await
+        })
     }
 
     /// Reads the runs of `pattern`, packed, in one request per target touched. The pattern travels as it is, not as a
@@ -245,43 +232,37 @@ impl File {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn read_strided(&self, pattern: &Pattern) -> Result<Bytes> {
-        self.core
-            .call(Op::Read, Some(self.inode.ino), async {
-                self.need(Access::READ, "reading")?;
-                pattern.check()?;
-                let total = pattern.byte_count();
-                let plan = plan::strided(&self.distribution()?, pattern);
-                let Found { buffer, end_of_file } = self.read_plan(&plan, total).await?;
-                let wanted = end_of_file.map_or(total, |size| bytes_below(pattern, size));
-                Ok(cut(buffer, wanted))
-            })
-            .await
+    pub fn read_strided<'a>(&'a self, pattern: &'a Pattern) -> Answer<'a, Bytes> {
+        self.core.call(Op::Read, Some(self.inode.ino), async move {
+            self.need(Access::READ, "reading")?;
+            pattern.check()?;
+            let total = pattern.byte_count();
+            let plan = plan::strided(&self.distribution()?, pattern);
+            let Found { buffer, end_of_file } = self.read_plan(&plan, total).await?;
+            let wanted = end_of_file.map_or(total, |size| bytes_below(pattern, size));
+            Ok(cut(buffer, wanted))
+        })
     }
 
     /// Writes `data` to the runs of `pattern`, in one request per target touched.
-    pub async fn write_strided(&self, pattern: &Pattern, data: Bytes) -> Result<()> {
-        self.core
-            .call(Op::Write, Some(self.inode.ino), async {
-                self.need(Access::WRITE, "writing")?;
-                let end = pattern.start.0 + pattern.check()?;
-                check_length(pattern.byte_count(), &data)?;
-                let plan = plan::strided(&self.distribution()?, pattern);
-                self.write_plan(&plan, &data, end).await
-            })
-            .await
+    pub fn write_strided<'a>(&'a self, pattern: &'a Pattern, data: Bytes) -> Answer<'a, ()> {
+        self.core.call(Op::Write, Some(self.inode.ino), async move {
+            self.need(Access::WRITE, "writing")?;
+            let end = pattern.start.0 + pattern.check()?;
+            check_length(pattern.byte_count(), &data)?;
+            let plan = plan::strided(&self.distribution()?, pattern);
+            self.write_plan(&plan, &data, end).await
+        })
     }
 
     /// Makes durable, on all targets, what anybody wrote to the file, and tells the mgr of this client's writes.
-    pub async fn sync(&self) -> Result<()> {
-        self.core
-            .call(Op::Sync, Some(self.inode.ino), async {
-                let synced = self.sync_here().await;
-                // Whichever error it is, its user has been told.
-                let told = self.tell_losses();
-                synced.and(told)
-            })
-            .await
+    pub fn sync(&self) -> Answer<'_, ()> {
+        self.core.call(Op::Sync, Some(self.inode.ino), async move {
+            let synced = self.sync_here().await;
+            // Whichever error it is, its user has been told.
+            let told = self.tell_losses();
+            synced.and(told)
+        })
     }
 
     async fn sync_here(&self) -> Result<()> {
@@ -310,21 +291,19 @@ impl File {
     ///
     /// After a write that was given up, only the targets know the size, and they may be away: they are asked in the
     /// background, so that who gave up waiting for them does not wait again. Till then others ask them too.
-    pub async fn flush(&self) -> Result<()> {
-        self.core
-            .call(Op::ReportSize, Some(self.inode.ino), async {
-                if !self.access.write {
-                    return Ok(());
-                }
-                self.need(Access::default(), "flushing")?;
-                if self.inode.with(|state| state.doubts().is_some()) {
-                    self.report_in_background();
-                } else {
-                    self.core.report(&self.inode, Some(1)).await?;
-                }
-                self.tell_losses()
-            })
-            .await
+    pub fn flush(&self) -> Answer<'_, ()> {
+        self.core.call(Op::ReportSize, Some(self.inode.ino), async move {
+            if !self.access.write {
+                return Ok(());
+            }
+            self.need(Access::default(), "flushing")?;
+            if self.inode.with(|state| state.doubts().is_some()) {
+                self.report_in_background();
+            } else {
+                self.core.report(&self.inode, Some(1)).await?;
+            }
+            self.tell_losses()
+        })
     }
 
     fn report_in_background(&self) {
@@ -338,48 +317,42 @@ impl File {
     }
 
     /// Sets the file's size.
-    pub async fn truncate(&self, size: u64) -> Result<Attr> {
-        self.core
-            .call(Op::SetAttr, Some(self.inode.ino), async {
-                self.need(Access::WRITE, "writing")?;
-                check_end(size, 0)?;
-                let changes = SetAttr { size: Some(size), ..SetAttr::default() };
-                let ino = self.inode.ino;
-                self.core.set_attributes(&self.cred, ino, changes, true, Some(self.access)).await
-            })
-            .await
+    pub fn truncate(&self, size: u64) -> Answer<'_, Attr> {
+        self.core.call(Op::SetAttr, Some(self.inode.ino), async move {
+            self.need(Access::WRITE, "writing")?;
+            check_end(size, 0)?;
+            let changes = SetAttr { size: Some(size), ..SetAttr::default() };
+            let ino = self.inode.ino;
+            self.core.set_attributes(&self.cred, ino, changes, true, Some(self.access)).await
+        })
     }
 
     /// The file's attributes, its true size and time of the last write included.
-    pub async fn attr(&self) -> Result<Attr> {
-        self.core
-            .call(Op::GetAttr, Some(self.inode.ino), async { self.core.refresh_attr(self.inode.ino).await })
-            .await
+    pub fn attr(&self) -> Answer<'_, Attr> {
+        self.core.call(Op::GetAttr, Some(self.inode.ino), async move {
+            self.core.refresh_attr(self.inode.ino).await
+        })
     }
 
     /// Tells the mgr what was written and gives the handle up; later calls get `EBADF`. After reading only, nothing is
     /// sent. Dropped, it is brought to its end in the background. A second close does nothing.
-    pub async fn close(&self) -> Result<()> {
-        self.core
-            .call(Op::ReportSize, Some(self.inode.ino), async {
-                let Some(count) = self.take_count() else { return Ok(()) };
-                let (core, tasks, write) =
-                    (Arc::clone(&self.core), Arc::clone(&self.tasks), self.access.write);
-                let (ino, handle) = (self.inode.ino, self.lock_handle.get().copied());
-                if !write && handle.is_none() {
-                    return Ok(());
-                }
-                let lost = self.tell_losses();
-                let work = Arc::clone(&core);
-                let close = async move {
-                    let told =
-                        if write { close_writer(Arc::clone(&work), tasks, count).await } else { Ok(()) };
-                    let Some(handle) = handle else { return told };
-                    told.and(work.release_handle_locks(ino, handle).await)
-                };
-                core.finish(close).await.and(lost)
-            })
-            .await
+    pub fn close(&self) -> Answer<'_, ()> {
+        self.core.call(Op::ReportSize, Some(self.inode.ino), async move {
+            let Some(count) = self.take_count() else { return Ok(()) };
+            let (core, tasks, write) = (Arc::clone(&self.core), Arc::clone(&self.tasks), self.access.write);
+            let (ino, handle) = (self.inode.ino, self.lock_handle.get().copied());
+            if !write && handle.is_none() {
+                return Ok(());
+            }
+            let lost = self.tell_losses();
+            let work = Arc::clone(&core);
+            let close = async move {
+                let told = if write { close_writer(Arc::clone(&work), tasks, count).await } else { Ok(()) };
+                let Some(handle) = handle else { return told };
+                told.and(work.release_handle_locks(ino, handle).await)
+            };
+            core.finish(close).await.and(lost)
+        })
     }
 
     /// An error, once for each handle, if bytes were acknowledged and then lost for good: each who could have written

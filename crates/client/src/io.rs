@@ -6,7 +6,7 @@
 
 use crate::{
     ClientError,
-    calls::{pause_after, refused},
+    calls::{op_refused, pause_after},
     client::Core,
     error::Result,
     held::{self, Held, HeldWrite, Object, What},
@@ -17,12 +17,14 @@ use crate::{
 };
 use bytes::Bytes;
 use futures_util::future::join_all;
+use pvfs_env::BoxFuture;
+use pvfs_net::{self as net, ReadBody, read_into};
 use pvfs_types::{DataGen, Errno, ObjectOffset, SessionId, Slot, TargetId};
 use pvfs_wire::{
-    Access, Capability, Op, Refusal, Request,
+    Access, Capability, Op, Refusal, Request, encode,
     msg::data::{Acked, Durability, Fill, FillWith, FindData, Pass, Read, ReadDone, Sync, Write, Written},
 };
-use std::{future::Future, ops::Range, sync::Arc};
+use std::{future::Future, marker, ops::Range, sync::Arc};
 
 /// How often a sync that a target's disk failed is tried again, each time after all that is held was sent again.
 pub(crate) const FAILED_SYNCS_MAX: u32 = 2;
@@ -326,40 +328,69 @@ pub(crate) async fn find_data(
 pub(crate) async fn call_slot<R: Request>(
     core: &Arc<Core>,
     inode: &Arc<Inode>,
-    mut capability: Capability,
+    capability: Capability,
     want: impl Into<Want>,
     slot: Slot,
     payload: &[Bytes],
-    make: impl Fn(TargetId, Pass) -> R,
+    make: impl Fn(TargetId, Pass) -> R + marker::Sync,
 ) -> Result<(DataGen, (R::Reply, Bytes))> {
-    let want = want.into();
-    let Want { access, reach, .. } = want;
-    let mut tries = Tries::default();
-    loop {
-        if reach > 0 && !capability.grant.reaches(reach) {
-            capability = core.capability_to(inode, reach).await?;
-        }
-        want.check(inode, capability)?;
-        let target = core.targets.locate(&capability.grant.dist, slot).await;
-        let pass = Pass { capability, lease: core.session.lease(), store: core.holds.known(target) };
-        match core.targets.call(target, &make(target, pass), payload).await {
-            Ok(answer) => return Ok((capability.grant.data_gen, answer)),
-            Err(refusal) => {
-                core.counters.resent.inc();
-                mend::<R>(core, inode, access, &mut tries, target, pass, &mut capability, refusal).await?;
+    let mut reply = None;
+    let call = SlotCall { core, inode, op: R::OP, want: want.into(), slot, payload };
+    let make = |target, pass| encode(&make(target, pass));
+    let (data_gen, payload) = call.send(capability, &make, &mut read_into(&mut reply)).await?;
+    Ok((data_gen, (net::read(reply), payload)))
+}
+
+/// What is asked of the iod that holds `slot`.
+struct SlotCall<'a> {
+    core: &'a Arc<Core>,
+    inode: &'a Arc<Inode>,
+    op: Op,
+    want: Want,
+    slot: Slot,
+    payload: &'a [Bytes],
+}
+
+impl<'a> SlotCall<'a> {
+    /// Boxed and of no request's type, so that it is compiled here, once.
+    fn send(
+        self,
+        mut capability: Capability,
+        make: &'a (dyn Fn(TargetId, Pass) -> Vec<u8> + marker::Sync),
+        read: ReadBody<'a>,
+    ) -> BoxFuture<'a, Result<(DataGen, Bytes)>> {
+        let SlotCall { core, inode, op, want, slot, payload } = self;
+        let Want { access, reach, .. } = want;
+        Box::pin(async move {
+            let mut tries = Tries::default();
+            loop {
+                if reach > 0 && !capability.grant.reaches(reach) {
+                    capability = core.capability_to(inode, reach).await?;
+                }
+                want.check(inode, capability)?;
+                let target = core.targets.locate(&capability.grant.dist, slot).await;
+                let pass = Pass { capability, lease: core.session.lease(), store: core.holds.known(target) };
+                match core.targets.call_encoded(target, op, &make(target, pass), payload, read).await {
+                    Ok(answer) => return Ok((capability.grant.data_gen, answer)),
+                    Err(refusal) => {
+                        core.counters.resent.inc();
+                        mend(core, inode, access, &mut tries, (target, op), pass, &mut capability, refusal)
+                            .await?;
+                    }
+                }
             }
-        }
+        })
     }
 }
 
 /// Does what an iod's refusal asks for before the request is sent again; or gives the error.
 #[expect(clippy::too_many_arguments, reason = "what was tried, and what to try next")]
-pub(crate) async fn mend<R: Request>(
+pub(crate) async fn mend(
     core: &Arc<Core>,
     inode: &Arc<Inode>,
     access: Access,
     tries: &mut Tries,
-    target: TargetId,
+    (target, op): (TargetId, Op),
     pass: Pass,
     capability: &mut Capability,
     refusal: Refusal,
@@ -387,7 +418,7 @@ pub(crate) async fn mend<R: Request>(
         }
         Action::Later => tokio::time::sleep(pause_after(tries.waits)).await,
         Action::SendAgain { generation } => core.send_again(target, generation).await?,
-        Action::NewSession | Action::GiveUp => return Err(refused::<R>(refusal)),
+        Action::NewSession | Action::GiveUp => return Err(op_refused(op, refusal)),
     }
     Ok(())
 }

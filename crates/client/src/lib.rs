@@ -73,7 +73,7 @@ mod xattr;
 pub use client::{Client, Forgetter};
 pub use config::{ClientConfig, Delegating};
 pub use delegations::{Delegation, OnChange};
-pub use error::ClientError;
+pub use error::{Answer, ClientError};
 pub use estate::{AppendMark, Estate, GatherMark, Gathered, Held, Journal, LockMark, Mark, once};
 pub use file::File;
 pub use gathers::{GATHER_BYTES_MAX, GATHERS_MAX};

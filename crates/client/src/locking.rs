@@ -7,7 +7,7 @@ use crate::{
     Client, ClientError,
     calls::{pause_after, refused, shut_down},
     client::Core,
-    error::Result,
+    error::{Answer, Result},
     estate,
     file::store_failed,
     locks::{Key, Turn, Use},
@@ -55,35 +55,35 @@ impl Client {
     ///
     /// # Errors
     /// `EDEADLK` who has it waits for this owner; `ENOLCK` too many locks; `EINVAL` the range ends before it begins.
-    pub async fn lock(&self, ino: Ino, handle: u64, request: LockRequest) -> Result<TakenLock> {
-        self.core.lock(ino, handle, request).await
+    pub fn lock(&self, ino: Ino, handle: u64, request: LockRequest) -> Answer<'_, TakenLock> {
+        Box::pin(self.core.lock(ino, handle, request))
     }
 
     /// As [`Client::lock`], but `None` where others have it.
-    pub async fn try_lock(&self, ino: Ino, handle: u64, request: LockRequest) -> Result<Option<TakenLock>> {
-        self.core.try_lock(ino, handle, request).await
+    pub fn try_lock(&self, ino: Ino, handle: u64, request: LockRequest) -> Answer<'_, Option<TakenLock>> {
+        Box::pin(self.core.try_lock(ino, handle, request))
     }
 
     /// Unlocks a range of `ino` for an owner. One that holds nothing sends nothing. Dropped, it is brought to its end in
     /// the background.
-    pub async fn unlock(&self, ino: Ino, owner: LockOwner, start: u64, end: u64) -> Result<()> {
-        self.core.unlock(ino, owner, start, end).await
+    pub fn unlock(&self, ino: Ino, owner: LockOwner, start: u64, end: u64) -> Answer<'_, ()> {
+        Box::pin(self.core.unlock(ino, owner, start, end))
     }
 
     /// The first lock of another owner that `request` could not stand beside (`F_GETLK`).
-    pub async fn test_lock(&self, ino: Ino, request: &LockRequest) -> Result<Option<TestedLock>> {
-        self.core.test_lock(ino, request).await
+    pub fn test_lock<'a>(&'a self, ino: Ino, request: &'a LockRequest) -> Answer<'a, Option<TestedLock>> {
+        Box::pin(self.core.test_lock(ino, request))
     }
 
     /// Gives up all that an owner has locked of `ino`. One that holds nothing sends nothing. Dropped, it is brought to its
     /// end in the background.
-    pub async fn release_locks(&self, ino: Ino, owner: LockOwner) -> Result<()> {
-        self.core.release_locks(ino, owner).await
+    pub fn release_locks(&self, ino: Ino, owner: LockOwner) -> Answer<'_, ()> {
+        Box::pin(self.core.release_locks(ino, owner))
     }
 
     /// The open file `handle` is closed: gives up what was locked by it last, by owners that have locked by no other since.
-    pub async fn release_handle_locks(&self, ino: Ino, handle: u64) -> Result<()> {
-        self.core.release_handle_locks(ino, handle).await
+    pub fn release_handle_locks(&self, ino: Ino, handle: u64) -> Answer<'_, ()> {
+        Box::pin(self.core.release_handle_locks(ino, handle))
     }
 
     /// Whether locks that were taken by `handle` went with a session that the mgr gave up; true once. What is done by it

@@ -5,7 +5,7 @@
 use crate::{
     Client, ClientError, File,
     delegations::{Asking, Delegations, Named},
-    error::Result,
+    error::{Answer, Result},
     inode::State,
     waits::{WaitsFor, waiting_for},
 };
@@ -43,152 +43,140 @@ pub struct DirItem {
 
 impl Client {
     /// The inode that `name` in `dir` names.
-    pub async fn lookup(&self, cred: &Cred, dir: Ino, name: &Name) -> Result<Attr> {
-        self.look_up(cred, dir, name, Delegations::lookup).await
+    pub fn lookup<'a>(&'a self, cred: &'a Cred, dir: Ino, name: &'a Name) -> Answer<'a, Attr> {
+        self.look_up(cred, dir, name, Delegations::lookup)
     }
 
     /// As [`Client::lookup`]; but of a directory that this client itself has changed, the times, the size and the number of
     /// links may be from before: enough to walk a path.
-    pub async fn step(&self, cred: &Cred, dir: Ino, name: &Name) -> Result<Attr> {
-        self.look_up(cred, dir, name, Delegations::step).await
+    pub fn step<'a>(&'a self, cred: &'a Cred, dir: Ino, name: &'a Name) -> Answer<'a, Attr> {
+        self.look_up(cred, dir, name, Delegations::step)
     }
 
-    async fn look_up(
-        &self,
-        cred: &Cred,
+    fn look_up<'a>(
+        &'a self,
+        cred: &'a Cred,
         dir: Ino,
-        name: &Name,
+        name: &'a Name,
         known: fn(&Delegations, &Cred, Ino, &Name) -> Option<Named>,
-    ) -> Result<Attr> {
-        self.core
-            .call(Op::Lookup, Some(dir), async {
-                let delegations = &self.core.delegations;
-                match known(delegations, cred, dir, name) {
-                    Some(Named::Nothing) => return Err(nothing_of_that_name()),
-                    Some(Named::Inode(attr)) => {
-                        if let Some(attr) = self.core.known(attr) {
-                            return Ok(attr);
-                        }
-                    }
-                    None => {}
-                }
-                let mut is_last = false;
-                loop {
-                    let asking = delegations.ask();
-                    let make = |caller| Lookup { caller, dir, name: Some(name.clone()) };
-                    let asked = self.core.ask(cred, make).await;
-                    if let Err(ClientError::Refused { errno: Errno::ENOENT, .. }) = &asked {
-                        asking.learn_name(dir, name, None);
-                    }
-                    let entry = asked?;
-                    asking.learn_name(dir, name, Some(entry.attr.ino));
-                    if let Some(attr) = self.core.answered(&asking, entry, is_last).await? {
+    ) -> Answer<'a, Attr> {
+        self.core.call(Op::Lookup, Some(dir), async move {
+            let delegations = &self.core.delegations;
+            match known(delegations, cred, dir, name) {
+                Some(Named::Nothing) => return Err(nothing_of_that_name()),
+                Some(Named::Inode(attr)) => {
+                    if let Some(attr) = self.core.known(attr) {
                         return Ok(attr);
                     }
-                    is_last = true;
                 }
-            })
-            .await
+                None => {}
+            }
+            let mut is_last = false;
+            loop {
+                let asking = delegations.ask();
+                let make = |caller| Lookup { caller, dir, name: Some(name.clone()) };
+                let asked = self.core.ask(cred, make).await;
+                if let Err(ClientError::Refused { errno: Errno::ENOENT, .. }) = &asked {
+                    asking.learn_name(dir, name, None);
+                }
+                let entry = asked?;
+                asking.learn_name(dir, name, Some(entry.attr.ino));
+                if let Some(attr) = self.core.answered(&asking, entry, is_last).await? {
+                    return Ok(attr);
+                }
+                is_last = true;
+            }
+        })
     }
 
     /// `..` of `dir`.
-    pub async fn lookup_parent(&self, cred: &Cred, dir: Ino) -> Result<Attr> {
-        self.core
-            .call(Op::Lookup, Some(dir), async {
-                let entry = self.core.ask(cred, |caller| Lookup { caller, dir, name: None }).await?;
-                Ok(entry.attr)
-            })
-            .await
+    pub fn lookup_parent<'a>(&'a self, cred: &'a Cred, dir: Ino) -> Answer<'a, Attr> {
+        self.core.call(Op::Lookup, Some(dir), async move {
+            let entry = self.core.ask(cred, |caller| Lookup { caller, dir, name: None }).await?;
+            Ok(entry.attr)
+        })
     }
 
     /// Attributes of an inode.
-    pub async fn getattr(&self, cred: &Cred, ino: Ino) -> Result<Attr> {
-        self.core
-            .call(Op::GetAttr, Some(ino), async {
-                let delegations = &self.core.delegations;
-                if let Some(attr) = delegations.attr(ino).and_then(|attr| self.core.known(attr)) {
+    pub fn getattr<'a>(&'a self, cred: &'a Cred, ino: Ino) -> Answer<'a, Attr> {
+        self.core.call(Op::GetAttr, Some(ino), async move {
+            let delegations = &self.core.delegations;
+            if let Some(attr) = delegations.attr(ino).and_then(|attr| self.core.known(attr)) {
+                return Ok(attr);
+            }
+            let mut is_last = false;
+            loop {
+                let asking = delegations.ask();
+                let entry = self.core.ask(cred, |caller| GetAttr { caller, ino }).await?;
+                if let Some(attr) = self.core.answered(&asking, entry, is_last).await? {
                     return Ok(attr);
                 }
-                let mut is_last = false;
-                loop {
-                    let asking = delegations.ask();
-                    let entry = self.core.ask(cred, |caller| GetAttr { caller, ino }).await?;
-                    if let Some(attr) = self.core.answered(&asking, entry, is_last).await? {
-                        return Ok(attr);
-                    }
-                    is_last = true;
-                }
-            })
-            .await
+                is_last = true;
+            }
+        })
     }
 
     /// Changes attributes. With `handle`, a change of size needs only that the handle is open for writing.
-    pub async fn setattr(
-        &self,
-        cred: &Cred,
+    pub fn setattr<'a>(
+        &'a self,
+        cred: &'a Cred,
         ino: Ino,
         changes: Changes,
-        handle: Option<&File>,
-    ) -> Result<Attr> {
-        self.core
-            .call(Op::SetAttr, Some(ino), async {
-                if let Some(size) = changes.size.filter(|&size| size > limits::FILE_BYTES_MAX) {
-                    return Err(ClientError::TooBig { offset: 0, len: size });
-                }
-                if changes.size.is_some() && handle.is_some_and(|handle| !handle.access().write) {
-                    return Err(ClientError::NotOpenFor { wanted: "writing" });
-                }
-                let (by_handle, want) =
-                    (handle.is_some(), handle.map(File::access).filter(|_| changes.size.is_some()));
-                self.core.set_attributes(cred, ino, changes, by_handle, want).await
-            })
-            .await
+        handle: Option<&'a File>,
+    ) -> Answer<'a, Attr> {
+        self.core.call(Op::SetAttr, Some(ino), async move {
+            if let Some(size) = changes.size.filter(|&size| size > limits::FILE_BYTES_MAX) {
+                return Err(ClientError::TooBig { offset: 0, len: size });
+            }
+            if changes.size.is_some() && handle.is_some_and(|handle| !handle.access().write) {
+                return Err(ClientError::NotOpenFor { wanted: "writing" });
+            }
+            let (by_handle, want) =
+                (handle.is_some(), handle.map(File::access).filter(|_| changes.size.is_some()));
+            self.core.set_attributes(cred, ino, changes, by_handle, want).await
+        })
     }
 
     /// The target of a symbolic link.
-    pub async fn readlink(&self, cred: &Cred, ino: Ino) -> Result<Vec<u8>> {
-        self.core
-            .call(Op::ReadLink, Some(ino), async {
-                Ok(self.core.ask(cred, |caller| ReadLink { caller, ino }).await?.target)
-            })
-            .await
+    pub fn readlink<'a>(&'a self, cred: &'a Cred, ino: Ino) -> Answer<'a, Vec<u8>> {
+        self.core.call(Op::ReadLink, Some(ino), async move {
+            Ok(self.core.ask(cred, |caller| ReadLink { caller, ino }).await?.target)
+        })
     }
 
     /// Lists at most `entries_max` entries of `dir` after `cookie` (0: from the start); `plus` with attributes.
-    pub async fn readdir(
-        &self,
-        cred: &Cred,
+    pub fn readdir<'a>(
+        &'a self,
+        cred: &'a Cred,
         dir: Ino,
         cookie: u64,
         entries_max: u32,
         plus: bool,
-    ) -> Result<DirPage> {
-        self.core
-            .call(Op::ReadDir, Some(dir), async {
-                let entries_max = entries_max.clamp(1, limits::READDIR_ENTRIES_MAX);
-                let asking = self.core.delegations.ask();
-                let page =
-                    self.core.ask(cred, |caller| ReadDir { caller, dir, cookie, entries_max, plus }).await?;
-                for DirEntry { name, ino, entry, .. } in &page.entries {
-                    if let Some(entry) = entry {
-                        asking.learn(entry);
-                    }
-                    asking.learn_name(dir, name, Some(*ino));
+    ) -> Answer<'a, DirPage> {
+        self.core.call(Op::ReadDir, Some(dir), async move {
+            let entries_max = entries_max.clamp(1, limits::READDIR_ENTRIES_MAX);
+            let asking = self.core.delegations.ask();
+            let page =
+                self.core.ask(cred, |caller| ReadDir { caller, dir, cookie, entries_max, plus }).await?;
+            for DirEntry { name, ino, entry, .. } in &page.entries {
+                if let Some(entry) = entry {
+                    asking.learn(entry);
                 }
-                let entries = page.entries.into_iter().map(|entry| DirItem {
-                    attr: entry
-                        .entry
-                        .filter(|entry| !entry.has_writers)
-                        .and_then(|entry| self.core.known(entry.attr))
-                        .filter(|attr| !self.core.has_closed(attr, &asking)),
-                    name: entry.name,
-                    ino: entry.ino,
-                    kind: entry.kind,
-                    cookie: entry.cookie,
-                });
-                Ok(DirPage { entries: entries.collect(), end: page.end })
-            })
-            .await
+                asking.learn_name(dir, name, Some(*ino));
+            }
+            let entries = page.entries.into_iter().map(|entry| DirItem {
+                attr: entry
+                    .entry
+                    .filter(|entry| !entry.has_writers)
+                    .and_then(|entry| self.core.known(entry.attr))
+                    .filter(|attr| !self.core.has_closed(attr, &asking)),
+                name: entry.name,
+                ino: entry.ino,
+                kind: entry.kind,
+                cookie: entry.cookie,
+            });
+            Ok(DirPage { entries: entries.collect(), end: page.end })
+        })
     }
 
     /// The whole listing of `dir`, in no particular order.
@@ -206,144 +194,128 @@ impl Client {
     }
 
     /// Space and inodes of the whole file system; where `at` is in a tree with limits, of those.
-    pub async fn statfs(&self, at: Option<Ino>) -> Result<FsUsage> {
-        self.core
-            .call(Op::StatFs, None, async {
-                waiting_for(WaitsFor::Mgr, self.core.mgr.call(&StatFs { at }))
-                    .await
-                    .map_err(crate::calls::refused::<StatFs>)
-            })
-            .await
+    pub fn statfs(&self, at: Option<Ino>) -> Answer<'_, FsUsage> {
+        self.core.call(Op::StatFs, None, async move {
+            waiting_for(WaitsFor::Mgr, self.core.mgr.call(&StatFs { at }))
+                .await
+                .map_err(crate::calls::refused::<StatFs>)
+        })
     }
 
     /// `access(2)`: may `cred` do all of `mask` (bits of [`pvfs_types::mode`])?
-    pub async fn access(&self, cred: &Cred, ino: Ino, mask: u32) -> Result<()> {
-        self.core
-            .call(Op::Access, Some(ino), async {
-                self.core.ask(cred, |caller| CheckAccess { caller, ino, mask }).await?;
-                Ok(())
-            })
-            .await
+    pub fn access<'a>(&'a self, cred: &'a Cred, ino: Ino, mask: u32) -> Answer<'a, ()> {
+        self.core.call(Op::Access, Some(ino), async move {
+            self.core.ask(cred, |caller| CheckAccess { caller, ino, mask }).await?;
+            Ok(())
+        })
     }
 
     /// Makes a directory. A mode that is a number has the umask applied already, here and below.
-    pub async fn mkdir(&self, cred: &Cred, dir: Ino, name: &Name, mode: impl Into<NewMode>) -> Result<Attr> {
+    pub fn mkdir<'a>(
+        &'a self,
+        cred: &'a Cred,
+        dir: Ino,
+        name: &'a Name,
+        mode: impl Into<NewMode>,
+    ) -> Answer<'a, Attr> {
         let NewMode { mode, unmasked } = mode.into();
-        self.core
-            .call(Op::MkDir, Some(dir), async {
-                let name = name.clone();
-                let make = move |by| MkDir { by, dir, name: name.clone(), mode, unmasked };
-                Ok(self.core.mutate(cred, make).await?.attr)
-            })
-            .await
+        self.core.call(Op::MkDir, Some(dir), async move {
+            let name = name.clone();
+            let make = move |by| MkDir { by, dir, name: name.clone(), mode, unmasked };
+            Ok(self.core.mutate(cred, make).await?.attr)
+        })
     }
 
     /// Makes a FIFO, socket, device node or an empty regular file that is not opened.
-    pub async fn mknod(
-        &self,
-        cred: &Cred,
+    pub fn mknod<'a>(
+        &'a self,
+        cred: &'a Cred,
         dir: Ino,
-        name: &Name,
+        name: &'a Name,
         kind: FileKind,
         mode: impl Into<NewMode>,
         rdev: (u32, u32),
-    ) -> Result<Attr> {
+    ) -> Answer<'a, Attr> {
         let NewMode { mode, unmasked } = mode.into();
-        self.core
-            .call(Op::MkNod, Some(dir), async {
-                let name = name.clone();
-                let make = move |by| MkNod { by, dir, name: name.clone(), mode, kind, rdev, unmasked };
-                Ok(self.core.mutate(cred, make).await?.attr)
-            })
-            .await
+        self.core.call(Op::MkNod, Some(dir), async move {
+            let name = name.clone();
+            let make = move |by| MkNod { by, dir, name: name.clone(), mode, kind, rdev, unmasked };
+            Ok(self.core.mutate(cred, make).await?.attr)
+        })
     }
 
     /// Makes a symbolic link to `target`.
-    pub async fn symlink(&self, cred: &Cred, dir: Ino, name: &Name, target: &[u8]) -> Result<Attr> {
-        self.core
-            .call(Op::SymLink, Some(dir), async {
-                if target.is_empty() {
-                    return Err(ClientError::PathEmpty);
-                }
-                if target.len() > limits::PATH_BYTES_MAX {
-                    return Err(ClientError::PathTooLong { bytes: target.len() });
-                }
-                let (name, target) = (name.clone(), target.to_vec());
-                let make = move |by| SymLink { by, dir, name: name.clone(), target: target.clone() };
-                Ok(self.core.mutate(cred, make).await?.attr)
-            })
-            .await
+    pub fn symlink<'a>(
+        &'a self,
+        cred: &'a Cred,
+        dir: Ino,
+        name: &'a Name,
+        target: &'a [u8],
+    ) -> Answer<'a, Attr> {
+        self.core.call(Op::SymLink, Some(dir), async move {
+            if target.is_empty() {
+                return Err(ClientError::PathEmpty);
+            }
+            if target.len() > limits::PATH_BYTES_MAX {
+                return Err(ClientError::PathTooLong { bytes: target.len() });
+            }
+            let (name, target) = (name.clone(), target.to_vec());
+            let make = move |by| SymLink { by, dir, name: name.clone(), target: target.clone() };
+            Ok(self.core.mutate(cred, make).await?.attr)
+        })
     }
 
     /// Gives `ino` one more name.
-    pub async fn link(&self, cred: &Cred, ino: Ino, dir: Ino, name: &Name) -> Result<Attr> {
-        self.core
-            .call(Op::Link, Some(ino), async {
-                let name = name.clone();
-                let entry =
-                    self.core.mutate(cred, move |by| Link { by, ino, dir, name: name.clone() }).await?;
-                self.core.complete(entry).await
-            })
-            .await
+    pub fn link<'a>(&'a self, cred: &'a Cred, ino: Ino, dir: Ino, name: &'a Name) -> Answer<'a, Attr> {
+        self.core.call(Op::Link, Some(ino), async move {
+            let name = name.clone();
+            let entry = self.core.mutate(cred, move |by| Link { by, ino, dir, name: name.clone() }).await?;
+            self.core.complete(entry).await
+        })
     }
 
     /// Removes a name that is not a directory's.
-    pub async fn unlink(&self, cred: &Cred, dir: Ino, name: &Name) -> Result<()> {
-        self.core
-            .call(Op::Unlink, Some(dir), async {
-                let name = name.clone();
-                let unlinked =
-                    self.core.mutate(cred, move |by| Unlink { by, dir, name: name.clone() }).await?;
-                self.orphaned(&unlinked);
-                Ok(())
-            })
-            .await
+    pub fn unlink<'a>(&'a self, cred: &'a Cred, dir: Ino, name: &'a Name) -> Answer<'a, ()> {
+        self.core.call(Op::Unlink, Some(dir), async move {
+            let name = name.clone();
+            let unlinked = self.core.mutate(cred, move |by| Unlink { by, dir, name: name.clone() }).await?;
+            self.orphaned(&unlinked);
+            Ok(())
+        })
     }
 
     /// Removes an empty directory.
-    pub async fn rmdir(&self, cred: &Cred, dir: Ino, name: &Name) -> Result<()> {
-        self.core
-            .call(Op::RmDir, Some(dir), async {
-                let name = name.clone();
-                self.core.mutate(cred, move |by| RmDir { by, dir, name: name.clone() }).await?;
-                Ok(())
-            })
-            .await
+    pub fn rmdir<'a>(&'a self, cred: &'a Cred, dir: Ino, name: &'a Name) -> Answer<'a, ()> {
+        self.core.call(Op::RmDir, Some(dir), async move {
+            let name = name.clone();
+            self.core.mutate(cred, move |by| RmDir { by, dir, name: name.clone() }).await?;
+            Ok(())
+        })
     }
 
     /// Moves a name, as `renameat2(2)`.
-    pub async fn rename(
-        &self,
-        cred: &Cred,
-        (dir, name): (Ino, &Name),
-        (new_dir, new_name): (Ino, &Name),
+    pub fn rename<'a>(
+        &'a self,
+        cred: &'a Cred,
+        (dir, name): (Ino, &'a Name),
+        (new_dir, new_name): (Ino, &'a Name),
         mode: RenameMode,
-    ) -> Result<()> {
-        self.core
-            .call(Op::Rename, Some(dir), async {
-                let (name, new_name) = (name.clone(), new_name.clone());
-                let make = move |by| Rename {
-                    by,
-                    dir,
-                    name: name.clone(),
-                    new_dir,
-                    new_name: new_name.clone(),
-                    mode,
-                };
-                let unlinked = self.core.mutate(cred, make).await?;
-                self.orphaned(&unlinked);
-                Ok(())
-            })
-            .await
+    ) -> Answer<'a, ()> {
+        self.core.call(Op::Rename, Some(dir), async move {
+            let (name, new_name) = (name.clone(), new_name.clone());
+            let make =
+                move |by| Rename { by, dir, name: name.clone(), new_dir, new_name: new_name.clone(), mode };
+            let unlinked = self.core.mutate(cred, make).await?;
+            self.orphaned(&unlinked);
+            Ok(())
+        })
     }
 
     /// Sets what files made in directory `ino` inherit; open fields go back to the system's choice.
-    pub async fn set_layout(&self, cred: &Cred, ino: Ino, layout: LayoutHint) -> Result<Attr> {
-        self.core
-            .call(Op::SetLayout, Some(ino), async {
-                Ok(self.core.mutate(cred, move |by| SetLayout { by, ino, layout }).await?.attr)
-            })
-            .await
+    pub fn set_layout<'a>(&'a self, cred: &'a Cred, ino: Ino, layout: LayoutHint) -> Answer<'a, Attr> {
+        self.core.call(Op::SetLayout, Some(ino), async move {
+            Ok(self.core.mutate(cred, move |by| SetLayout { by, ino, layout }).await?.attr)
+        })
     }
 
     fn orphaned(&self, unlinked: &Unlinked) {

@@ -4,7 +4,7 @@ use crate::{
     Client, ClientError, File,
     calls::Reserved,
     client::{Core, Tasks},
-    error::Result,
+    error::{Answer, Result},
     estate::{self, Held},
     file::store_failed,
     inode::{Inode, OpenCount, State},
@@ -161,19 +161,21 @@ impl Client {
     ///
     /// # Errors
     /// `ESTALE` the file is gone.
-    pub async fn open_held(&self, cred: &Cred, held: &Held) -> Result<File> {
+    pub fn open_held<'a>(&'a self, cred: &Cred, held: &'a Held) -> Answer<'a, File> {
         let (core, tasks, cred) = (Arc::clone(&self.core), Arc::clone(&self.tasks), cred.clone());
         let (ino, access) = (held.ino(), held.access());
         let work = Arc::clone(&core);
-        estate::apart(core.finish(async move {
-            let count = OpenCount::new(&work, ino, access);
-            let inode = Arc::clone(&count.inode);
-            let _record = inode.record.lock().await;
-            let opened = work.open_once_more(&inode, access, None).await?;
-            let file = File::new(Arc::clone(&work), tasks, count, access, &cred, opened.entry);
-            Ok(file.untold())
+        Box::pin(estate::apart(async move {
+            core.finish(async move {
+                let count = OpenCount::new(&work, ino, access);
+                let inode = Arc::clone(&count.inode);
+                let _record = inode.record.lock().await;
+                let opened = work.open_once_more(&inode, access, None).await?;
+                let file = File::new(Arc::clone(&work), tasks, count, access, &cred, opened.entry);
+                Ok(file.untold())
+            })
+            .await
         }))
-        .await
     }
 
     /// Opens a regular file. The open is brought to its end also when dropped, and the file then closed.
@@ -181,21 +183,19 @@ impl Client {
     /// # Errors
     /// `EACCES` as POSIX has it; `EISDIR` it is a directory; `EINVAL` for neither reading nor writing; `ESTALE` it is gone, or
     /// has no name and is not open here.
-    pub async fn open(&self, cred: &Cred, ino: Ino, options: OpenOptions) -> Result<File> {
-        self.core
-            .call(Op::Open, Some(ino), async {
-                if options.access == Access::default() {
-                    return Err(ClientError::NoAccess);
-                }
-                let (core, tasks, cred) = (Arc::clone(&self.core), Arc::clone(&self.tasks), cred.clone());
-                if !options.access.write && !options.truncate {
-                    // Nothing is recorded, so nothing is left behind by giving up.
-                    return core.open_here(tasks, &cred, ino, options).await;
-                }
-                let work = Arc::clone(&core);
-                core.finish(async move { work.open_here(tasks, &cred, ino, options).await }).await
-            })
-            .await
+    pub fn open<'a>(&'a self, cred: &'a Cred, ino: Ino, options: OpenOptions) -> Answer<'a, File> {
+        self.core.call(Op::Open, Some(ino), async move {
+            if options.access == Access::default() {
+                return Err(ClientError::NoAccess);
+            }
+            let (core, tasks, cred) = (Arc::clone(&self.core), Arc::clone(&self.tasks), cred.clone());
+            if !options.access.write && !options.truncate {
+                // Nothing is recorded, so nothing is left behind by giving up.
+                return core.open_here(tasks, &cred, ino, options).await;
+            }
+            let work = Arc::clone(&core);
+            core.finish(async move { work.open_here(tasks, &cred, ino, options).await }).await
+        })
     }
 
     /// Creates the regular file `name` in `dir` and opens it, in one message.
@@ -203,28 +203,24 @@ impl Client {
     /// # Errors
     /// `EEXIST` with `exclusive`; `EACCES`, `ENOENT`, `ENOTDIR`, `ENOSPC` as POSIX has them; `EINVAL` for a layout
     /// that cannot be had.
-    pub async fn create(
-        &self,
-        cred: &Cred,
+    pub fn create<'a>(
+        &'a self,
+        cred: &'a Cred,
         dir: Ino,
-        name: &Name,
+        name: &'a Name,
         options: CreateOptions,
-    ) -> Result<Created> {
-        self.core
-            .call(Op::Create, Some(dir), async {
-                if options.access == Access::default() {
-                    return Err(ClientError::NoAccess);
-                }
-                let (core, tasks, cred, name) =
-                    (Arc::clone(&self.core), Arc::clone(&self.tasks), cred.clone(), name.clone());
-                let reserved = core.reserve(Op::Create).await?;
-                let work = Arc::clone(&core);
-                core.finish(
-                    async move { work.create_here(tasks, reserved, &cred, (dir, name), options).await },
-                )
+    ) -> Answer<'a, Created> {
+        self.core.call(Op::Create, Some(dir), async move {
+            if options.access == Access::default() {
+                return Err(ClientError::NoAccess);
+            }
+            let (core, tasks, cred, name) =
+                (Arc::clone(&self.core), Arc::clone(&self.tasks), cred.clone(), name.clone());
+            let reserved = core.reserve(Op::Create).await?;
+            let work = Arc::clone(&core);
+            core.finish(async move { work.create_here(tasks, reserved, &cred, (dir, name), options).await })
                 .await
-            })
-            .await
+        })
     }
 }
 

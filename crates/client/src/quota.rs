@@ -1,6 +1,9 @@
 //! Quotas: what users, groups and trees use, and what they may. One method per operation, each one message to the mgr.
 
-use crate::{Client, error::Result};
+use crate::{
+    Client,
+    error::{Answer, Result},
+};
 use pvfs_types::{Cred, QuotaOwner, limits};
 use pvfs_wire::{
     Op,
@@ -28,18 +31,16 @@ impl Client {
         Ok(all)
     }
 
-    async fn quotas_after(
-        &self,
-        cred: &Cred,
+    fn quotas_after<'a>(
+        &'a self,
+        cred: &'a Cred,
         owner: Option<QuotaOwner>,
         after: Option<QuotaOwner>,
-    ) -> Result<Quotas> {
+    ) -> Answer<'a, Quotas> {
         let max = u32::try_from(limits::QUOTAS_PAGE_MAX).unwrap_or(u32::MAX);
-        self.core
-            .call(Op::GetQuotas, None, async {
-                self.core.ask(cred, |caller| GetQuotas { caller, owner, after, max }).await
-            })
-            .await
+        self.core.call(Op::GetQuotas, None, async move {
+            self.core.ask(cred, |caller| GetQuotas { caller, owner, after, max }).await
+        })
     }
 
     /// Sets what `owner` may use, and tells what it uses.
@@ -47,17 +48,15 @@ impl Client {
     /// # Errors
     /// `EPERM` not root, and not the owner of the root directory; `EINVAL` root's, or a tree in a tree; `E2BIG` a tree that is
     /// too large to be made one at once; `EXDEV` one with hard links to somewhere else.
-    pub async fn set_quota(
-        &self,
-        cred: &Cred,
+    pub fn set_quota<'a>(
+        &'a self,
+        cred: &'a Cred,
         owner: QuotaOwner,
         bytes: LimitChange,
         inodes: LimitChange,
-    ) -> Result<Quota> {
-        self.core
-            .call(Op::SetQuota, None, async {
-                self.core.mutate(cred, move |by| SetQuota { by, owner, bytes, inodes }).await
-            })
-            .await
+    ) -> Answer<'a, Quota> {
+        self.core.call(Op::SetQuota, None, async move {
+            self.core.mutate(cred, move |by| SetQuota { by, owner, bytes, inodes }).await
+        })
     }
 }

@@ -20,7 +20,7 @@ use futures_util::{StreamExt, stream};
 use pvfs_env::BoxFuture;
 use pvfs_types::{Errno, TargetId};
 use pvfs_wire::{
-    Access, Refusal, Status,
+    Access, Op, Refusal, Status,
     msg::data::{Acked, Commit, Fill, FillWith, Pass, Write, Written},
 };
 use std::{sync::Arc, time::Duration};
@@ -171,18 +171,10 @@ impl Core {
                     tokio::time::sleep(pause_after(*failed)).await;
                 }
                 _ => {
-                    mend::<Write>(
-                        self,
-                        inode,
-                        Access::WRITE,
-                        &mut tries,
-                        target,
-                        pass,
-                        &mut capability,
-                        refusal,
-                    )
-                    .await
-                    .map_err(unsent)?;
+                    let (what, access) = ((target, Op::Write), Access::WRITE);
+                    mend(self, inode, access, &mut tries, what, pass, &mut capability, refusal)
+                        .await
+                        .map_err(unsent)?;
                 }
             }
         }

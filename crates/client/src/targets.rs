@@ -10,10 +10,11 @@ use crate::{
     waits::{WaitsFor, waiting_for},
 };
 use bytes::Bytes;
-use pvfs_net::{Dialer, Peer};
+use pvfs_env::BoxFuture;
+use pvfs_net::{Dialer, Peer, ReadBody, read, read_into};
 use pvfs_types::{Distribution, IodtabGen, Slot, TargetId};
 use pvfs_wire::{
-    Refusal, Request,
+    Op, Refusal, Request, encode,
     msg::{
         hello::Role,
         session::{GetTargets, TargetInfo, Targets},
@@ -21,7 +22,6 @@ use pvfs_wire::{
 };
 use std::{
     collections::BTreeMap,
-    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -120,15 +120,33 @@ impl TargetMap {
         request: &R,
         payload: &[Bytes],
     ) -> Result<(R::Reply, Bytes), Refusal> {
-        waiting_for(WaitsFor::Target(target), self.call_wherever(target, request, payload)).await
+        let mut reply = None;
+        let body = encode(request);
+        let payload = self.call_encoded(target, R::OP, &body, payload, &mut read_into(&mut reply)).await?;
+        Ok((read(reply), payload))
     }
 
-    async fn call_wherever<R: Request>(
+    /// As [`TargetMap::call`], of a request that is encoded already; see [`Peer::call_encoded`].
+    pub fn call_encoded<'a>(
+        &'a self,
+        target: TargetId,
+        op: Op,
+        body: &'a [u8],
+        payload: &'a [Bytes],
+        read: ReadBody<'a>,
+    ) -> BoxFuture<'a, Result<Bytes, Refusal>> {
+        let call = self.call_wherever(target, op, body, payload, read);
+        Box::pin(waiting_for(WaitsFor::Target(target), call))
+    }
+
+    async fn call_wherever(
         &self,
         target: TargetId,
-        request: &R,
+        op: Op,
+        body: &[u8],
         payload: &[Bytes],
-    ) -> Result<(R::Reply, Bytes), Refusal> {
+        read: ReadBody<'_>,
+    ) -> Result<Bytes, Refusal> {
         let mut views = self.view.subscribe();
         loop {
             let found = views.borrow_and_update().peer(target).cloned();
@@ -137,7 +155,7 @@ impl TargetMap {
                 let _ = views.changed().await;
                 continue;
             };
-            let mut call = pin!(peer.call_payload(request, payload));
+            let mut call = peer.call_encoded(op, body.to_vec(), payload, read);
             loop {
                 tokio::select! {
                     biased;

@@ -4,7 +4,7 @@ use crate::{
     Client, ClientError, File,
     calls::Reserved,
     client::{Core, Tasks},
-    error::Result,
+    error::{Answer, Result},
     inode::OpenCount,
     open::{CreateUnderWay, Created},
 };
@@ -28,19 +28,16 @@ impl Client {
     ///
     /// # Errors
     /// `EACCES`, `ENOENT`, `ENOTDIR`, `ENOSPC` as POSIX has them; `EINVAL` for a layout that cannot be had.
-    pub async fn tmpfile(&self, cred: &Cred, dir: Ino, options: TmpFileOptions) -> Result<Created> {
-        self.core
-            .call(Op::TmpFile, Some(dir), async {
-                if options.access == Access::default() {
-                    return Err(ClientError::NoAccess);
-                }
-                let (core, tasks, cred) = (Arc::clone(&self.core), Arc::clone(&self.tasks), cred.clone());
-                let reserved = core.reserve(Op::TmpFile).await?;
-                let work = Arc::clone(&core);
-                core.finish(async move { work.tmpfile_here(tasks, reserved, &cred, dir, options).await })
-                    .await
-            })
-            .await
+    pub fn tmpfile<'a>(&'a self, cred: &'a Cred, dir: Ino, options: TmpFileOptions) -> Answer<'a, Created> {
+        self.core.call(Op::TmpFile, Some(dir), async move {
+            if options.access == Access::default() {
+                return Err(ClientError::NoAccess);
+            }
+            let (core, tasks, cred) = (Arc::clone(&self.core), Arc::clone(&self.tasks), cred.clone());
+            let reserved = core.reserve(Op::TmpFile).await?;
+            let work = Arc::clone(&core);
+            core.finish(async move { work.tmpfile_here(tasks, reserved, &cred, dir, options).await }).await
+        })
     }
 }
 

@@ -4,7 +4,11 @@
 //! A call within a call (an append's write) is part of the outer one. What runs on in the background after its caller
 //! gave up is no call any more.
 
-use crate::{ClientError, client::Core, error::Result};
+use crate::{
+    ClientError,
+    client::Core,
+    error::{Answer, Result},
+};
 use futures_util::{FutureExt as _, future::Either};
 use pvfs_types::{Ino, TargetId};
 use pvfs_wire::Op;
@@ -108,24 +112,19 @@ impl Core {
     /// # Errors
     /// [`ClientError::TimedOut`] the bound is reached. A change is then brought to its end in the background, under the
     /// same number; other work has been given up.
-    pub fn call<T>(
-        &self,
+    pub fn call<'a, T: Send + 'a>(
+        &'a self,
         op: Op,
         ino: Option<Ino>,
-        work: impl Future<Output = Result<T>>,
-    ) -> impl Future<Output = Result<T>> {
-        let outer = CALL.try_with(Arc::clone);
-        let entered = outer.is_err().then(|| self.waits.enter(op, ino));
-        let call = entered.as_ref().map(|entered| Arc::clone(&entered.call)).or(outer.ok());
-        let timeo = self.timeo.filter(|_| entered.is_some());
-        // Put together without `async`, which would hold these large futures twice.
-        let work = match call {
-            Some(call) => Either::Left(CALL.scope(call, work)),
-            None => Either::Right(work),
-        };
-        within(op, timeo, work).map(move |done| {
-            drop(entered);
-            done
+        work: impl Future<Output = Result<T>> + Send + 'a,
+    ) -> Answer<'a, T> {
+        let work: Answer<'a, T> = Box::pin(work);
+        Box::pin(async move {
+            if CALL.try_with(|_| ()).is_ok() {
+                return work.await;
+            }
+            let entered = self.waits.enter(op, ino);
+            within(op, self.timeo, CALL.scope(Arc::clone(&entered.call), work)).await
         })
     }
 

@@ -1,7 +1,11 @@
 //! Extended attributes and POSIX ACLs: one method per operation, each one message to the mgr. And what of them is known of
 //! open files without one.
 
-use crate::{Client, ClientError, File, error::Result, inode::Inode};
+use crate::{
+    Client, ClientError, File,
+    error::{Answer, Result},
+    inode::Inode,
+};
 use pvfs_types::{Attr, Cred, Extras, Ino, SetAttr as Changes, XattrName, limits};
 use pvfs_wire::{
     Op,
@@ -29,23 +33,19 @@ impl Client {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn getxattr(&self, cred: &Cred, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
-        self.core
-            .call(Op::GetXattr, Some(ino), async {
-                let name = XattrName::new(name)?;
-                let ask = |caller| GetXattr { caller, ino, name: name.clone() };
-                Ok(self.core.ask(cred, ask).await?.value)
-            })
-            .await
+    pub fn getxattr<'a>(&'a self, cred: &'a Cred, ino: Ino, name: &'a [u8]) -> Answer<'a, Vec<u8>> {
+        self.core.call(Op::GetXattr, Some(ino), async move {
+            let name = XattrName::new(name)?;
+            let ask = |caller| GetXattr { caller, ino, name: name.clone() };
+            Ok(self.core.ask(cred, ask).await?.value)
+        })
     }
 
     /// The names of all attributes that `cred` may know of.
-    pub async fn listxattr(&self, cred: &Cred, ino: Ino) -> Result<Vec<XattrName>> {
-        self.core
-            .call(Op::ListXattr, Some(ino), async {
-                Ok(self.core.ask(cred, |caller| ListXattr { caller, ino }).await?.names)
-            })
-            .await
+    pub fn listxattr<'a>(&'a self, cred: &'a Cred, ino: Ino) -> Answer<'a, Vec<XattrName>> {
+        self.core.call(Op::ListXattr, Some(ino), async move {
+            Ok(self.core.ask(cred, |caller| ListXattr { caller, ino }).await?.names)
+        })
     }
 
     /// Sets an attribute, or an ACL (whatever `mode` says).
@@ -54,40 +54,36 @@ impl Client {
     /// `EEXIST` with `Create`, `ENODATA` with `Replace`; `EACCES`, `EPERM` as xattr(7) has them; `E2BIG` a value of more than
     /// 64 KiB, or an ACL of more than 511 entries; `ENOSPC` the names would be more than 64 KiB; `EINVAL` an ACL that is not
     /// valid; else as [`Client::getxattr`].
-    pub async fn setxattr(
-        &self,
-        cred: &Cred,
+    pub fn setxattr<'a>(
+        &'a self,
+        cred: &'a Cred,
         ino: Ino,
-        name: &[u8],
-        value: &[u8],
+        name: &'a [u8],
+        value: &'a [u8],
         mode: XattrMode,
-    ) -> Result<Attr> {
-        self.core
-            .call(Op::SetXattr, Some(ino), async {
-                if value.len() > limits::XATTR_VALUE_BYTES_MAX {
-                    return Err(ClientError::XattrTooBig { bytes: value.len() });
-                }
-                let (name, value) = (XattrName::new(name)?, value.to_vec());
-                let make = move |by| SetXattr { by, ino, name: name.clone(), value: value.clone(), mode };
-                let entry = self.core.mutate(cred, make).await?;
-                self.core.complete(entry).await
-            })
-            .await
+    ) -> Answer<'a, Attr> {
+        self.core.call(Op::SetXattr, Some(ino), async move {
+            if value.len() > limits::XATTR_VALUE_BYTES_MAX {
+                return Err(ClientError::XattrTooBig { bytes: value.len() });
+            }
+            let (name, value) = (XattrName::new(name)?, value.to_vec());
+            let make = move |by| SetXattr { by, ino, name: name.clone(), value: value.clone(), mode };
+            let entry = self.core.mutate(cred, make).await?;
+            self.core.complete(entry).await
+        })
     }
 
     /// Takes an attribute away, or an ACL.
     ///
     /// # Errors
     /// `ENODATA` there is none (of an ACL no error); else as [`Client::setxattr`].
-    pub async fn removexattr(&self, cred: &Cred, ino: Ino, name: &[u8]) -> Result<Attr> {
-        self.core
-            .call(Op::RemoveXattr, Some(ino), async {
-                let name = XattrName::new(name)?;
-                let make = move |by| RemoveXattr { by, ino, name: name.clone() };
-                let entry = self.core.mutate(cred, make).await?;
-                self.core.complete(entry).await
-            })
-            .await
+    pub fn removexattr<'a>(&'a self, cred: &'a Cred, ino: Ino, name: &'a [u8]) -> Answer<'a, Attr> {
+        self.core.call(Op::RemoveXattr, Some(ino), async move {
+            let name = XattrName::new(name)?;
+            let make = move |by| RemoveXattr { by, ino, name: name.clone() };
+            let entry = self.core.mutate(cred, make).await?;
+            self.core.complete(entry).await
+        })
     }
 
     /// Which attributes a file that is open here for writing has, as of what the mgr told last. Asks nobody.

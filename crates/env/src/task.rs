@@ -3,6 +3,7 @@
 //!
 //! Outside of a simulation there is one process, the real one, and [`spawn`] is `tokio::spawn`.
 
+use crate::BoxFuture;
 use std::{
     cell::RefCell,
     future::Future,
@@ -36,64 +37,56 @@ thread_local! {
 }
 
 /// Spawns a task of the current process.
-pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
-where
-    F: Future<Output: Send + 'static> + Send + 'static,
-{
-    match current() {
-        None => tokio::spawn(future),
-        Some(process) => spawn_as(process, future),
-    }
+pub fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    spawn_boxed(current(), Box::pin(future))
 }
 
 /// As [`spawn`], for a task that ends with `set`.
-pub fn spawn_in<F>(set: &mut JoinSet<F::Output>, future: F)
-where
-    F: Future<Output: Send + 'static> + Send + 'static,
-{
+pub fn spawn_in<T: Send + 'static>(set: &mut JoinSet<T>, future: impl Future<Output = T> + Send + 'static) {
+    let future: BoxFuture<'static, T> = Box::pin(future);
     match current() {
         None => set.spawn(future),
-        Some(process) => set.spawn(Member { process, future: Some(Box::pin(future)) }),
+        Some(process) => set.spawn(Member { process, future: Some(future) }),
     };
 }
 
 /// Spawns a task of `process`: its first one, say.
-pub fn spawn_as<F>(process: Arc<dyn Process>, future: F) -> JoinHandle<F::Output>
-where
-    F: Future<Output: Send + 'static> + Send + 'static,
-{
-    let member = Member { process, future: Some(Box::pin(future)) };
-    let process = Arc::clone(&member.process);
-    let task = tokio::spawn(member);
+pub fn spawn_as<T: Send + 'static>(
+    process: Arc<dyn Process>,
+    future: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
+    spawn_boxed(Some(process), Box::pin(future))
+}
+
+/// Of one type for all futures: what makes a task of one is compiled once for each kind of output, not for each future.
+fn spawn_boxed<T: Send + 'static>(
+    process: Option<Arc<dyn Process>>,
+    future: BoxFuture<'static, T>,
+) -> JoinHandle<T> {
+    let Some(process) = process else { return tokio::spawn(future) };
+    let task = tokio::spawn(Member { process: Arc::clone(&process), future: Some(future) });
     process.adopt(task.abort_handle());
     task
 }
 
 /// Runs `work` where this is awaited, and to its end also when this is dropped before: the rest is a task of the process then.
 /// (Dropped outside of a runtime, it ends there.)
-pub fn to_the_end<F>(work: F) -> impl Future<Output = F::Output> + Send
-where
-    F: Future<Output: Send + 'static> + Send + 'static,
-{
+pub fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> impl Future<Output = T> + Send {
     ToTheEnd { process: current(), work: Some(Box::pin(work)) }
 }
 
-struct ToTheEnd<F>
-where
-    F: Future<Output: Send + 'static> + Send + 'static,
-{
+struct ToTheEnd<T: Send + 'static> {
     process: Option<Arc<dyn Process>>,
     /// `None`: it has ended.
-    work: Option<Pin<Box<F>>>,
+    work: Option<BoxFuture<'static, T>>,
 }
 
-impl<F> Future for ToTheEnd<F>
-where
-    F: Future<Output: Send + 'static> + Send + 'static,
-{
-    type Output = F::Output;
+impl<T: Send + 'static> Future for ToTheEnd<T> {
+    type Output = T;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         // Taken out, so that what panics does not go on.
         let Some(mut work) = self.work.take() else { return Poll::Pending };
         let polled = work.as_mut().poll(cx);
@@ -104,16 +97,12 @@ where
     }
 }
 
-impl<F> Drop for ToTheEnd<F>
-where
-    F: Future<Output: Send + 'static> + Send + 'static,
-{
+impl<T: Send + 'static> Drop for ToTheEnd<T> {
     fn drop(&mut self) {
         let Some(work) = self.work.take() else { return };
-        match self.process.take() {
-            Some(process) => drop(spawn_as(process, work)),
-            None if tokio::runtime::Handle::try_current().is_ok() => drop(tokio::spawn(work)),
-            None => {}
+        let process = self.process.take();
+        if process.is_some() || tokio::runtime::Handle::try_current().is_ok() {
+            drop(spawn_boxed(process, work));
         }
     }
 }
@@ -123,16 +112,16 @@ fn current() -> Option<Arc<dyn Process>> {
 }
 
 /// A task's future, and whose it is.
-struct Member<F> {
+struct Member<T> {
     process: Arc<dyn Process>,
     /// `None`: it was dropped with its process.
-    future: Option<Pin<Box<F>>>,
+    future: Option<BoxFuture<'static, T>>,
 }
 
-impl<F: Future> Future for Member<F> {
-    type Output = F::Output;
+impl<T> Future for Member<T> {
+    type Output = T;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         match self.process.turn() {
             Turn::Run => {
                 let _inside = Inside::enter(&self.process);
@@ -150,7 +139,7 @@ impl<F: Future> Future for Member<F> {
     }
 }
 
-impl<F> Member<F> {
+impl<T> Member<T> {
     /// What is dropped may spawn; that belongs to the process too.
     fn drop_future(&mut self) {
         let _inside = Inside::enter(&self.process);
@@ -158,7 +147,7 @@ impl<F> Member<F> {
     }
 }
 
-impl<F> Drop for Member<F> {
+impl<T> Drop for Member<T> {
     fn drop(&mut self) {
         self.drop_future();
     }

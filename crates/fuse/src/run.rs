@@ -9,13 +9,13 @@ use crate::{
     session::{self, Held},
 };
 use pvfs_client::{Client, ClientConfig};
-use pvfs_env::Metrics;
+use pvfs_env::{BoxFuture, Metrics};
 use pvfs_kfuse::Session;
 use pvfs_types::{Cred, FileKind, Ino};
 use std::{future::Future, io, os::fd::AsFd, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::SetOnce,
+    sync::{SetOnce, oneshot},
     time::{Instant, timeout},
 };
 use tracing::{info, warn};
@@ -54,7 +54,12 @@ impl MountConfig {
 }
 
 /// Mounts, and gives a handle to the live mount. Ending the client stays with the caller.
-pub async fn mount_client(client: Arc<Client>, config: &MountConfig) -> Result<Mounted, MountError> {
+pub fn mount_client(client: Arc<Client>, config: &MountConfig) -> BoxFuture<'_, Result<Mounted, MountError>> {
+    // Boxed, so that the adapter is compiled here, once, and not by all who mount.
+    Box::pin(mount_here(client, config))
+}
+
+async fn mount_here(client: Arc<Client>, config: &MountConfig) -> Result<Mounted, MountError> {
     let root = load_root(&client, &config.path).await?;
     let metrics = client.metrics();
     let fs = Arc::new(PvfsFs::new(client, root, config.options.cache).with_atimes(&config.options));
@@ -145,8 +150,7 @@ pub async fn run_worker<E: From<MountError>>(
     let (client, mounted, begun) = match (worker.session, book.agreed()) {
         (Some(fd), Some(agreed)) => {
             let session = Session::attach(fd, agreed).map_err(start)?;
-            let (mounted, begun) =
-                session::serve(Arc::clone(&fs), session, config.dir, Held::ByKeeper, metrics)?;
+            let (mounted, begun) = serve(Arc::clone(&fs), session, config.dir, Held::ByKeeper, metrics)?;
             let client = tokio::select! {
                 biased;
                 ended = mounted.ended() => return Ok(ended?),
@@ -168,8 +172,7 @@ pub async fn run_worker<E: From<MountError>>(
             let shown = begun.dir.to_string_lossy();
             worker.line.say_mounted(fd.as_fd(), &begun.device, &shown).map_err(start)?;
             info!(dir = %shown, source = config.source, "mounted");
-            let (mounted, begun) =
-                session::serve(Arc::clone(&fs), begun.session, begun.dir, Held::ByKeeper, metrics)?;
+            let (mounted, begun) = serve(Arc::clone(&fs), begun.session, begun.dir, Held::ByKeeper, metrics)?;
             (client, mounted, begun)
         }
     };
@@ -201,6 +204,17 @@ pub async fn run_worker<E: From<MountError>>(
     goodbye(&client).await;
     info!(dir = %mounted.dir().display(), "unmounted");
     Ok(ended?)
+}
+
+/// As [`session::serve`], of no generic types: see [`mount_client`].
+fn serve(
+    fs: Arc<SetOnce<Arc<PvfsFs>>>,
+    session: Session,
+    dir: PathBuf,
+    held: Held,
+    metrics: &Metrics,
+) -> Result<(Mounted, oneshot::Receiver<pvfs_kfuse::Control>), MountError> {
+    session::serve(fs, session, dir, held, metrics)
 }
 
 /// As long as what this gives lives.

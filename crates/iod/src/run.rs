@@ -4,7 +4,7 @@ use crate::{
     IodConfig, IodError, committer, counters::Counters, heartbeat::Heart, mgr_time::MgrTime, service::Iod,
     target::Target,
 };
-use pvfs_env::disk::raise_descriptor_limit;
+use pvfs_env::{BoxFuture, disk::raise_descriptor_limit};
 use pvfs_net::{Dialer, Identity, Server};
 use pvfs_store::{Store, StoreOptions};
 use pvfs_types::Timestamp;
@@ -15,6 +15,9 @@ use tracing::{info, warn};
 
 /// Descriptors kept for objects at most, over all targets, where nobody says otherwise.
 const OPEN_OBJECTS_MAX: u64 = 16_384;
+/// Is told where it listens.
+type Ready<'a> = Box<dyn FnOnce(String) + Send + 'a>;
+
 /// How long requests in work may take to end before the targets are closed.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -22,7 +25,7 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 pub async fn run(
     config: IodConfig,
     shutdown: impl Future<Output = ()> + Send,
-    ready: impl FnOnce(String),
+    ready: impl FnOnce(String) + Send,
 ) -> Result<(), IodError> {
     let stores = open_stores(&config)?;
     serve(config, stores, shutdown, ready).await
@@ -33,7 +36,26 @@ pub async fn serve(
     config: IodConfig,
     stores: Vec<Store>,
     shutdown: impl Future<Output = ()> + Send,
-    ready: impl FnOnce(String),
+    ready: impl FnOnce(String) + Send,
+) -> Result<(), IodError> {
+    serve_boxed(config, stores, Box::pin(shutdown), Box::new(ready)).await
+}
+
+/// Of no generic types, so that the iod is compiled here, once, and not by all who run one.
+fn serve_boxed<'a>(
+    config: IodConfig,
+    stores: Vec<Store>,
+    shutdown: BoxFuture<'a, ()>,
+    ready: Ready<'a>,
+) -> BoxFuture<'a, Result<(), IodError>> {
+    Box::pin(serve_here(config, stores, shutdown, ready))
+}
+
+async fn serve_here(
+    config: IodConfig,
+    stores: Vec<Store>,
+    shutdown: BoxFuture<'_, ()>,
+    ready: Ready<'_>,
 ) -> Result<(), IodError> {
     if stores.is_empty() {
         return Err(IodError::NoTarget);

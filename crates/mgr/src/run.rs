@@ -16,7 +16,7 @@ use crate::{
     time::MgrTime,
     workers::{self, Wakes, garbage, timekeeper, truncater},
 };
-use pvfs_env::Metrics;
+use pvfs_env::{BoxFuture, Metrics};
 use pvfs_kv::{Durability, Engine, LmdbEngine, Overlay};
 use pvfs_meta::{MetaError, intent, mgr_time, quota, rollback, session, superblock};
 use pvfs_net::{Dialer, Identity, Server};
@@ -34,6 +34,9 @@ use tokio::{
     time::Instant,
 };
 use tracing::{info, warn};
+
+/// Is told where it listens.
+type Ready<'a> = Box<dyn FnOnce(String) + Send + 'a>;
 
 /// Of [`time_step`], however short leases are.
 const TIME_STEP_MIN: Duration = Duration::from_millis(100);
@@ -75,7 +78,7 @@ pub fn format_engine(engine: &dyn Engine, fs: FsId, targets: &[TargetUuid]) -> R
 pub async fn run(
     config: MgrConfig,
     shutdown: impl Future<Output = ()> + Send,
-    ready: impl FnOnce(String),
+    ready: impl FnOnce(String) + Send,
 ) -> Result<(), MgrError> {
     // Opening would make what is not there; the mgr makes nothing.
     if !config.dir.join("data.mdb").exists() {
@@ -90,7 +93,26 @@ pub async fn serve(
     config: MgrConfig,
     engine: Arc<dyn Engine>,
     shutdown: impl Future<Output = ()> + Send,
-    ready: impl FnOnce(String),
+    ready: impl FnOnce(String) + Send,
+) -> Result<(), MgrError> {
+    serve_boxed(config, engine, Box::pin(shutdown), Box::new(ready)).await
+}
+
+/// Of no generic types, so that the mgr is compiled here, once, and not by all who run one.
+fn serve_boxed<'a>(
+    config: MgrConfig,
+    engine: Arc<dyn Engine>,
+    shutdown: BoxFuture<'a, ()>,
+    ready: Ready<'a>,
+) -> BoxFuture<'a, Result<(), MgrError>> {
+    Box::pin(serve_here(config, engine, shutdown, ready))
+}
+
+async fn serve_here(
+    config: MgrConfig,
+    engine: Arc<dyn Engine>,
+    shutdown: BoxFuture<'_, ()>,
+    ready: Ready<'_>,
 ) -> Result<(), MgrError> {
     let stored_ms = check_store(&config, &*engine)?;
     let identity = Identity {
@@ -238,8 +260,8 @@ async fn serve_started(
     intents: truncater::Inbox,
     stop: watch::Sender<bool>,
     server: Server,
-    shutdown: impl Future<Output = ()> + Send,
-    ready: impl FnOnce(String),
+    shutdown: BoxFuture<'_, ()>,
+    ready: Ready<'_>,
 ) -> Result<(), MgrError> {
     let to_error = |error: sequencer::JobError| MgrError::Time { text: error.to_string() };
     timekeeper::store_high_water(mgr).await.map_err(to_error)?;

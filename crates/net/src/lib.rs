@@ -15,5 +15,5 @@ mod server;
 pub use backoff::Backoff;
 pub use error::{CallError, NetError};
 pub use handshake::Identity;
-pub use peer::{Dialer, Peer, Waiting};
+pub use peer::{Dialer, Peer, ReadBody, Waiting, read, read_into};
 pub use server::{Incoming, PeerInfo, Replier, Server, Service};

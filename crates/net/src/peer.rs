@@ -9,7 +9,7 @@ use crate::{
     handshake,
 };
 use bytes::Bytes;
-use pvfs_env::{Counter, Metrics, Transport};
+use pvfs_env::{BoxFuture, Counter, Metrics, Transport};
 use pvfs_types::Errno;
 use pvfs_wire::{FrameError, FrameKind, Op, Refusal, Request, Status, decode, encode, msg::hello::Role};
 use std::{
@@ -30,6 +30,27 @@ const SLOW_AFTER: Duration = Duration::from_secs(1);
 
 /// An answer that takes longer is said in the log.
 const SILENT_AFTER: Duration = Duration::from_secs(5);
+
+/// Reads the body of a reply.
+pub type ReadBody<'a> = &'a mut (dyn FnMut(&[u8]) -> Result<(), FrameError> + Send);
+
+/// A [`ReadBody`] that leaves the reply in `slot`, to be taken by [`read`].
+pub fn read_into<T: for<'b> minicbor::Decode<'b, ()>>(
+    slot: &mut Option<T>,
+) -> impl FnMut(&[u8]) -> Result<(), FrameError> {
+    |body| {
+        *slot = Some(decode(body)?);
+        Ok(())
+    }
+}
+
+/// The reply that [`read_into`] has left, after a call that did not fail.
+///
+/// # Panics
+/// There was no such call.
+pub fn read<T>(slot: Option<T>) -> T {
+    slot.expect("a call that did not fail has read its reply")
+}
 
 /// Makes [`Peer`]s that share an identity and count their connections together.
 pub struct Dialer {
@@ -150,12 +171,36 @@ impl Peer {
         request: &R,
         payload: &[Bytes],
     ) -> Result<(R::Reply, Bytes), Refusal> {
-        let body = encode(request);
+        let mut reply = None;
+        let payload = self.call_encoded(R::OP, encode(request), payload, &mut read_into(&mut reply)).await?;
+        Ok((read(reply), payload))
+    }
+
+    /// As [`Peer::call_payload`], of a request that is encoded already; `read` is given the reply's body. Gives its payload.
+    ///
+    /// Boxed and of no request's type, so that it is compiled here, once, and not for each request and by all who ask.
+    pub fn call_encoded<'a>(
+        &'a self,
+        op: Op,
+        body: Vec<u8>,
+        payload: &'a [Bytes],
+        read: ReadBody<'a>,
+    ) -> BoxFuture<'a, Result<Bytes, Refusal>> {
+        Box::pin(self.call_till_answered(op, body, payload, read))
+    }
+
+    async fn call_till_answered(
+        &self,
+        op: Op,
+        body: Vec<u8>,
+        payload: &[Bytes],
+        read: ReadBody<'_>,
+    ) -> Result<Bytes, Refusal> {
         let mut backoff = Backoff::default();
         loop {
             let connection = self.connected().await;
-            let exchange = connection.exchange(R::OP, &body, payload);
-            let Ok(frame) = self.noting_silence(R::OP, exchange).await else {
+            let exchange = connection.exchange(op, &body, payload);
+            let Ok(frame) = self.noting_silence(op, exchange).await else {
                 self.lost(&connection);
                 // The first loss is acted on at once; a server that takes the request and breaks again is given time.
                 if backoff.tries() > 0 {
@@ -165,12 +210,12 @@ impl Peer {
                 }
                 continue;
             };
-            match self.read_answer::<R>(frame) {
+            match self.read_answer(op, frame, read) {
                 Ok(answer) => return Ok(answer),
                 Err(Refusal { status: Status::NotNow | Status::PayloadDamaged, text }) => {
                     let pause = backoff.fail(pvfs_env::random::number());
                     self.note_waiting(&text);
-                    debug!(op = R::OP.name(), text, ?pause, "asked to come again");
+                    debug!(op = op.name(), text, ?pause, "asked to come again");
                     tokio::time::sleep(pause).await;
                 }
                 Err(refusal) => return Err(refusal),
@@ -200,16 +245,29 @@ impl Peer {
         deadline: Duration,
     ) -> Result<R::Reply, CallError> {
         let attempt = async {
+            let mut reply = None;
+            self.ask_once(R::OP, encode(request), &mut read_into(&mut reply)).await?;
+            Ok(read(reply))
+        };
+        tokio::time::timeout(deadline, attempt).await.unwrap_or(Err(CallError::TimedOut { after: deadline }))
+    }
+
+    fn ask_once<'a>(
+        &'a self,
+        op: Op,
+        body: Vec<u8>,
+        read: ReadBody<'a>,
+    ) -> BoxFuture<'a, Result<Bytes, CallError>> {
+        Box::pin(async move {
             let connection = self.connected_once().await?;
-            let Ok(frame) = connection.exchange(R::OP, &encode(request), &[]).await else {
+            let Ok(frame) = connection.exchange(op, &body, &[]).await else {
                 self.lost(&connection);
                 let peer = self.name();
                 let source = std::io::ErrorKind::ConnectionReset.into();
                 return Err(NetError::Broken { peer, source }.into());
             };
-            Ok(self.read_answer::<R>(frame).map_err(CallError::Refused)?.0)
-        };
-        tokio::time::timeout(deadline, attempt).await.unwrap_or(Err(CallError::TimedOut { after: deadline }))
+            self.read_answer(op, frame, read).map_err(CallError::Refused)
+        })
     }
 
     /// The time from sending a ping to its answer, within `deadline`.
@@ -231,29 +289,26 @@ impl Peer {
         }
     }
 
-    fn read_answer<R: Request>(&self, frame: Frame) -> Result<(R::Reply, Bytes), Refusal> {
-        let bad = |error: FrameError| {
-            Refusal::new(
-                Status::Errno(Errno::EIO),
-                format!("{} answered {} wrongly: {error}", self.name(), R::OP.name()),
-            )
+    /// Has `reader` read `frame`, if it is a reply. Gives its payload.
+    fn read_answer(&self, op: Op, frame: Frame, reader: ReadBody<'_>) -> Result<Bytes, Refusal> {
+        let wrongly = |error: FrameError| {
+            let text = format!("{} answered {} wrongly: {error}", self.name(), op.name());
+            Refusal::new(Status::Errno(Errno::EIO), text)
         };
-        match frame.header.kind {
+        let answer = match frame.header.kind {
             _ if frame.payload_damaged => {
                 Err(Refusal::new(Status::PayloadDamaged, "the answer's payload was damaged"))
             }
-            FrameKind::Reply => Ok((decode(&frame.body).map_err(bad)?, frame.payload)),
-            FrameKind::Refusal => Err(decode(&frame.body).map_err(bad)?),
+            FrameKind::Reply => reader(&frame.body).map(|()| frame.payload).map_err(wrongly),
+            FrameKind::Refusal => Err(decode(&frame.body).unwrap_or_else(wrongly)),
             FrameKind::Request => {
-                Err(bad(FrameError::Body { text: "a request where a reply was due".into() }))
+                Err(wrongly(FrameError::Body { text: "a request where a reply was due".into() }))
             }
+        };
+        if !matches!(&answer, Err(Refusal { status: Status::NotNow | Status::PayloadDamaged, .. })) {
+            self.note_answer();
         }
-        .inspect(|_| self.note_answer())
-        .inspect_err(|refusal| {
-            if !matches!(refusal.status, Status::NotNow | Status::PayloadDamaged) {
-                self.note_answer();
-            }
-        })
+        answer
     }
 
     fn live(&self) -> Option<Arc<Connection>> {

@@ -8,7 +8,7 @@ use crate::{
     ClientError,
     appends::{AppendTurn, Begun, ByDelegation},
     client::{Core, Tasks},
-    error::Result,
+    error::{Answer, Result},
     estate::{self, AppendMark, AppendRecord, Origin},
     inode::Inode,
     io, plan,
@@ -54,18 +54,16 @@ impl File {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn append(&self, data: Bytes) -> Result<u64> {
-        self.core
-            .call(Op::Write, Some(self.inode.ino), async {
-                self.need(Access::WRITE, "writing")?;
-                if data.is_empty() {
-                    return Ok(self.core.refresh_attr(self.inode.ino).await?.size);
-                }
-                let (core, inode) = (Arc::clone(&self.core), Arc::clone(&self.inode));
-                let append = Append { core, inode, cred: Arc::clone(&self.cred), origin: Origin::current() };
-                Box::pin(estate::apart(append.make(Arc::clone(&self.tasks), data))).await
-            })
-            .await
+    pub fn append(&self, data: Bytes) -> Answer<'_, u64> {
+        self.core.call(Op::Write, Some(self.inode.ino), async move {
+            self.need(Access::WRITE, "writing")?;
+            if data.is_empty() {
+                return Ok(self.core.refresh_attr(self.inode.ino).await?.size);
+            }
+            let (core, inode) = (Arc::clone(&self.core), Arc::clone(&self.inode));
+            let append = Append { core, inode, cred: Arc::clone(&self.cred), origin: Origin::current() };
+            Box::pin(estate::apart(append.make(Arc::clone(&self.tasks), data))).await
+        })
     }
 }
 

@@ -5,7 +5,7 @@
 use super::{File, check_end};
 use crate::{
     ClientError,
-    error::Result,
+    error::{Answer, Result},
     held::Held,
     inode::Inode,
     io::{self, FAILED_SYNCS_MAX},
@@ -56,30 +56,28 @@ impl File {
     /// # Errors
     /// `EINVAL` the ranges are of one file and overlap; `EBADF` `source` is not open for reading or this not for writing;
     /// else as [`File::write_at`].
-    pub async fn copy_from(&self, at: u64, source: &File, from: u64, len: u64) -> Result<u64> {
-        self.core
-            .call(Op::Copy, Some(self.inode.ino), async {
-                self.need(Access::WRITE, "writing")?;
-                source.need(Access::READ, "reading")?;
-                check_end(at, len)?;
-                if from > FILE_BYTES_MAX {
-                    return Err(ClientError::BadOffset { offset: from });
-                }
-                self.core.send_gathered(&self.inode).await?;
-                source.core.send_gathered(&source.inode).await?;
-                let size = source.core.refresh_attr(source.ino()).await?.size;
-                let len = len.min(size.saturating_sub(from));
-                if self.ino() == source.ino() && from < at + len && at < from + len {
-                    return Err(ClientError::Overlap { from, at, len });
-                }
-                if len >= BY_TARGETS_BYTES_MIN
-                    && let Some(shift) = self.lines_up(at, source, from).await?
-                {
-                    return self.copy_by_targets(at, source, from, len, shift).await;
-                }
-                self.copy_here(at, source, from, len).await
-            })
-            .await
+    pub fn copy_from<'a>(&'a self, at: u64, source: &'a File, from: u64, len: u64) -> Answer<'a, u64> {
+        self.core.call(Op::Copy, Some(self.inode.ino), async move {
+            self.need(Access::WRITE, "writing")?;
+            source.need(Access::READ, "reading")?;
+            check_end(at, len)?;
+            if from > FILE_BYTES_MAX {
+                return Err(ClientError::BadOffset { offset: from });
+            }
+            self.core.send_gathered(&self.inode).await?;
+            source.core.send_gathered(&source.inode).await?;
+            let size = source.core.refresh_attr(source.ino()).await?.size;
+            let len = len.min(size.saturating_sub(from));
+            if self.ino() == source.ino() && from < at + len && at < from + len {
+                return Err(ClientError::Overlap { from, at, len });
+            }
+            if len >= BY_TARGETS_BYTES_MIN
+                && let Some(shift) = self.lines_up(at, source, from).await?
+            {
+                return self.copy_by_targets(at, source, from, len, shift).await;
+            }
+            self.copy_here(at, source, from, len).await
+        })
     }
 
     /// Whether each byte goes to the target that it is on.
@@ -251,7 +249,7 @@ impl File {
             core.counters.resent.inc();
             let is_old = matches!(refusal.status, Status::CapabilityForged | Status::CapabilityOld);
             let (inode, access) = (&self.inode, Access::WRITE);
-            io::mend::<Copy>(core, inode, access, &mut tries, target, pass, to_cap, refusal).await?;
+            io::mend(core, inode, access, &mut tries, (target, Op::Copy), pass, to_cap, refusal).await?;
             // It does not say which of the two.
             *from_cap = core.fresh_capability(source, Access::READ, is_old.then_some(*from_cap)).await?;
         }

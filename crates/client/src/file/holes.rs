@@ -1,7 +1,11 @@
 //! Holes: made, filled, looked for; and room taken beforehand.
 
 use super::{File, check_end};
-use crate::{ClientError, error::Result, io};
+use crate::{
+    ClientError,
+    error::{Answer, Result},
+    io,
+};
 use pvfs_types::LogicalOffset;
 use pvfs_wire::{Access, Op, msg::data::FillWith};
 
@@ -10,13 +14,13 @@ impl File {
     ///
     /// # Errors
     /// `EINVAL` for no bytes; `EFBIG` it would end past the largest file size; `EBADF` not open for writing.
-    pub async fn punch(&self, offset: u64, len: u64) -> Result<()> {
-        self.fill(offset, len, FillWith::Zeros, false).await
+    pub fn punch(&self, offset: u64, len: u64) -> Answer<'_, ()> {
+        self.fill(offset, len, FillWith::Zeros, false)
     }
 
     /// As [`File::punch`], but the file grows where it ends before.
-    pub async fn zero(&self, offset: u64, len: u64) -> Result<()> {
-        self.fill(offset, len, FillWith::Zeros, true).await
+    pub fn zero(&self, offset: u64, len: u64) -> Answer<'_, ()> {
+        self.fill(offset, len, FillWith::Zeros, true)
     }
 
     /// Takes space for `len` bytes from `offset` on, so that writing them does not meet a full target. With `grows` the file
@@ -24,36 +28,34 @@ impl File {
     ///
     /// # Errors
     /// `ENOSPC` a target has not so much space; `EOPNOTSUPP` a target's disk takes none beforehand; else as [`File::punch`].
-    pub async fn allocate(&self, offset: u64, len: u64, grows: bool) -> Result<()> {
-        self.fill(offset, len, FillWith::Room, grows).await
+    pub fn allocate(&self, offset: u64, len: u64, grows: bool) -> Answer<'_, ()> {
+        self.fill(offset, len, FillWith::Room, grows)
     }
 
-    async fn fill(&self, offset: u64, len: u64, with: FillWith, grows: bool) -> Result<()> {
-        self.core
-            .call(Op::Fill, Some(self.inode.ino), async {
-                self.need(Access::WRITE, "writing")?;
-                if len == 0 {
-                    return Err(ClientError::EmptyRange { offset });
-                }
-                check_end(offset, len)?;
-                self.core.send_gathered(&self.inode).await?;
-                if grows {
-                    // Another client may have cut the file. A report of before that would not count, and no target knows better.
-                    self.core.refresh_attr(self.inode.ino).await?;
-                }
-                let range = offset..offset + len;
-                let reach = if grows || with == FillWith::Room { range.end } else { 0 };
-                let in_flight = io::fill(&self.core, &self.inode, range, with, reach).await?;
-                let end = LogicalOffset(if grows { offset + len } else { 0 });
-                self.inode.with(|state| state.sparse = true);
-                in_flight.done(0, end, self.core.session.now(), &self.cred);
-                if grows {
-                    // No target knows of a size that only zeros reach.
-                    self.core.report(&self.inode, None).await?;
-                }
-                Ok(())
-            })
-            .await
+    fn fill(&self, offset: u64, len: u64, with: FillWith, grows: bool) -> Answer<'_, ()> {
+        self.core.call(Op::Fill, Some(self.inode.ino), async move {
+            self.need(Access::WRITE, "writing")?;
+            if len == 0 {
+                return Err(ClientError::EmptyRange { offset });
+            }
+            check_end(offset, len)?;
+            self.core.send_gathered(&self.inode).await?;
+            if grows {
+                // Another client may have cut the file. A report of before that would not count, and no target knows better.
+                self.core.refresh_attr(self.inode.ino).await?;
+            }
+            let range = offset..offset + len;
+            let reach = if grows || with == FillWith::Room { range.end } else { 0 };
+            let in_flight = io::fill(&self.core, &self.inode, range, with, reach).await?;
+            let end = LogicalOffset(if grows { offset + len } else { 0 });
+            self.inode.with(|state| state.sparse = true);
+            in_flight.done(0, end, self.core.session.now(), &self.cred);
+            if grows {
+                // No target knows of a size that only zeros reach.
+                self.core.report(&self.inode, None).await?;
+            }
+            Ok(())
+        })
     }
 
     /// Where data lies at `offset` or next behind it, as `SEEK_DATA`. What targets' disks take for data counts: never less than
@@ -76,18 +78,16 @@ impl File {
     }
 
     /// The file's size, and what was found.
-    async fn seek(&self, offset: u64, hole: bool) -> Result<(u64, Option<u64>)> {
-        self.core
-            .call(Op::FindData, Some(self.inode.ino), async {
-                self.need(Access::default(), "looking for data")?;
-                self.core.send_gathered(&self.inode).await?;
-                let size = self.core.refresh_attr(self.inode.ino).await?.size;
-                if offset >= size {
-                    return Err(ClientError::NoData { offset });
-                }
-                let access = if self.access.write { Access::WRITE } else { Access::READ };
-                Ok((size, io::find_data(&self.core, &self.inode, access, offset, hole).await?))
-            })
-            .await
+    fn seek(&self, offset: u64, hole: bool) -> Answer<'_, (u64, Option<u64>)> {
+        self.core.call(Op::FindData, Some(self.inode.ino), async move {
+            self.need(Access::default(), "looking for data")?;
+            self.core.send_gathered(&self.inode).await?;
+            let size = self.core.refresh_attr(self.inode.ino).await?.size;
+            if offset >= size {
+                return Err(ClientError::NoData { offset });
+            }
+            let access = if self.access.write { Access::WRITE } else { Access::READ };
+            Ok((size, io::find_data(&self.core, &self.inode, access, offset, hole).await?))
+        })
     }
 }

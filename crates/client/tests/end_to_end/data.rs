@@ -6,7 +6,7 @@ use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
 };
-use pvfs_client::{Access, Client, ClientError, CreateOptions, File, OpenOptions};
+use pvfs_client::{Client, ClientError, CreateOptions, File, OpenOptions};
 use pvfs_types::{Errno, LayoutHint, Level, LogicalOffset, Pattern, limits};
 use std::sync::Arc;
 
