@@ -100,6 +100,11 @@ impl Orphans {
         }
     }
 
+    /// As [`Orphans::claim`], of a file that this client may be giving up right now: it is claimed once more after that.
+    pub fn claim_anew(&mut self, ino: Ino) {
+        self.to_claim.insert(ino);
+    }
+
     /// Whether the mgr keeps this inode for this client.
     pub fn is_claimed(&self, ino: Ino) -> bool {
         self.claimed.contains(&ino) || self.to_claim.contains(&ino)
@@ -148,6 +153,18 @@ mod tests {
         assert_eq!(closed, answer(2, &[], &[11]));
         orphans.taken(&closed);
         assert_eq!(orphans.answer(|_| false), answer(2, &[], &[]));
+    }
+
+    #[test]
+    fn what_is_opened_anew_while_it_is_given_up_is_claimed_after_that() {
+        let mut orphans = Orphans::default();
+        orphans.named(&[orphan(1, 10)]);
+        let first = orphans.answer(|_| true);
+        orphans.taken(&first);
+        let closed = orphans.answer(|_| false);
+        orphans.claim_anew(Ino(10));
+        orphans.taken(&closed);
+        assert_eq!(orphans.answer(|_| true), answer(1, &[10], &[]));
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub(crate) struct Session {
     /// Held by whoever opens a new session, or ends the last one. True: it was ended.
     renewing: tokio::sync::Mutex<bool>,
     orphans: Mutex<Orphans>,
+    /// Held while the mgr is told of claims.
+    checking_in: tokio::sync::Mutex<()>,
     journal: Option<Arc<dyn Journal>>,
     /// A create that a predecessor may have had in flight, till it is sure that it does not come again.
     inherited_create: Option<u64>,
@@ -163,6 +165,7 @@ impl Session {
             standing: Mutex::new(Arc::new(Standing::new(opened, incarnation, &marks, journal.clone()))),
             renewing: tokio::sync::Mutex::default(),
             orphans: Mutex::new(orphans),
+            checking_in: tokio::sync::Mutex::default(),
             journal,
             inherited_create,
             check_in_soon: Notify::new(),
@@ -362,12 +365,14 @@ impl Core {
 
     /// Has the mgr keep the file `ino`, which counts as open, if it is there and has no name.
     pub async fn claim(self: &Arc<Self>, ino: Ino) -> Result<()> {
-        self.session.orphans(|orphans| orphans.claim(ino));
+        self.session.orphans(|orphans| orphans.claim_anew(ino));
         self.keep_alive_once().await.map(drop)
     }
 
     /// One keep-alive. True: the mgr has more orphans to name.
     async fn keep_alive_once(self: &Arc<Self>) -> Result<bool> {
+        // What one gives up must not overtake what the next one claims.
+        let _turn = self.session.checking_in.lock().await;
         let session = self.session.standing().id;
         let answer = self.session.orphans(|orphans| orphans.answer(|ino| self.inodes.is_open(ino)));
         let request = KeepAlive {
