@@ -463,7 +463,7 @@ impl State {
         self.holes_checked_at = None;
     }
 
-    /// The doubt about the size, if there is one, to be given back to [`State::settle`].
+    /// The doubt about the size, if there is one, to be given back to [`State::found_whole`].
     pub fn doubts(&self) -> Option<u64> {
         (self.doubts != self.doubts_settled).then_some(self.doubts)
     }
