@@ -178,3 +178,9 @@ fn a_sync_after_one_that_failed_under_a_dead_process_makes_durable_what_a_dead_c
 fn a_sync_forgets_ends_that_targets_may_have_lost() {
     keeps_its_promises(55_798);
 }
+
+/// A keep-alive's claim came when its session had just ended: nobody was left to give it up, and the file stayed.
+#[test]
+fn a_claim_that_comes_after_its_sessions_end_keeps_nothing() {
+    keeps_its_promises(82_238);
+}

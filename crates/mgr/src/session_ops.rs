@@ -75,6 +75,8 @@ pub async fn keep_alive(mgr: &Mgr, req: KeepAlive) -> Result<KeptAlive, Refusal>
     if has_releases || !req.claims.is_empty() {
         mgr.sequencer
             .run(move |txn, _| {
+                // It may have ended since: a claim of no session would keep the file for ever.
+                session::load(txn, session)?;
                 for &ino in &req.claims {
                     orphan::claim(txn, session, ino)?;
                 }
