@@ -124,6 +124,12 @@ impl Store {
         mended.into_iter().collect()
     }
 
+    /// A sync failed, and nobody knows of which objects.
+    pub(crate) fn failed_somewhere(&self, why: &dyn std::fmt::Display) {
+        self.mending.add_all();
+        self.ledger.raise(why);
+    }
+
     /// Of this object.
     pub(crate) fn mend(&self, handle: &Arc<Handle>) -> Result<(), StoreError> {
         match self.mending.begin(handle) {

@@ -164,8 +164,7 @@ impl Store {
                 .iter()
                 .filter(|handle| !handle.unsynced().is_empty())
                 .for_each(|h| self.mending.add(h));
-            self.mending.add_all();
-            self.ledger.raise(&source);
+            self.failed_somewhere(&source);
             self.io("sync the target", source)
         })
     }

@@ -161,15 +161,13 @@ impl Store {
         // This may take away errors as that one did.
         let _sync = self.begin_sync(Extent::All)?;
         if let Err(error) = self.disk.sync_all() {
-            self.mending.add_all();
-            self.ledger.raise(&error);
+            self.failed_somewhere(&error);
         }
         if interrupted.extent == Extent::All
             && let Err(error) = self.sync_changed_since(interrupted.since)
         {
             error!(%dir, %error, "not every object could be looked at");
-            self.mending.add_all();
-            self.ledger.raise(&error);
+            self.failed_somewhere(&error);
         }
         Ok(())
     }
