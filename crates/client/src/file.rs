@@ -396,7 +396,12 @@ impl File {
     /// The slots that can hold data of the file, as far as this client knows, or if it reaches to `size`.
     fn written_slots(&self, size: u64) -> Result<Vec<Slot>> {
         let dist = self.distribution()?;
-        let (known, doubt) = self.inode.with(|state| (state.end(), state.doubts().is_some()));
+        let (known, doubt, is_inline) =
+            self.inode.with(|state| (state.end(), state.doubts().is_some(), state.inline));
+        if is_inline {
+            // What the mgr keeps is durable.
+            return Ok(Vec::new());
+        }
         let size = size.max(known);
         Ok(dist.slots().filter(|&slot| doubt || dist.object_len(slot, size) > 0).collect())
     }
@@ -443,7 +448,7 @@ impl File {
         let dist = self.distribution()?;
         let mut gaps = Vec::new();
         let ends = plan.iter().zip(answers);
-        let ends = ends.map(|(request, answer)| dist.size_from_object(request.slot, answer.done.object_len));
+        let ends = ends.map(|(request, answer)| dist.size_from_object(request.slot, answer.object_len));
         let size_min = ends.max().unwrap_or(0);
         let deal = |request: &SlotRequest,
                     answer: &io::ReadAnswer,
@@ -451,7 +456,7 @@ impl File {
                     gaps: &mut _| {
             let gaps: &mut Vec<Gap> = gaps;
             request
-                .deal(answer.done.object_len, &answer.payload, found, |gap| gaps.push(gap))
+                .deal(answer.object_len, &answer.payload, found, |gap| gaps.push(gap))
                 .map_err(|misfit| io::misfit(Op::Read, misfit))
         };
         if let ([request], [answer]) = (plan, answers)

@@ -174,6 +174,20 @@ impl State {
         inherited.map(Gather::end).max().unwrap_or(0)
     }
 
+    /// All bytes of the file, if they are gathered, and none is on its way; and the session in which they were written.
+    pub fn gathered_whole(&self) -> Option<(SessionId, &[u8])> {
+        let only = self.gathers.front().filter(|_| self.gathers.len() == 1)?;
+        let is_whole = only.mark.start == 0 && only.len == self.size && self.size_sent() == 0;
+        (is_whole && !only.is_on_its_way).then(|| (only.mark.session, &only.bytes[..]))
+    }
+
+    /// The oldest one is being given to somebody, or is not after all; its bytes stay here until that is certain.
+    pub fn first_is_on_its_way(&mut self, is_on_its_way: bool) {
+        if let Some(first) = self.gathers.front_mut() {
+            first.is_on_its_way = is_on_its_way;
+        }
+    }
+
     /// Gathers the front of a write in `session`, as much as fits.
     fn gather(
         &mut self,
@@ -363,6 +377,18 @@ impl Core {
             place.inspect(|&place| self.gathers.give_back(place));
         }
         Ok(())
+    }
+
+    /// What was gathered of a file first is where it belongs.
+    pub fn first_is_sent(&self, inode: &Inode) {
+        let sent = inode.with(|state| {
+            let number = state.gathers.front()?.mark.number;
+            state.end_first(true).map(|place| (number, place))
+        });
+        if let Some((number, place)) = sent {
+            self.gathers.is_on_its_way(number);
+            self.gathers.give_back(place);
+        }
     }
 
     async fn send(self: &Arc<Self>, inode: &Arc<Inode>, mark: GatherMark, bytes: Bytes) -> Result<()> {

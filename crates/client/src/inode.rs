@@ -96,9 +96,13 @@ pub(crate) struct State {
     /// The number of the delegation under which this client has made the file, for writing: as long as that stands and
     /// `recorded` holds, nobody else was told of it.
     pub alone: Option<u64>,
+    /// This client has made it, and no target was sent anything of it since.
+    pub is_untouched: bool,
+    /// The mgr keeps its bytes.
+    pub inline: bool,
     /// What was lost last, as an errno.
     lost_as: Option<Errno>,
-    /// The newest change of the inode that the two next are of.
+    /// The newest change of the inode that `inline` and the two next are of.
     change: u64,
     pub extras: Extras,
     /// By its mode a program in it runs as somebody else.
@@ -285,6 +289,7 @@ impl Inode {
     pub fn begin_write(self: &Arc<Self>, end: u64) -> Option<(WriteInFlight, Capability)> {
         self.with(|state| {
             let capability = state.may_write(end)?;
+            state.is_untouched = false;
             state.writes_in_flight += 1;
             let in_flight = WriteInFlight { inode: Arc::clone(self), epoch: state.size_epoch, done: false };
             Some((in_flight, capability))
@@ -391,6 +396,7 @@ impl State {
         if attr.change >= self.change {
             self.change = attr.change;
             self.extras = attr.extras.unwrap_or_default();
+            self.inline = attr.is_inline();
             let group_runs_it = attr.mode & mode::SGID != 0 && attr.mode & (mode::X << 3) != 0;
             self.privileged = attr.mode & mode::SUID != 0 || group_runs_it;
         }

@@ -46,6 +46,7 @@ mod file_locks;
 mod gathers;
 mod held;
 mod holds;
+mod inline;
 mod inode;
 mod io;
 mod locking;

@@ -168,6 +168,10 @@ impl Client {
         Box::pin(estate::apart(async move {
             core.finish(async move {
                 let count = OpenCount::new(&work, ino, access);
+                if let Some(entry) = work.known_inline(ino).filter(|_| !access.write) {
+                    // What is to be asked for is the bytes themselves.
+                    return Ok(File::new(Arc::clone(&work), tasks, count, access, &cred, entry).untold());
+                }
                 let inode = Arc::clone(&count.inode);
                 let _record = inode.record.lock().await;
                 let opened = work.open_once_more(&inode, access, None).await?;
@@ -363,7 +367,7 @@ impl Core {
     pub fn has_made(&self, inode: &Inode, access: Access) {
         if access.write {
             let number = self.delegations.of_made(inode.ino);
-            inode.with(|state| state.alone = number);
+            inode.with(|state| (state.alone, state.is_untouched) = (number, true));
         }
     }
 

@@ -47,6 +47,8 @@ pub(crate) struct Standing {
     pub id: SessionId,
     incarnation: u64,
     pub slots: Arc<Slots>,
+    /// The mgr keeps the bytes of new files that are no longer.
+    pub inline_bytes_max: u64,
 }
 
 /// Who opens sessions.
@@ -225,7 +227,8 @@ impl Standing {
     ) -> Standing {
         let count = opened.slots.clamp(1, limits::SESSION_SLOTS);
         let slots = Slots::new(opened.session, count, marks, journal);
-        Standing { id: opened.session, incarnation, slots }
+        let inline_bytes_max = opened.inline_bytes_max.unwrap_or(0).into();
+        Standing { id: opened.session, incarnation, slots, inline_bytes_max }
     }
 }
 

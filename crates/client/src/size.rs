@@ -118,7 +118,9 @@ impl Core {
     /// Tells the mgr what was written, if it does not know. With `closing`, also ends this client's standing as a
     /// writer, unless other handles than that many are open for writing. Runs to its end, also when dropped.
     pub async fn report(self: &Arc<Self>, inode: &Arc<Inode>, closing: Option<u32>) -> Result<()> {
-        self.send_gathered(inode).await?;
+        if !closing.is_some_and(|mine| self.is_small(inode, mine)) {
+            self.send_gathered(inode).await?;
+        }
         self.report_sent(inode, closing).await
     }
 
@@ -141,6 +143,11 @@ impl Core {
     }
 
     async fn report_here(self: &Arc<Self>, inode: &Arc<Inode>, closing: Option<u32>) -> Result<()> {
+        if let Some(mine) = closing
+            && self.put_inline(inode, mine).await?
+        {
+            return Ok(());
+        }
         let mut must_close = false;
         loop {
             if closing.is_some() {
@@ -282,7 +289,7 @@ impl State {
     }
 
     /// The mgr did not take the report.
-    fn untold(&mut self, mtime: Option<Timestamp>, recorded: Option<SessionId>) {
+    pub fn untold(&mut self, mtime: Option<Timestamp>, recorded: Option<SessionId>) {
         self.dirty = true;
         self.mtime = self.mtime.or(mtime);
         self.recorded = self.recorded.or(recorded);
@@ -317,6 +324,7 @@ mod tests {
             layout: None,
             extras: None,
             allocated: None,
+            inline: None,
         }
     }
 

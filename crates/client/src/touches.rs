@@ -2,7 +2,7 @@
 
 use pvfs_types::{Ino, Name};
 use pvfs_wire::msg::{
-    file::{EndWrites, Open, ReportSize, TouchAtimes},
+    file::{EndWrites, Open, PutInline, ReportSize, TouchAtimes},
     lock::{CancelLock, ReleaseLocks, SetLock},
     namespace::{Create, Link, MkDir, MkNod, Rename, RmDir, SetAttr, SetLayout, SymLink, TmpFile, Unlink},
     quota::SetQuota,
@@ -43,6 +43,7 @@ inodes! {
     RemoveXattr: ino;
     Open: ino;
     ReportSize: ino;
+    PutInline: ino;
     // Makes an inode that nobody knows, and changes no directory.
     TmpFile: ;
     // Who writes is nobody's own to know; locks change no inode, and quotas nothing of one that is told.

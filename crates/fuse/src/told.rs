@@ -124,6 +124,7 @@ mod tests {
             layout: None,
             extras: None,
             allocated: None,
+            inline: None,
         }
     }
 

@@ -28,6 +28,7 @@ impl Counters {
             Op::StatObjects,
             Op::RemoveObjects,
             Op::TruncateObjects,
+            Op::PutObject,
         ]
         .map(op);
         Counters {

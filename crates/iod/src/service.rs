@@ -126,6 +126,10 @@ impl Service for Iod {
                 mgr_only(&request)?;
                 ops::truncate_objects::serve(iod, &request)
             }),
+            Op::PutObject => spawn(self, op, reply, admitted, move |iod, _| {
+                mgr_only(&request)?;
+                ops::put_object::serve(iod, &request)
+            }),
             Op::Status => self.answer(op, reply, Ok(status::of(&self))).await,
             other => {
                 let text = format!("an iod does not do `{}`", other.name());
@@ -136,7 +140,10 @@ impl Service for Iod {
 
     /// What would harm if an old copy of it landed on newer bytes.
     fn fences(&self, op: Op) -> bool {
-        matches!(op, Op::Write | Op::Fill | Op::Copy | Op::RemoveObjects | Op::TruncateObjects)
+        matches!(
+            op,
+            Op::Write | Op::Fill | Op::Copy | Op::RemoveObjects | Op::TruncateObjects | Op::PutObject
+        )
     }
 }
 
@@ -155,7 +162,7 @@ fn spawn<T: ops::Answer + 'static>(
     });
 }
 
-/// Objects are removed and cut for mgrs only: clients truncate and unlink through them.
+/// Objects are removed, cut and made without a capability for mgrs only.
 fn mgr_only(request: &Incoming) -> Result<(), Refusal> {
     if request.peer.role == Role::Mgr {
         return Ok(());

@@ -157,14 +157,18 @@ fn blank(ino: Ino, cred: &Cred, now: Timestamp) -> Inode {
         tree: None,
         allowed: None,
         allocated: None,
+        inline: None,
     }
 }
 
-/// Removes the inode's record, its locks and its attributes. Its names, objects and list entries are the caller's.
+/// Removes the inode's record, its locks, its attributes and what is kept of its bytes. Its names, objects and list entries are the caller's.
 pub(crate) fn remove(txn: &mut impl WriteTxn, inode: &Inode) -> Result<()> {
     lock::remove_all(txn, inode.ino)?;
     if inode.xattrs.is_some() {
         xattr::remove_all(txn, inode.ino)?;
+    }
+    if inode.inline.is_some() {
+        txn.delete(&keys::inline(inode.ino));
     }
     quota::count(txn, inode.ino, None)?;
     txn.delete(&keys::inode(inode.ino));
@@ -202,6 +206,7 @@ impl Inode {
             layout: self.layout,
             extras: self.extras(),
             allocated: self.allocated,
+            inline: self.inline,
         }
     }
 

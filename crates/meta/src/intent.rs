@@ -1,9 +1,10 @@
-//! Truncations that the targets have to carry out first: noted durably, visible as done only when they all have.
+//! What the targets have to carry out first, a truncation or the taking of a small file's bytes: noted durably, visible as done
+//! only when they all have.
 
 pub use crate::record::Intent;
 
 use crate::record::{self, Record};
-use crate::{Inode, Result, inode, keys, quota, scan, writer};
+use crate::{Inode, Result, inline, inode, keys, quota, scan, writer};
 use pvfs_kv::{Read, WriteTxn};
 use pvfs_types::{Ino, Timestamp};
 use pvfs_wire::msg::session::Mutator;
@@ -31,15 +32,30 @@ pub(crate) fn start(
         dist: inode.load_dist()?,
         by: by.into(),
         since: now,
+        spills: None,
     };
     record::put(txn, &keys::intent(inode.ino), &intent);
     Ok(intent)
 }
 
-/// Every target has cut its object: the file has its new size. The requests that waited are run again after it.
-/// Without effect where the intent is gone (its file was reaped).
+/// A target is to take the bytes of `inode`, which are kept here.
+pub(crate) fn spill(txn: &mut impl WriteTxn, inode: &Inode, by: &Mutator, now: Timestamp) -> Result<Intent> {
+    if let Some(standing) = find(txn, inode.ino)? {
+        return Ok(standing);
+    }
+    let intent = Intent { spills: Some(true), ..start(txn, inode, inode.size, by, now)? };
+    record::put(txn, &keys::intent(inode.ino), &intent);
+    Ok(intent)
+}
+
+/// Every target has done its part: the file has its new size, or its bytes are there. The requests that waited are run again
+/// after it. Without effect where the intent is gone (its file was reaped).
 pub fn finish(txn: &mut impl WriteTxn, ino: Ino, now: Timestamp) -> Result<()> {
     let Some(intent) = find(txn, ino)? else { return Ok(()) };
+    if intent.spills() {
+        remove(txn, ino);
+        return inline::spilt(txn, ino);
+    }
     let mut inode = inode::load_named(txn, ino)?;
     inode.resize(intent.size);
     inode.next_epoch()?;

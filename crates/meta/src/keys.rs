@@ -29,10 +29,11 @@ pub mod space {
     pub const SESSION_LOCK: u8 = b'L';
     pub const LOCK_WAIT: u8 = b'q';
     pub const XATTR: u8 = b'x';
+    pub const INLINE: u8 = b'b';
     pub const QUOTA_LIMITS: u8 = b'Q';
     pub const QUOTA_USAGE: u8 = b'U';
 
-    pub const ALL: [u8; 24] = [
+    pub const ALL: [u8; 25] = [
         SUPERBLOCK,
         MGR_TIME,
         COUNTER,
@@ -55,6 +56,7 @@ pub mod space {
         SESSION_LOCK,
         LOCK_WAIT,
         XATTR,
+        INLINE,
         QUOTA_LIMITS,
         QUOTA_USAGE,
     ];
@@ -247,6 +249,11 @@ pub fn xattr(ino: Ino, name: &XattrName) -> Vec<u8> {
 
 pub fn xattrs(ino: Ino) -> Vec<u8> {
     key!(XATTR, ino.0.to_be_bytes())
+}
+
+/// The bytes of a small file.
+pub fn inline(ino: Ino) -> Vec<u8> {
+    key!(INLINE, ino.0.to_be_bytes())
 }
 
 fn quota_owner(owner: QuotaOwner) -> [u8; 9] {

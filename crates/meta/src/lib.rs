@@ -8,6 +8,7 @@ pub mod access;
 pub mod check;
 pub mod dentry;
 pub mod garbage;
+pub mod inline;
 pub mod inode;
 pub mod intent;
 pub mod iodtab;

@@ -67,7 +67,7 @@ pub fn claims_of(txn: &(impl Read + ?Sized), session: SessionId) -> Result<Vec<I
 /// Removes an orphan for good and puts its objects on the garbage list. That every live session has seen it is the
 /// caller's to know. One that is gone stays so.
 ///
-/// `false`: a session claims it; nothing was done.
+/// `false`: a session claims it, or a target is taking its bytes; nothing was done.
 pub fn reap(txn: &mut impl WriteTxn, seq: u64, ino: Ino) -> Result<bool> {
     let entry: Option<OrphanEntry> = record::find(txn, &keys::orphan(seq))?;
     if entry.is_none_or(|entry| entry.ino != ino) {
@@ -76,8 +76,14 @@ pub fn reap(txn: &mut impl WriteTxn, seq: u64, ino: Ino) -> Result<bool> {
     if !claims(txn, ino)?.is_empty() {
         return Ok(false);
     }
+    if intent::find(txn, ino)?.is_some_and(|intent| intent.spills()) {
+        // A target may be about to make the object.
+        return Ok(false);
+    }
     let orphan = inode::load_named(txn, ino)?;
-    garbage::add_all(txn, ino, orphan.data_gen, orphan.load_dist()?)?;
+    if orphan.inline.is_none() {
+        garbage::add_all(txn, ino, orphan.data_gen, orphan.load_dist()?)?;
+    }
     writer::remove_all(txn, ino)?;
     intent::remove(txn, ino);
     txn.delete(&keys::orphan(seq));

@@ -15,11 +15,17 @@ use pvfs_types::{
 pub trait Record: Encode<()> + for<'b> Decode<'b, ()> {
     /// For messages about damage.
     const KIND: &'static str;
-    const VERSION: u8 = 1;
+    /// The newest that this build reads.
+    const VERSION_MAX: u8 = 1;
+
+    /// What a build must know to read this one.
+    fn version(&self) -> u8 {
+        1
+    }
 
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(96);
-        bytes.push(Self::VERSION);
+        bytes.push(self.version());
         minicbor::encode(self, &mut bytes).expect("encoding into a Vec cannot fail");
         bytes
     }
@@ -29,7 +35,7 @@ pub trait Record: Encode<()> + for<'b> Decode<'b, ()> {
     fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let corrupt = |detail: String| MetaError::Corrupt { what: Self::KIND, detail };
         match bytes.split_first() {
-            Some((&version, body)) if version == Self::VERSION => {
+            Some((&version, body)) if (1..=Self::VERSION_MAX).contains(&version) => {
                 let mut decoder = minicbor::Decoder::new(body);
                 let record = decoder.decode().map_err(|e| corrupt(e.to_string()))?;
                 match body.len() - decoder.position() {
@@ -64,7 +70,6 @@ records! {
     InodeNumbers "inode numbers";
     Counter "counter";
     RolledBack "rollback";
-    Inode "inode";
     Dentry "directory entry";
     Session "session";
     Client "client";
@@ -79,8 +84,19 @@ records! {
     LockHeld "lock";
     LockWait "lock that is waited for";
     Xattr "extended attribute";
+    Inline "bytes of a small file";
     QuotaLimits "limits of use";
     QuotaUsage "count of use";
+}
+
+impl Record for Inode {
+    const KIND: &'static str = "inode";
+    const VERSION_MAX: u8 = 2;
+
+    /// Who does not know of bytes that are kept here must not take them for a hole.
+    fn version(&self) -> u8 {
+        if self.inline.is_some() { 2 } else { 1 }
+    }
 }
 
 /// Of the file system as a whole.
@@ -202,6 +218,9 @@ pub struct Inode {
     /// Regular files: how many bytes the targets' disks hold, where that was told to be another number than the size.
     #[n(26)]
     pub allocated: Option<u64>,
+    /// Regular files: its bytes are in a record of their own, and no target has any of them. Nobody has it open for writing.
+    #[n(27)]
+    pub inline: Option<bool>,
 }
 
 /// What the attributes of an inode come to (its ACLs not counted).
@@ -222,6 +241,13 @@ pub struct XattrTotals {
 pub struct Xattr {
     #[cbor(n(0), with = "minicbor::bytes")]
     pub value: Vec<u8>,
+}
+
+/// All bytes of a small file. Its key names it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Inline {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub data: Vec<u8>,
 }
 
 /// Which request: sent again, it is the same one.
@@ -294,7 +320,7 @@ pub struct OrphanEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Mark {}
 
-/// A truncation that the targets have not done yet.
+/// What the targets have to do before a file can be changed, and have not done yet: cut their objects, or take its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Intent {
     #[n(0)]
@@ -309,6 +335,15 @@ pub struct Intent {
     pub by: By,
     #[n(5)]
     pub since: Timestamp,
+    /// It is no truncation: the target of the first strip takes the bytes that are kept here, `size` of them.
+    #[n(6)]
+    pub spills: Option<bool>,
+}
+
+impl Intent {
+    pub fn spills(&self) -> bool {
+        self.spills == Some(true)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]

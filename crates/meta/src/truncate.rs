@@ -1,6 +1,6 @@
 //! What giving a file another size takes. The one place that decides between the three ways.
 
-use crate::{Inode, Intent, OpEnv, Result, garbage, intent, quota, writer, xattr};
+use crate::{Inode, Intent, OpEnv, Result, garbage, inline, intent, quota, writer, xattr};
 use pvfs_kv::WriteTxn;
 use pvfs_types::DataGen;
 use pvfs_wire::msg::session::Mutator;
@@ -10,6 +10,7 @@ use pvfs_wire::msg::session::Mutator;
 ///
 /// - To nothing, and no other session writes: the objects are swapped for new ones in this transaction.
 /// - Not to less, and nobody writes: only the record changes. The epoch stays, as no byte went.
+/// - Not to nothing, and its bytes are kept here: a target takes them first.
 /// - Else the targets cut first: bytes past the record may be there, and none of them may come back as the file
 ///   grows again.
 ///
@@ -25,6 +26,9 @@ pub(crate) fn truncate(
     if let Some(standing) = intent::find(txn, inode.ino)? {
         return Ok(Some(standing));
     }
+    if inode.inline.is_some() && size > 0 {
+        return intent::spill(txn, inode, by, env.now).map(Some);
+    }
     xattr::drop_file_caps(txn, inode)?;
     if !by.cred.is_root() {
         inode.drop_privileges();
@@ -39,7 +43,11 @@ pub(crate) fn truncate(
     if size >= inode.size && !writers.any() {
         inode.resize(size);
     } else if size == 0 && !writers.foreign {
-        garbage::add_all(txn, inode.ino, inode.data_gen, inode.load_dist()?)?;
+        if inode.inline.is_some() {
+            inline::remove(txn, inode);
+        } else {
+            garbage::add_all(txn, inode.ino, inode.data_gen, inode.load_dist()?)?;
+        }
         inode.data_gen = next_data_gen(inode.data_gen)?;
         inode.resize(0);
         inode.next_epoch()?;

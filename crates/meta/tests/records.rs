@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 use pvfs_meta::record::{
-    By, Client, Counter, Dentry, Grant, Inode, InodeNumbers, Intent, IodtabEntry, LockHeld, LockWait, Mark,
-    MgrTime, OrphanEntry, QuotaLimits, QuotaUsage, Record, Reply, RolledBack, Session, Superblock, Target,
-    TargetNumber, Writer, Xattr, XattrTotals,
+    By, Client, Counter, Dentry, Grant, Inline, Inode, InodeNumbers, Intent, IodtabEntry, LockHeld, LockWait,
+    Mark, MgrTime, OrphanEntry, QuotaLimits, QuotaUsage, Record, Reply, RolledBack, Session, Superblock,
+    Target, TargetNumber, Writer, Xattr, XattrTotals,
 };
 use pvfs_types::{
     Acl, DataGen, Distribution, FileKind, FsId, Ino, IodtabGen, LayoutHint, LockKind, LockMode, LockOwner,
@@ -61,6 +61,7 @@ fn inode() -> Inode {
         tree: None,
         allowed: None,
         allocated: None,
+        inline: None,
     }
 }
 
@@ -140,10 +141,29 @@ fn sessions_are_written_like_this() {
 }
 
 #[test]
-fn truncation_intents_are_written_like_this() {
+fn intents_are_written_like_this() {
+    let cut = Intent {
+        ino: Ino(1234),
+        size: 100,
+        data_gen: DataGen(2),
+        dist: DIST,
+        by: BY,
+        since: AT,
+        spills: None,
+    };
+    check(&cut, "01861904d2186402840102041a001000008303183f19012c821a3b9aca0005");
     check(
-        &Intent { ino: Ino(1234), size: 100, data_gen: DataGen(2), dist: DIST, by: BY, since: AT },
-        "01861904d2186402840102041a001000008303183f19012c821a3b9aca0005",
+        &Intent { spills: Some(true), ..cut },
+        "01871904d2186402840102041a001000008303183f19012c821a3b9aca0005f5",
+    );
+}
+
+#[test]
+fn small_files_that_are_kept_here_are_written_like_this_and_older_builds_read_no_hole() {
+    check(&Inline { data: b"small".to_vec() }, "018145736d616c6c");
+    check(
+        &Inode { size: 5, inline: Some(true), ..inode() },
+        "02981c1904d2001901a41903e81864010502821a3b9aca0005821a3b9aca0005821a3b9aca0005821a3b9aca000582000009840102041a0010000002f6f6f6f6f6f6f6f6f6f6f6f5",
     );
 }
 

@@ -3,7 +3,7 @@
 use crate::sequencer;
 use pvfs_env::{Clock, Metrics, SystemClock, TcpTransport, Transport};
 use pvfs_kv::Durability;
-use pvfs_types::FsId;
+use pvfs_types::{FsId, limits::INLINE_BYTES_MAX};
 use pvfs_wire::msg::hello::Secret;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -36,6 +36,8 @@ pub struct MgrConfig {
     pub lease_ms: u64,
     /// How often sessions are to send keep-alives.
     pub keep_alive_ms: u64,
+    /// The mgr keeps the bytes of new files that are no longer; at most `limits::INLINE_BYTES_MAX`, 0: of none.
+    pub inline_bytes_max: usize,
     /// How long a target may be silent before it counts as down.
     pub target_silence: Duration,
     /// Where to serve `/metrics`, if anywhere.
@@ -66,6 +68,7 @@ impl MgrConfig {
             durability: Durability::Sync,
             lease_ms: LEASE_MS,
             keep_alive_ms: KEEP_ALIVE_MS,
+            inline_bytes_max: INLINE_BYTES_MAX,
             target_silence: TARGET_SILENCE,
             metrics_addr: None,
             metrics: Metrics::new(),

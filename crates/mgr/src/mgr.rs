@@ -30,6 +30,8 @@ pub struct Mgr {
     pub key: MacKey,
     pub metrics: Metrics,
     pub keep_alive_ms: u64,
+    /// See [`crate::MgrConfig::inline_bytes_max`].
+    pub inline_bytes_max: usize,
     pub process: u64,
     pub started: Timestamp,
     pub started_at: Instant,

@@ -20,7 +20,7 @@ use pvfs_env::{BoxFuture, Metrics};
 use pvfs_kv::{Durability, Engine, LmdbEngine, Overlay};
 use pvfs_meta::{MetaError, intent, mgr_time, quota, rollback, session, superblock};
 use pvfs_net::{Dialer, Identity, Server};
-use pvfs_types::{Cred, FsId, TargetUuid, Timestamp};
+use pvfs_types::{Cred, FsId, TargetUuid, Timestamp, limits::INLINE_BYTES_MAX};
 use pvfs_wire::{MacKey, msg::hello::Role};
 use std::{
     convert::Infallible,
@@ -222,6 +222,7 @@ fn start(
         key: MacKey::from_daemon_secret(&config.daemon_secret.0),
         metrics: config.metrics.clone(),
         keep_alive_ms: config.keep_alive_ms,
+        inline_bytes_max: config.inline_bytes_max.min(INLINE_BYTES_MAX),
         process,
         started,
         started_at: Instant::now(),

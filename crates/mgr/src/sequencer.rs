@@ -272,7 +272,8 @@ fn read_record(record: &[u8]) -> Outcome {
 /// The mgr's own change, with a typed result.
 struct OwnJob<T> {
     work: Work<T>,
-    delegations: Arc<Delegations>,
+    /// `None`: what it changes makes nothing untrue that a session goes by.
+    delegations: Option<Arc<Delegations>>,
     changing: Option<Changing>,
     result: Option<Result<Ran<T>, MetaError>>,
     answer: oneshot::Sender<Result<Ran<T>, JobError>>,
@@ -285,10 +286,12 @@ impl<T: Send> Job for OwnJob<T> {
         let result = (self.work)(&mut txn, env);
         let changes = txn.into_set();
         self.result = Some(result.map(|result| {
-            let inos = touched(&changes);
-            self.changing = self.delegations.change(&inos, None);
-            if self.changing.is_none() {
-                return Ran::Delegated(inos);
+            if let Some(delegations) = &self.delegations {
+                let inos = touched(&changes);
+                self.changing = delegations.change(&inos, None);
+                if self.changing.is_none() {
+                    return Ran::Delegated(inos);
+                }
             }
             batch.merge(changes);
             Ran::Done(result)
@@ -446,9 +449,24 @@ impl Sequencer {
         &self,
         work: impl Fn(&mut Txn<'_>, &OpEnv<'_>) -> Result<T, MetaError> + Send + Sync + 'static,
     ) -> Result<T, JobError> {
-        let work: Work<T> = Arc::new(work);
+        self.run_own(Some(&self.delegations), Arc::new(work)).await
+    }
+
+    /// As [`Sequencer::run`], where the change makes nothing untrue that a session goes by: nothing is recalled.
+    pub async fn run_unseen<T: Send + 'static>(
+        &self,
+        work: impl Fn(&mut Txn<'_>, &OpEnv<'_>) -> Result<T, MetaError> + Send + Sync + 'static,
+    ) -> Result<T, JobError> {
+        self.run_own(None, Arc::new(work)).await
+    }
+
+    async fn run_own<T: Send + 'static>(
+        &self,
+        delegations: Option<&Arc<Delegations>>,
+        work: Work<T>,
+    ) -> Result<T, JobError> {
         self.repeat(None, |answer| {
-            let (work, delegations) = (Arc::clone(&work), Arc::clone(&self.delegations));
+            let (work, delegations) = (Arc::clone(&work), delegations.cloned());
             Box::new(OwnJob { work, delegations, changing: None, result: None, answer })
         })
         .await

@@ -21,7 +21,7 @@ use pvfs_wire::{
     encode,
     msg::{
         delegation::Changed,
-        file::{EndWrites, Open, Opened, ReportSize, TouchAtimes},
+        file::{EndWrites, Open, Opened, PutInline, ReadInline, ReportSize, TouchAtimes},
         hello::Role,
         namespace::{
             AttrSet, CheckAccess, Create, Created, Entry, GetAttr, Link, LinkTarget, Lookup, MkDir, MkNod,
@@ -76,9 +76,10 @@ impl Service for MgrService {
     }
 
     /// Changes are fenced by their slots. A claim that came late would hold an orphan for ever; a lock that a dead process
-    /// of the client had asked for, and that its successor has released, would stand.
+    /// of the client had asked for, and that its successor has released, would stand; and what a dead process closed a small file
+    /// with would hide what its successor has written to it since.
     fn fences(&self, op: Op) -> bool {
-        matches!(op, Op::KeepAlive | Op::SetLock)
+        matches!(op, Op::KeepAlive | Op::SetLock | Op::PutInline)
     }
 }
 
@@ -93,7 +94,14 @@ async fn send(reply: Replier, answer: Reply) {
 fn is_quick(op: Op) -> bool {
     matches!(
         op,
-        Op::Lookup | Op::GetAttr | Op::GetXattr | Op::Access | Op::ReadLink | Op::StatFs | Op::GetTargets
+        Op::Lookup
+            | Op::GetAttr
+            | Op::GetXattr
+            | Op::Access
+            | Op::ReadLink
+            | Op::ReadInline
+            | Op::StatFs
+            | Op::GetTargets
     )
 }
 
@@ -167,6 +175,8 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
         }
         Op::ReportSize => report_size(mgr, request.decode()?).await,
 
+        Op::PutInline | Op::ReadInline => inline(mgr, request).await,
+
         Op::EndWrites => {
             let req: EndWrites = request.decode()?;
             change(mgr, req.by.clone(), move |txn, _| ops::end_writes(txn, &req).map(|()| Done {})).await
@@ -201,8 +211,18 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
         | Op::StatObjects
         | Op::ListObjects
         | Op::RemoveObjects
-        | Op::TruncateObjects => Err(not_here(request.op)),
+        | Op::TruncateObjects
+        | Op::PutObject => Err(not_here(request.op)),
     }
+}
+
+/// Small files that are kept here.
+async fn inline(mgr: &Mgr, request: &Incoming) -> Reply {
+    if request.op == Op::PutInline {
+        return put_inline(mgr, request.decode()?).await;
+    }
+    let req: ReadInline = request.decode()?;
+    read(mgr, &req.caller, |txn| ops::read_inline(txn, &req))
 }
 
 /// Extended attributes and ACLs.
@@ -347,8 +367,10 @@ impl Signer {
     }
 
     /// What the session may do with the regular file of `stat`.
+    /// A file that is kept here is written by nobody: who is about to asks once more.
     fn grant(&self, stat: &Stat, access: Access) -> Option<Capability> {
         let attr = &stat.attr;
+        let access = Access { write: access.write && !attr.is_inline(), ..access };
         let grant = Grant {
             session: self.session,
             ino: attr.ino,
@@ -422,6 +444,14 @@ async fn report_size(mgr: &Mgr, req: ReportSize) -> Reply {
         })
     };
     change_in_steps(mgr, by, Arc::new(work)).await
+}
+
+async fn put_inline(mgr: &Mgr, mut req: PutInline) -> Reply {
+    if req.data.len() > mgr.inline_bytes_max {
+        // What is too long is not kept, as what is nothing.
+        req.data.clear();
+    }
+    change(mgr, req.by.clone(), move |txn, env| Ok(entry(ops::put_inline(txn, &req, env)?))).await
 }
 
 /// A reader's open changes nothing, and takes no slot.

@@ -56,6 +56,7 @@ pub async fn open(mgr: &Mgr, mut req: OpenSession) -> Result<SessionOpened, Refu
         mgr_time_ms: now_ms,
         now: mgr.now(),
         orphans_seen,
+        inline_bytes_max: u32::try_from(mgr.inline_bytes_max).ok(),
     })
 }
 

@@ -86,6 +86,16 @@ pub struct Attr {
     /// writer closed it. `None`: as many as its size says.
     #[n(18)]
     pub allocated: Option<u64>,
+    /// Regular files: the mgr keeps its bytes, and targets have none of them.
+    #[n(19)]
+    pub inline: Option<bool>,
+}
+
+impl Attr {
+    /// The mgr keeps the file's bytes.
+    pub fn is_inline(&self) -> bool {
+        self.inline == Some(true)
+    }
 }
 
 /// Whether an access at `now` moves the time of access, as mount(8) has `relatime`: once after each change, else once a day.

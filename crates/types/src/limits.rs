@@ -29,6 +29,9 @@ pub const PCOUNT_MAX: u16 = 1024;
 /// Most targets one file system can have.
 pub const TARGETS_MAX: usize = 10_000;
 
+/// Most bytes of a file that a mgr keeps itself (4 KiB): no more than one strip, so that one object can take them.
+pub const INLINE_BYTES_MAX: usize = STRIP_BYTES_MIN as usize;
+
 /// The longest body of a frame (headers and payload not counted), in bytes.
 pub const BODY_BYTES_MAX: u32 = 1 << 20;
 /// The longest payload of a frame, in bytes. Clients split larger requests.

@@ -22,6 +22,9 @@ pub struct Args {
     /// How long a client that is not heard of keeps what others wait for, as the bytes of unlinked files that it has open
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     lease_seconds: u64,
+    /// Keep files of up to so many bytes in the metadata store: closing one is one message, reading it another; 0 keeps none
+    #[arg(long, value_name = "BYTES", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(0..=4096))]
+    inline_bytes: u32,
     /// Serve counters in Prometheus text at http://ADDR/metrics
     #[arg(long, value_name = "ADDR")]
     metrics: Option<String>,
@@ -45,6 +48,7 @@ pub fn run(args: Args, global: &Global) -> Result<(), CliError> {
     config.listen = listen;
     config.metrics_addr = args.metrics;
     config.lease_ms = args.lease_seconds * 1000;
+    config.inline_bytes_max = usize::try_from(args.inline_bytes).unwrap_or(0);
     // Several of them must fit into a lease.
     config.keep_alive_ms = config.keep_alive_ms.min(config.lease_ms / 5);
     runtime::block_on(2, async {

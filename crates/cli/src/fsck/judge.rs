@@ -13,7 +13,8 @@ use pvfs_wire::msg::{
 /// objects hold all that it knows to be held; else it counts as lost where nothing of the file speaks for holes, as a
 /// doubt where other objects have some.
 pub fn file(file: &FileInfo, objects: &[Option<ObjectStat>]) -> Vec<Finding> {
-    if file.busy || file.orphan {
+    // Of what the mgr keeps a target may have taken a part, and been stopped in it.
+    if file.busy || file.orphan || file.inline == Some(true) {
         return Vec::new();
     }
     let about = format!("inode {}", file.ino);
@@ -105,6 +106,7 @@ mod tests {
             busy: false,
             orphan: false,
             allocated: None,
+            inline: None,
         }
     }
 

@@ -29,6 +29,7 @@ fn entry(ino: Ino, change: u64) -> Entry {
         layout: None,
         extras: None,
         allocated: None,
+        inline: None,
     };
     Entry { attr, has_writers: false, delegated: Some(true) }
 }

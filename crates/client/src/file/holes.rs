@@ -86,6 +86,9 @@ impl File {
             if offset >= size {
                 return Err(ClientError::NoData { offset });
             }
+            if self.inode.with(|state| state.inline) {
+                return Ok((size, (!hole).then_some(offset)));
+            }
             let access = if self.access.write { Access::WRITE } else { Access::READ };
             Ok((size, io::find_data(&self.core, &self.inode, access, offset, hole).await?))
         })

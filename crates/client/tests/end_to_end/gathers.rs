@@ -7,22 +7,22 @@ use std::{sync::Arc, time::Duration};
 
 /// What a client leaves to its successors.
 #[derive(Clone)]
-struct Desk(Arc<MemJournal>);
+pub struct Desk(Arc<MemJournal>);
 
 impl Desk {
     /// Of the client of that number.
-    fn new(client: u8) -> Desk {
+    pub fn new(client: u8) -> Desk {
         Desk(MemJournal::new([client; 16]))
     }
 
     /// Connects as the next one of a row of processes.
-    async fn connect(&self, config: ClientConfig) -> Arc<Client> {
+    pub async fn connect(&self, config: ClientConfig) -> Arc<Client> {
         let estate = Some(self.0.estate());
         Client::connect(ClientConfig { delegations: Delegating::Yes, estate, ..config }).await.unwrap()
     }
 
     /// A process connects, makes a file, writes `data` to it in small pieces, and is killed.
-    async fn dies_after_writing(&self, cluster: &Cluster, name: &'static str, data: &[u8]) -> Ino {
+    pub async fn dies_after_writing(&self, cluster: &Cluster, name: &'static str, data: &[u8]) -> Ino {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (config, desk, data) = (cluster.config(), self.clone(), data.to_vec());
@@ -40,20 +40,20 @@ impl Desk {
         ino
     }
 
-    fn gathered_bytes(&self) -> usize {
+    pub fn gathered_bytes(&self) -> usize {
         self.0.gathered().iter().map(|gathered| gathered.bytes.len()).sum()
     }
 }
 
 /// A client that gathers, once it has a lease.
-async fn gathering(cluster: &Cluster) -> (Arc<Client>, Desk) {
+pub async fn gathering(cluster: &Cluster) -> (Arc<Client>, Desk) {
     let desk = Desk::new(7);
     let client = desk.connect(cluster.config()).await;
     has_lease(&client).await;
     (client, desk)
 }
 
-async fn has_lease(client: &Client) {
+pub async fn has_lease(client: &Client) {
     let known = async {
         while client.delegation(Ino::ROOT).is_none() {
             client.getattr(&ROOT, Ino::ROOT).await.unwrap();
@@ -62,11 +62,11 @@ async fn has_lease(client: &Client) {
     in_time(known).await;
 }
 
-async fn create(client: &Client, name: &str) -> File {
+pub async fn create(client: &Client, name: &str) -> File {
     create_with(client, name, CreateOptions { exclusive: true, ..CreateOptions::default() }).await
 }
 
-async fn open(client: &Client, ino: Ino, options: OpenOptions) -> File {
+pub async fn open(client: &Client, ino: Ino, options: OpenOptions) -> File {
     client.open(&ROOT, ino, options).await.unwrap()
 }
 

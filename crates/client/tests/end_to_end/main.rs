@@ -13,6 +13,7 @@ mod faulty_disk;
 mod faulty_store;
 mod gathers;
 mod holes;
+mod inline;
 mod locks;
 mod losses;
 mod messages;

@@ -3,8 +3,8 @@
 use super::Findings;
 use crate::keys::{self, Parts, space};
 use crate::record::{
-    Client, Counter, Dentry, Inode, InodeNumbers, Intent, IodtabEntry, LockHeld, LockWait, Mark, MgrTime,
-    OrphanEntry, QuotaLimits, QuotaUsage, Record, Reply, RolledBack, Session, Superblock, Target,
+    Client, Counter, Dentry, Inline, Inode, InodeNumbers, Intent, IodtabEntry, LockHeld, LockWait, Mark,
+    MgrTime, OrphanEntry, QuotaLimits, QuotaUsage, Record, Reply, RolledBack, Session, Superblock, Target,
     TargetNumber, Writer, Xattr, XattrTotals,
 };
 use crate::{MetaError, Result, dentry, garbage};
@@ -40,6 +40,8 @@ pub(super) struct Content {
     pub last_lock_wait: u64,
     /// What the attributes of each inode come to.
     pub xattrs: BTreeMap<Ino, XattrTotals>,
+    /// How many bytes are kept of each file.
+    pub inline: BTreeMap<Ino, u64>,
     pub usage: BTreeMap<QuotaOwner, QuotaUsage>,
     pub limited: BTreeSet<QuotaOwner>,
 }
@@ -152,6 +154,7 @@ impl Content {
                 self.iodtabs.insert(generation, IodtabEntry::from_bytes(value)?.targets);
             }
             space::LOCK | space::SESSION_LOCK | space::LOCK_WAIT => self.take_lock(key, value)?,
+            space::INLINE => self.take_inline(key, value)?,
             space::XATTR => self.take_xattr(key, value, findings)?,
             space::QUOTA_LIMITS | space::QUOTA_USAGE => self.take_quota(key, value)?,
             _ => return Err(MetaError::Corrupt { what: "key", detail: "of no known kind".to_owned() }),
@@ -181,6 +184,12 @@ impl Content {
             QuotaLimits::from_bytes(value)?;
             self.limited.insert(owner);
         }
+        Ok(())
+    }
+
+    fn take_inline(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        let ino = Parts::of(key).ino().ok_or_else(|| crate::scan::bad_key(key))?;
+        self.inline.insert(ino, Inline::from_bytes(value)?.data.len() as u64);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The keyspace checker: reads everything and tells what does not fit together. Every property test ends with it.
 
 mod content;
+mod inline;
 mod lists;
 mod names;
 mod quotas;
@@ -53,6 +54,7 @@ pub fn check_and_count(txn: &(impl Read + ?Sized)) -> Result<(Vec<Finding>, Coun
     names::check(&content, &mut findings);
     lists::check(&content, &mut findings);
     xattrs::check(&content, &mut findings);
+    inline::check(&content, &mut findings);
     quotas::check(&content, &mut findings);
     let counts = Counts {
         inodes: content.inodes.len() as u64,
@@ -66,7 +68,7 @@ pub fn check_and_count(txn: &(impl Read + ?Sized)) -> Result<(Vec<Finding>, Coun
 }
 
 /// Makes link counts, and the count of inodes, what the names say; and what is counted of attributes what there are, those of
-/// no inode taken away; and what owners use. An inode that no name leads to is left alone: which
+/// no inode taken away, and bytes that are kept of none; and what owners use. An inode that no name leads to is left alone: which
 /// one it had nobody knows. Gives how many records changed. Holds every key in memory.
 pub fn mend_counts(txn: &mut impl WriteTxn, now: Timestamp) -> Result<u64> {
     let mut changed = 0;
@@ -84,6 +86,7 @@ pub fn mend_counts(txn: &mut impl WriteTxn, now: Timestamp) -> Result<u64> {
         }
     }
     changed += xattrs::mend(txn, &content, now)?;
+    changed += inline::mend(txn, &content);
     changed += quotas::mend(txn, &content)?;
     let in_use = content.inodes.len() as u64;
     if let Some(numbers) = content.inode_numbers.filter(|numbers| numbers.in_use != in_use) {

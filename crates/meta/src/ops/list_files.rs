@@ -45,5 +45,6 @@ fn info(txn: &(impl Read + ?Sized), inode: &Inode) -> Result<Option<FileInfo>> {
         busy,
         orphan: inode.orphan_seq.is_some(),
         allocated: inode.allocated,
+        inline: inode.inline,
     }))
 }

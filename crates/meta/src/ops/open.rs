@@ -1,12 +1,16 @@
-//! `open`: a permission check, and for writers a record. Readers leave no trace.
+//! `open`: a permission check, and for writers a record. Readers leave no trace. Nor do who open a file for writing whose bytes are kept
+//! here, until they say how far they are about to write: then they wait until a target has the bytes.
 
-use crate::{Inode, MetaError, OpEnv, Outcome, Result, Stat, access, inode, orphan, truncate, writer};
+use crate::{
+    Inode, MetaError, OpEnv, Outcome, Result, Stat, access, inode, intent, orphan, truncate, writer,
+};
 use pvfs_kv::WriteTxn;
 use pvfs_types::{FileKind, limits};
 use pvfs_wire::Access;
 use pvfs_wire::msg::{file::Open, session::Mutator};
 
-/// Opens the regular file `req.ino`. With write access the session is recorded as a writer.
+/// Opens the regular file `req.ino`. With write access the session is recorded as a writer, but for a file whose bytes are kept here,
+/// as long as `req` does not say how far it is about to be written.
 ///
 /// # Errors
 /// `EACCES`; `EISDIR`, `ELOOP`, `ENXIO` not a regular file; `EINVAL` for nothing to do; `ESTALE` the inode is gone, or
@@ -56,7 +60,11 @@ pub(super) fn open_inode(
         }
         inode::put(txn, &inode)?;
     }
-    if access.write {
+    let is_inline = inode.inline.is_some();
+    if access.write && is_inline && grow_to.is_some() {
+        return intent::spill(txn, &inode, by, env.now).map(Outcome::Pending);
+    }
+    if access.write && !is_inline {
         writer::add(txn, &mut inode, by.session, grow_to, env.now)?;
         if inode.orphan_seq.is_some() {
             // The session may have checked in already, when it did not have the orphan open.

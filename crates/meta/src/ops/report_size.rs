@@ -1,8 +1,8 @@
 //! `report_size`: a writer tells how far it wrote, at fsync and close.
 
-use crate::{MetaError, OpEnv, Outcome, Result, Stat, inode, intent, writer, xattr};
+use crate::{Inode, MetaError, OpEnv, Outcome, Result, Stat, inode, intent, writer, xattr};
 use pvfs_kv::WriteTxn;
-use pvfs_types::{FileKind, limits};
+use pvfs_types::{Cred, FileKind, Timestamp, limits};
 use pvfs_wire::msg::file::ReportSize;
 
 /// Takes the size, if it was learned under the file's present epoch; else nothing at all changes, and the answer
@@ -19,11 +19,7 @@ pub fn report_size(txn: &mut impl WriteTxn, req: &ReportSize, env: &OpEnv) -> Re
     if req.size > limits::FILE_BYTES_MAX {
         return Err(MetaError::SizeTooBig { size: req.size });
     }
-    if let Some(mtime) = req.mtime
-        && mtime.nanos >= 1_000_000_000
-    {
-        return Err(MetaError::BadTime { nanos: mtime.nanos });
-    }
+    check_time(req.mtime)?;
     let says_something = req.size > inode.size || req.mtime.is_some();
     if says_something && let Some(intent) = intent::find(txn, req.ino)? {
         return Ok(Outcome::Pending(intent));
@@ -31,14 +27,7 @@ pub fn report_size(txn: &mut impl WriteTxn, req: &ReportSize, env: &OpEnv) -> Re
     if req.size_epoch == inode.size_epoch {
         if says_something {
             inode.size = inode.size.max(req.size);
-            inode.touch(env.now);
-            if let Some(mtime) = req.mtime {
-                inode.mtime = mtime;
-                xattr::drop_file_caps(txn, &mut inode)?;
-                if !req.by.cred.is_root() {
-                    inode.drop_privileges();
-                }
-            }
+            changed_by_writing(txn, &mut inode, req.mtime, &req.by.cred, env.now)?;
         }
         if let Some(bytes) = req.allocated {
             inode.set_allocated(bytes);
@@ -51,4 +40,32 @@ pub fn report_size(txn: &mut impl WriteTxn, req: &ReportSize, env: &OpEnv) -> Re
         }
     }
     Ok(Outcome::Done(inode::stat(txn, &inode, req.by.session)?))
+}
+
+/// # Errors
+/// `EINVAL` it is no time.
+pub(super) fn check_time(time: Option<Timestamp>) -> Result<()> {
+    match time {
+        Some(time) if time.nanos >= 1_000_000_000 => Err(MetaError::BadTime { nanos: time.nanos }),
+        _ => Ok(()),
+    }
+}
+
+/// `file` was written, last at `mtime` if that is not told already, by `cred`. It is the caller's to put.
+pub(super) fn changed_by_writing(
+    txn: &mut impl WriteTxn,
+    file: &mut Inode,
+    mtime: Option<Timestamp>,
+    cred: &Cred,
+    now: Timestamp,
+) -> Result<()> {
+    file.touch(now);
+    if let Some(mtime) = mtime {
+        file.mtime = mtime;
+        xattr::drop_file_caps(txn, file)?;
+        if !cred.is_root() {
+            file.drop_privileges();
+        }
+    }
+    Ok(())
 }

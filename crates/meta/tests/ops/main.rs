@@ -7,6 +7,7 @@ mod append_locks;
 mod atimes;
 mod create;
 mod damage;
+mod inline;
 mod link;
 mod locks;
 mod model;

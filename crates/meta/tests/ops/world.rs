@@ -9,7 +9,7 @@ use pvfs_types::{
     TargetUuid, Timestamp, XattrName, limits,
 };
 use pvfs_wire::Access;
-use pvfs_wire::msg::file::{Open, ReportSize};
+use pvfs_wire::msg::file::{Open, PutInline, ReadInline, ReportSize};
 use pvfs_wire::msg::namespace as msg;
 use pvfs_wire::msg::quota::{GetQuotas, LimitChange, Quota, SetQuota};
 use pvfs_wire::msg::session::{Caller, Mutator, OpenSession, Orphan};
@@ -361,6 +361,19 @@ impl World {
 
     pub fn try_report(&self, req: &ReportSize) -> Result<Outcome<Stat>> {
         self.run(|txn, env| ops::report_size(txn, req, env))
+    }
+
+    /// Closes a file that is open for writing, with `data` to be kept here. Gives whether it is.
+    pub fn put_inline(&self, ino: Ino, data: &[u8]) -> Result<bool> {
+        let size_epoch = self.attr(ino).size_epoch;
+        let req = PutInline { by: self.by(), ino, data: data.to_vec(), size_epoch, mtime: Some(self.now()) };
+        self.run(|txn, env| ops::put_inline(txn, &req, env)).map(|stat| stat.attr.is_inline())
+    }
+
+    /// What is kept of a file.
+    pub fn read_inline(&self, ino: Ino) -> Option<Vec<u8>> {
+        let req = ReadInline { caller: self.caller(), ino };
+        self.read(|txn| ops::read_inline(txn, &req)).expect("reads").data
     }
 
     /// Writes `size` bytes and closes.

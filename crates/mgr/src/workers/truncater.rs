@@ -1,11 +1,14 @@
-//! Carries out truncations on the targets: each an intent in the store, seen by all once every target has done its
-//! part. A target that is down is waited for.
+//! Carries out truncations on the targets, and hands them the bytes of small files that are about to be written: each an intent in
+//! the store, seen by all once every target has done its part. A target that is down is waited for.
 
-use crate::{mgr::Mgr, targets::Place};
+use crate::{mgr::Mgr, sequencer::Txn, targets::Place};
 use pvfs_env::task;
-use pvfs_meta::intent::{self, Intent};
-use pvfs_types::{Ino, ObjectId};
-use pvfs_wire::msg::data::TruncateObjects;
+use pvfs_meta::{
+    MetaError, OpEnv, inline,
+    intent::{self, Intent},
+};
+use pvfs_types::{Ino, ObjectId, Slot};
+use pvfs_wire::msg::data::{PutObject, TruncateObjects};
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     sync::{Arc, Mutex, PoisonError},
@@ -16,7 +19,7 @@ use tokio::{
     task::JoinSet,
     time::sleep,
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -72,7 +75,7 @@ pub async fn work(mgr: Arc<Mgr>, mut inbox: Inbox) {
 
 async fn carry_out(mgr: Arc<Mgr>, ino: Ino) {
     while let Err(error) = try_to_carry_out(&mgr, ino).await {
-        warn!(%ino, error, "truncation waits");
+        warn!(%ino, error, "what targets are to do first waits");
         sleep(RETRY_PAUSE).await;
     }
     mgr.wakes.truncater.finished(ino);
@@ -87,16 +90,48 @@ async fn try_to_carry_out(mgr: &Mgr, ino: Ino) -> Result<(), String> {
     if mgr.rollback.is_noted() {
         return Err("the store is an old one: it was carried out since, maybe".to_owned());
     }
-    let mut cuts = JoinSet::new();
-    for place in places {
-        task::spawn_in(&mut cuts, cut(place, ino, intent));
+    let mut parts = JoinSet::new();
+    if intent.spills() {
+        let data = mgr.read(|txn| inline::find(txn, ino)).map_err(|e: MetaError| e.to_string())?;
+        let data = data.ok_or("its bytes are not there")?;
+        // No more than the first strip, and so of the first slot.
+        let place = places.into_iter().find(|place| place.slot == Slot(0)).ok_or("it has no first slot")?;
+        task::spawn_in(&mut parts, put(place, ino, intent, data));
+    } else {
+        for place in places {
+            task::spawn_in(&mut parts, cut(place, ino, intent));
+        }
     }
-    while let Some(cut) = cuts.join_next().await {
-        cut.map_err(|e| e.to_string())?;
+    while let Some(part) = parts.join_next().await {
+        part.map_err(|e| e.to_string())?;
     }
-    mgr.sequencer.run(move |txn, env| intent::finish(txn, ino, env.now)).await.map_err(|e| e.to_string())?;
-    info!(%ino, size = intent.size, "truncation carried out");
+    let finish = move |txn: &mut Txn<'_>, env: &OpEnv<'_>| intent::finish(txn, ino, env.now);
+    let finished = if intent.spills() {
+        // Who goes by its being kept here asks here. Nothing is recalled, for who asked to write it may hold what it has gathered, to
+        // be sent when this is done.
+        mgr.sequencer.run_unseen(finish).await
+    } else {
+        mgr.sequencer.run(finish).await
+    };
+    finished.map_err(|e| e.to_string())?;
+    if intent.spills() {
+        // An orphan may have waited for it.
+        mgr.wakes.reaper.notify_one();
+        debug!(%ino, size = intent.size, "a target has the bytes of a small file");
+    } else {
+        info!(%ino, size = intent.size, "truncation carried out");
+    }
     Ok(())
+}
+
+/// Hands the bytes of a small file to its first slot; insists until they are there.
+async fn put(place: Place, ino: Ino, intent: Intent, data: Vec<u8>) {
+    let object = ObjectId { ino, data_gen: intent.data_gen, slot: place.slot };
+    let request = PutObject { target: place.target, object, data };
+    while let Err(refusal) = place.peer.call(&request).await {
+        warn!(target = %place.target, %object, %refusal, "object cannot be made now");
+        sleep(RETRY_PAUSE).await;
+    }
 }
 
 /// Cuts one slot's object; insists until it is done.

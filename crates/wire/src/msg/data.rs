@@ -303,6 +303,19 @@ pub struct TruncateObjects {
     pub objects: Vec<(ObjectId, u64)>,
 }
 
+/// Makes an object that begins with these bytes, durably, before it answers; what one that is there holds behind them stays.
+/// Daemons only.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct PutObject {
+    #[n(0)]
+    pub target: TargetId,
+    #[n(1)]
+    pub object: ObjectId,
+    /// At most `limits::INLINE_BYTES_MAX`.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub data: Vec<u8>,
+}
+
 request! {
     Read => Read, ReadDone;
     Write => Write, Written;
@@ -314,4 +327,5 @@ request! {
     StatObjects => StatObjects, ObjectStats;
     RemoveObjects => RemoveObjects, Done;
     TruncateObjects => TruncateObjects, Done;
+    PutObject => PutObject, Done;
 }

@@ -3,13 +3,14 @@
 use super::{
     namespace::Entry,
     request,
-    session::{Done, Mutator},
+    session::{Caller, Done, Mutator},
 };
 use crate::{Access, Capability};
 use minicbor::{Decode, Encode};
 use pvfs_types::{Ino, Timestamp};
 
-/// Opens a regular file. With write access the session is recorded as a writer.
+/// Opens a regular file. With write access the session is recorded as a writer; but of a file that the mgr keeps, as long as
+/// `grow_to` is not said, it gets no more than the right to read. So who opens one for writing, and does not write, waits for no target.
 ///
 /// Readers' opens record nothing, so they need no slot: `by.slot` and `by.seq` count only with `access.write` or
 /// `truncate`.
@@ -66,6 +67,46 @@ pub struct ReportSize {
     pub allocated: Option<u64>,
 }
 
+/// A writer that is alone with a new file, and of which no target has had a byte, closes it: the mgr keeps what was written, all
+/// of it. Ends this session's standing as a writer.
+///
+/// Where that cannot be (others write it, a truncation came between, it is too long), nothing at all changes, as the reply's
+/// attributes say: the bytes go to the targets, and their end is told by [`ReportSize`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct PutInline {
+    #[n(0)]
+    pub by: Mutator,
+    #[n(1)]
+    pub ino: Ino,
+    /// At most `limits::INLINE_BYTES_MAX`; not nothing.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub data: Vec<u8>,
+    /// As [`ReportSize::size_epoch`].
+    #[n(3)]
+    pub size_epoch: u32,
+    /// When it last wrote, in the mgr's time.
+    #[n(4)]
+    pub mtime: Option<Timestamp>,
+}
+
+/// Asks for the bytes of a file that the mgr keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ReadInline {
+    #[n(0)]
+    pub caller: Caller,
+    #[n(1)]
+    pub ino: Ino,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct InlineRead {
+    #[n(0)]
+    pub entry: Entry,
+    /// All bytes of the file; `None`: it is not kept so, or not any more.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub data: Option<Vec<u8>>,
+}
+
 /// Ends this session's standing as a writer of files that it closed with nothing to report, many at once.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct EndWrites {
@@ -101,4 +142,6 @@ request! {
     ReportSize => ReportSize, Entry;
     EndWrites => EndWrites, Done;
     TouchAtimes => TouchAtimes, Done;
+    PutInline => PutInline, Entry;
+    ReadInline => ReadInline, InlineRead;
 }

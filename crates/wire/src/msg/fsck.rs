@@ -93,6 +93,9 @@ pub struct FileInfo {
     /// It has holes: so many bytes were held of it by the targets' disks when its last writer closed it.
     #[n(7)]
     pub allocated: Option<u64>,
+    /// The mgr keeps its bytes: no target has any.
+    #[n(8)]
+    pub inline: Option<bool>,
 }
 
 /// Asks whose objects these are that `target` has. To be asked after the target listed them: what a file had then, it

@@ -99,6 +99,8 @@ ops! {
     ReportSize = 0x402, "report_size";
     EndWrites = 0x403, "end_writes";
     TouchAtimes = 0x404, "touch_atimes";
+    PutInline = 0x405, "put_inline";
+    ReadInline = 0x406, "read_inline";
 
     // Client to mgr: locks.
     TestLock = 0x40e, "test_lock";
@@ -132,6 +134,7 @@ ops! {
     // Mgr to iod.
     RemoveObjects = 0x601, "remove_objects";
     TruncateObjects = 0x602, "truncate_objects";
+    PutObject = 0x603, "put_object";
 
     // Iod to mgr.
     Heartbeat = 0x701, "heartbeat";

@@ -66,6 +66,9 @@ pub struct SessionOpened {
     /// Orphans up to this number are of no concern to the new session.
     #[n(6)]
     pub orphans_seen: u64,
+    /// The mgr keeps the bytes of new files that are no longer than this.
+    #[n(7)]
+    pub inline_bytes_max: Option<u32>,
 }
 
 /// Renews the lease; carries claims on unlinked files.

@@ -2,6 +2,8 @@
 //!
 //! Owns the examples behind `golden.txt`. A new message gets its example here; an old example never changes.
 
+mod files;
+
 use pvfs_types::{
     Attr, Cred, DataGen, Distribution, Extras, FileKind, FsId, Ino, IodtabGen, LayoutHint, Level, LockKind,
     LockMode, LockOwner, LockRange, LogicalOffset, Name, ObjectId, ObjectOffset, Pattern, QuotaOwner,
@@ -11,7 +13,7 @@ use pvfs_wire::cap::Grant;
 use pvfs_wire::msg::admin::*;
 use pvfs_wire::msg::data::{self, *};
 use pvfs_wire::msg::delegation::*;
-use pvfs_wire::msg::file::*;
+use pvfs_wire::msg::file::{Open, Opened};
 use pvfs_wire::msg::fsck::*;
 use pvfs_wire::msg::hello::*;
 use pvfs_wire::msg::lock::*;
@@ -74,7 +76,7 @@ pub fn all() -> Vec<Sample> {
     reading(&mut samples);
     changing(&mut samples);
     renaming(&mut samples);
-    open_files(&mut samples);
+    files::open_files(&mut samples);
     locks(&mut samples);
     delegations(&mut samples);
     bytes(&mut samples);
@@ -190,6 +192,7 @@ fn session(s: &mut Samples) {
             mgr_time_ms: 5,
             now: at(6),
             orphans_seen: 7,
+            inline_bytes_max: None,
         },
     );
     s.both(
@@ -369,41 +372,6 @@ fn renaming(s: &mut Samples) {
     s.request(&Rename { mode: RenameMode::Exchange, ..rename });
 }
 
-fn open_files(s: &mut Samples) {
-    s.both(
-        &Open {
-            by: mutator(),
-            ino: Ino(7),
-            access: Access::READ,
-            truncate: true,
-            again: true,
-            grow_to: None,
-        },
-        &Opened { entry: file_entry(), capability: capability() },
-    );
-    let report = ReportSize {
-        by: mutator(),
-        ino: Ino(7),
-        size: 1 << 33,
-        size_epoch: 2,
-        mtime: Some(at(3)),
-        close: true,
-        allocated: None,
-    };
-    s.both(&report, &file_entry());
-    s.request(&ReportSize { mtime: None, close: false, ..report.clone() });
-    s.request(&ReportSize { allocated: Some(1 << 20), ..report });
-    s.reply::<ReportSize>(&with_holes());
-    s.both(&EndWrites { by: mutator(), inos: vec![Ino(7), Ino(1 << 40)] }, &Done {});
-    let read = vec![ReadAt { ino: Ino(7), at: at(4) }];
-    s.both(&TouchAtimes { by: mutator(), read, strict: true }, &Done {});
-}
-
-fn with_holes() -> Entry {
-    let entry = file_entry();
-    Entry { attr: Attr { allocated: Some(1 << 20), ..entry.attr }, ..entry }
-}
-
 fn locks(s: &mut Samples) {
     let owner = LockOwner { kind: LockKind::Posix, id: 1 << 50 };
     let test =
@@ -460,6 +428,16 @@ fn delegations(s: &mut Samples) {
     s.payload::<Create, _>(&Changed { inodes });
     let opened = OpenSession { client: [1; 16], incarnation: 2, label: "m".into(), delegations: Some(true) };
     s.request(&opened);
+    s.reply::<OpenSession>(&SessionOpened {
+        session: SessionId(4),
+        slots: 64,
+        lease: lease(),
+        keep_alive_ms: 2000,
+        mgr_time_ms: 5,
+        now: at(6),
+        orphans_seen: 7,
+        inline_bytes_max: Some(4096),
+    });
 }
 
 fn bytes(s: &mut Samples) {
@@ -493,6 +471,7 @@ fn bytes(s: &mut Samples) {
     );
     s.both(&RemoveObjects { target: TargetId(1), objects: vec![object()] }, &Done {});
     s.both(&TruncateObjects { target: TargetId(1), objects: vec![(object(), 5)] }, &Done {});
+    s.both(&PutObject { target: TargetId(1), object: object(), data: b"small".to_vec() }, &Done {});
     let known = Pass { store: Some(7), ..pass() };
     let acked = Acked { generation: 6, mark: 9, below: None };
     let again = |acked| data::Write { pass: known, again: Some(acked), ..write.clone() };
@@ -614,6 +593,7 @@ fn file_entry() -> Entry {
         layout: None,
         extras: None,
         allocated: None,
+        inline: None,
     };
     Entry { attr, has_writers: true, delegated: None }
 }
@@ -661,12 +641,14 @@ fn fsck(s: &mut Samples) {
         busy: true,
         orphan: false,
         allocated: None,
+        inline: None,
     };
     s.both(
         &ListFiles { cred: cred.clone(), after: Ino(4), max: 5 },
         &Files { files: vec![file], end: false },
     );
     s.reply::<ListFiles>(&Files { files: vec![FileInfo { allocated: Some(10), ..file }], end: true });
+    s.reply::<ListFiles>(&Files { files: vec![FileInfo { inline: Some(true), ..file }], end: true });
     s.both(
         &JudgeObjects { cred: cred.clone(), target: TargetId(1), objects: vec![object(2)] },
         &Judged {

@@ -47,6 +47,7 @@ pub fn of(op: Op) -> &'static [Case] {
         | Op::Access
         | Op::GetXattr
         | Op::ListXattr
+        | Op::ReadInline
         | Op::GetQuotas
         | Op::Commit
         | Op::StatObjects
@@ -83,6 +84,7 @@ pub fn of(op: Op) -> &'static [Case] {
         Op::Open => names::OPEN,
         Op::ReportSize => names::REPORT_SIZE,
         Op::EndWrites => names::END_WRITES,
+        Op::PutInline => names::PUT_INLINE,
         Op::TouchAtimes => names::TOUCH_ATIMES,
         Op::SetLock => locks::SET_LOCK,
         Op::CancelLock => locks::CANCEL_LOCK,
@@ -95,5 +97,6 @@ pub fn of(op: Op) -> &'static [Case] {
         Op::Sync => data::SYNC,
         Op::RemoveObjects => data::REMOVE_OBJECTS,
         Op::TruncateObjects => data::TRUNCATE_OBJECTS,
+        Op::PutObject => data::PUT_OBJECT,
     }
 }

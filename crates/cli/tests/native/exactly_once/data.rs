@@ -2,7 +2,7 @@
 
 use super::{
     cases::{Asked, Case, Step},
-    names::{ino, make, put, said, step},
+    names::{ino, is_inline, make, make_alone, put, said, step},
     world::{Cell, PATIENCE, ROOT, name},
 };
 use pvfs_client::OpenOptions;
@@ -109,6 +109,22 @@ pub const TRUNCATE_OBJECTS: &[Case] = &[at_iod(
         file.write_at(4, " and more".into()).await.unwrap();
         said(file.close().await)
     }),
+)];
+
+pub const PUT_OBJECT: &[Case] = &[at_iod(
+    "put_object",
+    step!(|cell| {
+        make_alone(&cell, "f", "some bytes").await;
+        let closed = said(cell.last().close().await);
+        format!("{closed}, kept: {}", is_inline(&cell, "f").await)
+    }),
+    step!(|cell| {
+        let file = cell.actor.open(&ROOT, ino(&cell, "f").await, OpenOptions::WRITE).await.unwrap();
+        let written = said(cell.hold(file).write_at(0, "newer".into()).await);
+        format!("{written}, kept: {}", is_inline(&cell, "f").await)
+    }),
+    // A late copy must not land on these.
+    step!(|cell| said(cell.last().write_at(0, "newest, and more".into()).await)),
 )];
 
 pub const REMOVE_OBJECTS: &[Case] = &[at_iod(

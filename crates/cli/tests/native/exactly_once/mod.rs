@@ -75,6 +75,7 @@ fn every_operation_that_changes_something_has_a_case() {
         "getxattr",
         "listxattr",
         "get_quotas",
+        "read_inline",
         "test_lock",
         "await_locks",
         "await_recalls",

@@ -4,8 +4,12 @@ use super::{
     cases::{Asked, Case, Step},
     world::{Cell, ROOT, name},
 };
-use pvfs_client::{Access, Client, CreateOptions, File, OpenOptions, RenameMode, TmpFileOptions};
+use pvfs_client::{
+    Access, Client, ClientConfig, CreateOptions, Delegating, File, MemJournal, OpenOptions, RenameMode,
+    TmpFileOptions,
+};
 use pvfs_types::{FileKind, Ino, LayoutHint, NewMode, SetAttr, SetTime, Timestamp};
+use std::sync::Arc;
 
 /// A result as text: its errno, or that it is good.
 pub fn said<T, E: std::fmt::Debug>(result: Result<T, E>) -> String {
@@ -345,6 +349,42 @@ pub const REPORT_SIZE: &[Case] = &[
         step!(|cell| write(&cell, "f", 10, ", and more").await),
     ),
 ];
+
+/// A file that another client of this cell has made, alone with it, and written small; held open.
+pub async fn make_alone(cell: &Cell, file: &str, bytes: &'static str) -> String {
+    let mut client = [0; 16];
+    client[..8].copy_from_slice(&cell.dir.0.to_be_bytes());
+    let estate = Some(MemJournal::new(client).estate());
+    let config = ClientConfig { delegations: Delegating::Yes, estate, ..cell.config.clone() };
+    let client = Client::connect(config).await.unwrap();
+    while client.delegation(cell.dir).is_none() {
+        client.getattr(&ROOT, cell.dir).await.unwrap();
+    }
+    let made = make(&client, cell.dir, file, bytes).await;
+    *cell.spare.lock().unwrap() = Some(client);
+    said(cell.hold(made).attr().await)
+}
+
+/// Whether the mgr keeps the bytes of a file.
+pub async fn is_inline(cell: &Cell, file: &str) -> bool {
+    cell.helper.lookup(&ROOT, cell.dir, &name(file)).await.unwrap().is_inline()
+}
+
+pub const PUT_INLINE: &[Case] = &[at_mgr(
+    "put_inline",
+    step!(|cell| make_alone(&cell, "f", "some bytes").await),
+    step!(|cell| {
+        let closed = said(cell.last().close().await);
+        format!("{closed}, kept: {}", is_inline(&cell, "f").await)
+    }),
+    // A late copy must not hide these.
+    step!(|cell| {
+        let spare = Arc::clone(cell.spare.lock().unwrap().as_ref().unwrap());
+        let file = spare.open(&ROOT, ino(&cell, "f").await, OpenOptions::WRITE).await.unwrap();
+        file.write_at(0, "other bytes, more of them".into()).await.unwrap();
+        said(file.close().await)
+    }),
+)];
 
 pub const END_WRITES: &[Case] = &[at_mgr(
     "end_writes",

@@ -155,6 +155,10 @@ impl World {
             for file in held {
                 file.close().await.unwrap();
             }
+            let spare = cell.spare.lock().unwrap().take();
+            if let Some(spare) = spare {
+                spare.shutdown().await.unwrap();
+            }
             cell.actor.shutdown().await.unwrap();
         });
     }
