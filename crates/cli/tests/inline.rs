@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::Write as _,
+    os::unix::fs::FileExt as _,
     path::Path,
     thread,
     time::Duration,
@@ -65,6 +66,46 @@ fn a_small_file_is_made_with_two_messages_and_read_with_one_and_no_iod_hears_of_
     assert!(of_reading[2] + of_reading[3] <= 5, "{of_reading:?}: the listing has told");
     fs::remove_dir_all(dir.join("d")).unwrap();
     assert_eq!(asked(&cluster).1, before.1, "no iod had anything of them");
+    cluster.fsck_finds_nothing();
+}
+
+#[test]
+fn a_small_file_that_is_open_when_its_worker_dies_is_read_and_written_on() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = TestCluster::builder(PVFS).iods(IODS).start();
+    let (dir, other) = (cluster.mount(&[]), cluster.mount(&[]));
+    for round in 0..6 {
+        let name = format!("f{round}");
+        let mut data = bytes(round, 3_000);
+        fs::write(dir.join(&name), &data).unwrap();
+        let open = |path: &Path| File::options().read(true).write(true).open(path).unwrap();
+        let (here, there) = (open(&dir.join(&name)), open(&other.join(&name)));
+        if round % 2 == 0 {
+            // What the kernel keeps is not what is looked for.
+            rustix::fs::fadvise(&here, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        }
+        cluster.kill_worker("mount0");
+        if round % 3 == 2 {
+            here.sync_all().unwrap();
+        }
+        let read = |file: &File| {
+            let mut found = vec![0; 9_000];
+            let len = file.read_at(&mut found, 0).unwrap();
+            found.truncate(len);
+            found
+        };
+        assert!(read(&here) == data, "round {round}: nobody has written it");
+        there.write_all_at(b"written there", 1_000).unwrap();
+        data[1_000..1_013].copy_from_slice(b"written there");
+        assert!(read(&here) == data, "round {round}: written there");
+        cluster.kill_worker("mount0");
+        here.write_all_at(b"written here", 2_000).unwrap();
+        data[2_000..2_012].copy_from_slice(b"written here");
+        assert!(read(&there) == data, "round {round}: written here");
+        assert!(read(&here) == data, "round {round}");
+    }
     cluster.fsck_finds_nothing();
 }
 

@@ -397,8 +397,8 @@ impl File {
     fn written_slots(&self, size: u64) -> Result<Vec<Slot>> {
         let dist = self.distribution()?;
         let (known, doubt, is_inline) =
-            self.inode.with(|state| (state.end(), state.doubts().is_some(), state.inline));
-        if is_inline {
+            self.inode.with(|state| (state.end(), state.doubts().is_some(), state.is_inline()));
+        if is_inline && !self.inode.has_unreported() {
             // What the mgr keeps is durable.
             return Ok(Vec::new());
         }

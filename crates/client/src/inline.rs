@@ -88,7 +88,7 @@ impl Core {
     /// `ESTALE` it is gone.
     pub async fn read_inline(self: &Arc<Self>, inode: &Inode) -> Result<Option<(DataGen, Bytes)>> {
         let ino = inode.ino;
-        while inode.with(|state| state.inline) {
+        while inode.with(|state| state.is_inline()) {
             match self.ask(&Cred::root(), |caller| ReadInline { caller, ino }).await {
                 Ok(InlineRead { entry, data }) => {
                     inode.absorb(&entry.attr);

@@ -98,8 +98,8 @@ pub(crate) struct State {
     pub alone: Option<u64>,
     /// This client has made it, and no target was sent anything of it since.
     pub is_untouched: bool,
-    /// The mgr keeps its bytes.
-    pub inline: bool,
+    /// The mgr kept its bytes when it was last told of. What it knew then may be told late: see [`State::is_inline`].
+    inline: bool,
     /// What was lost last, as an errno.
     lost_as: Option<Errno>,
     /// The newest change of the inode that `inline` and the two next are of.
@@ -401,6 +401,11 @@ impl State {
             self.privileged = attr.mode & mode::SUID != 0 || group_runs_it;
         }
         self.attr_at = Some(Instant::now());
+    }
+
+    /// The mgr may keep its bytes: not if it knows this client as a writer, for what it keeps nobody writes.
+    pub fn is_inline(&self) -> bool {
+        self.inline && self.recorded.is_none()
     }
 
     /// The mgr has told of it at some time.

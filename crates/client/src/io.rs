@@ -78,7 +78,7 @@ pub(crate) async fn read(
             return Ok((data_gen, plan.iter().map(|request| of_inline(request, &data)).collect()));
         }
         let capability = core.fresh_capability(inode, Access::READ, None).await?;
-        if inode.with(|state| state.inline) {
+        if inode.with(|state| state.is_inline()) {
             continue;
         }
         let answers = each_slot(plan, |request| read_slot(core, inode, capability, request)).await;

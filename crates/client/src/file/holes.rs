@@ -86,7 +86,7 @@ impl File {
             if offset >= size {
                 return Err(ClientError::NoData { offset });
             }
-            if self.inode.with(|state| state.inline) {
+            if self.inode.with(|state| state.is_inline()) {
                 return Ok((size, (!hole).then_some(offset)));
             }
             let access = if self.access.write { Access::WRITE } else { Access::READ };
