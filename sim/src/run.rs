@@ -102,7 +102,7 @@ async fn simulate(seed: u64, print: bool) -> Report {
         (2, "alone1", vec![Arc::clone(&seats[1])]),
         (3, "inturn", seats.clone()),
     ]
-    .map(|(number, name, seats)| Actor::new(number, name, &cluster, seats, Random::of(seed, name)));
+    .map(|(number, name, seats)| Actor::new(number, name, &cluster, seats, seed));
     let progress: Vec<Arc<Progress>> = actors.iter().map(Actor::progress).collect();
 
     let enough = Arc::new(AtomicBool::new(false));

@@ -4,8 +4,9 @@ use crate::run::{self, Outcome};
 use std::process::Command;
 
 /// The first of the seeds that CI runs, and how many: clients that hold delegations begin at one million, those that die and
-/// have successors at two.
-const CI_SEEDS: [(&str, &str); 3] = [("1", "200"), ("1000001", "100"), ("2000001", "100")];
+/// have successors at two, programs that mostly make small files at three.
+const CI_SEEDS: [(&str, &str); 4] =
+    [("1", "200"), ("1000001", "100"), ("2000001", "100"), ("3000001", "100")];
 
 /// Runs `pvfs-sim` with `args`.
 pub fn run(args: &[&str]) -> Outcome {

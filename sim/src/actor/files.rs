@@ -9,14 +9,34 @@ use std::time::Duration;
 /// Files reach over some strips of the smallest size.
 const OFFSET_MAX: u64 = 40_000;
 const WRITE_MAX: u64 = 12_000;
+/// Some of them are a small file that the mgr keeps.
+const SMALL_WRITE_MAX: u64 = 1_500;
+/// In runs of seeds from here on, files are mostly small and soon closed.
+const SMALL_FROM: u64 = 3_000_000;
 /// Versions of one file that are remembered before it is synced.
 const EARLIER_MAX: usize = 12;
 /// How long a client may go by what it knows of a size, where it reads past the end of it.
 const SIZE_IS_FRESH: Duration = Duration::from_secs(2);
 
+/// Whether programs of that run mostly make small files.
+pub(super) fn makes_small_files(seed: u64) -> bool {
+    seed >= SMALL_FROM
+}
+
 impl Actor {
     pub(super) async fn file_op(&mut self, handle: u64) -> Done {
         let writes = self.handles[&handle].writes;
+        if self.makes_small_files {
+            return match self.random.below(12) {
+                0..=3 if writes => self.write(handle, true).await,
+                4 if writes => self.write(handle, false).await,
+                5 if writes => self.truncate(handle).await,
+                6 => self.sync(handle).await,
+                7..=9 => self.close(handle).await,
+                10 => self.stat(handle).await,
+                _ => self.read(handle).await,
+            };
+        }
         match self.random.below(12) {
             0..=3 if writes => self.write(handle, false).await,
             4 if writes => self.write(handle, true).await,
@@ -33,7 +53,8 @@ impl Actor {
         if self.model.content(node).is_some_and(|content| content.earlier.len() >= EARLIER_MAX) {
             return self.sync(handle).await;
         }
-        let len = usize::try_from(self.random.between(1..=WRITE_MAX)).expect("small");
+        let write_max = if self.makes_small_files { SMALL_WRITE_MAX } else { WRITE_MAX };
+        let len = usize::try_from(self.random.between(1..=write_max)).expect("small");
         let end = self.model.file(node).bytes.len();
         if append && self.model.file(node).unknown {
             return self.sync(handle).await;

@@ -59,6 +59,7 @@ pub struct Actor {
     /// How often each client had been started when it was last used.
     runs: Vec<u64>,
     random: Random,
+    makes_small_files: bool,
     model: Model,
     /// What the operation under way may have changed.
     under_way: Option<Change>,
@@ -135,7 +136,7 @@ impl Actor {
         name: &str,
         cluster: &Arc<Cluster>,
         seats: Vec<Arc<ClientSeat>>,
-        random: Random,
+        seed: u64,
     ) -> Actor {
         let model = Model::new(Ino::ROOT);
         Actor {
@@ -144,7 +145,8 @@ impl Actor {
             runs: vec![0; seats.len()],
             declared: vec![0; seats.len()],
             seats,
-            random,
+            random: Random::of(seed, name),
+            makes_small_files: files::makes_small_files(seed),
             under_way: None,
             touched: None,
             closing: None,
