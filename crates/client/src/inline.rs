@@ -1,6 +1,6 @@
 //! Small files whose bytes the mgr keeps. Who is alone with a new file and closes it gives them to the mgr, all at once, in place of
-//! sending them to a target and telling the size; who reads the file asks the mgr. Who is to write it opens it, for which the mgr
-//! hands the bytes to a target first; so no client that writes a file knows it as kept by the mgr.
+//! sending them to a target and telling the size; who reads the file asks the mgr. Before the first write the mgr
+//! hands the bytes to a target; so no client that writes a file knows it as kept by the mgr.
 
 use crate::{
     ClientError,
