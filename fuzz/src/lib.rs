@@ -147,6 +147,7 @@ fn each_op(op: Op, side: &mut Side<'_>) {
         Op::ReportSize => side.of::<file::ReportSize>(),
         Op::PutInline => side.of::<file::PutInline>(),
         Op::ReadInline => side.of::<file::ReadInline>(),
+        Op::ListWrites => side.of::<file::ListWrites>(),
         Op::EndWrites => side.of::<file::EndWrites>(),
         Op::TouchAtimes => side.of::<file::TouchAtimes>(),
         Op::TestLock => side.of::<lock::TestLock>(),

@@ -184,3 +184,10 @@ fn a_sync_forgets_ends_that_targets_may_have_lost() {
 fn a_claim_that_comes_after_its_sessions_end_keeps_nothing() {
     keeps_its_promises(82_238);
 }
+
+/// A client process closed a file while the mgr's store took no report of its size, and was killed: the next one in its seat, whose
+/// session still counted as the file's writer, told the size before.
+#[test]
+fn a_close_that_the_mgr_could_not_store_is_made_up_for_by_the_next_process() {
+    keeps_its_promises(3_000_121);
+}

@@ -160,6 +160,12 @@ impl Client {
         }
         within(begin, config.connect_deadline, &core.mgr, core.load_targets()).await?;
         if core.session.is_inherited() {
+            match within(begin, config.connect_deadline, &core.mgr, core.hold_left()).await {
+                Ok(left) => drop(task::spawn(Arc::clone(&core).left_task(left))),
+                // It has ended the session since, and what that wrote is settled; or it is an older one.
+                Err(error @ ClientError::Rejected { .. }) => info!(%error, "what is left open is not told"),
+                Err(error) => return Err(error),
+            }
             task::spawn(Arc::clone(&core).settle_inheritance());
             core.give_inherited_append_locks_up();
             core.inherit_gathers(gathered);
@@ -231,7 +237,9 @@ impl Client {
             // A report under way counts as told, but must not come after the session's end: that drops the writer's
             // record, and with it the mgr's knowledge that it does not know the size.
             drop(inode.record.lock().await);
-            if let Err(error) = self.core.report(&inode, None).await {
+            if let Err(error) = self.core.report(&inode, None).await
+                && !matches!(error, ClientError::Gone { .. })
+            {
                 warn!(ino = %inode.ino, %error, "the size of an open file could not be told");
                 result = Err(error);
             }

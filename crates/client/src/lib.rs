@@ -49,6 +49,7 @@ mod holds;
 mod inline;
 mod inode;
 mod io;
+mod left;
 mod locking;
 mod locks;
 mod mem_journal;

@@ -437,7 +437,7 @@ impl Core {
     }
 
     /// As an open that was done before: without a look at rights. The caller holds `inode.record`.
-    async fn open_once_more(
+    pub async fn open_once_more(
         self: &Arc<Self>,
         inode: &Inode,
         access: Access,

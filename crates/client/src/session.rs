@@ -38,7 +38,7 @@ const EARLY_CHECK_IN: Duration = Duration::from_millis(50);
 /// How long one try to open the first session may take.
 const FIRST_TRY: Duration = Duration::from_secs(5);
 /// How long after a predecessor's end its calls may come again. (They come before any new one: at once.)
-const CALLS_COME_AGAIN: Duration = Duration::from_secs(10);
+pub(crate) const CALLS_COME_AGAIN: Duration = Duration::from_secs(10);
 /// Keep-alives come no closer than this, whatever the mgr says.
 const KEEP_ALIVE_MS_MIN: u64 = 10;
 

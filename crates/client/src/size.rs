@@ -208,6 +208,10 @@ impl Core {
 
     /// Asks the targets how far the file reaches, if this client cannot know.
     async fn settle_doubts(self: &Arc<Self>, inode: &Inode) -> Result<()> {
+        if inode.with(|state| state.doubts().is_some() && state.dist.is_none()) {
+            // A predecessor had it open, and it was not opened since.
+            inode.absorb(&self.ask_entry(inode.ino).await?.attr);
+        }
         let (doubts, dist, data_gen, asked) =
             inode.with(|state| (state.doubts(), state.dist, state.data_gen, state.asked()));
         if let (Some(_), Some(dist)) = (doubts, dist) {

@@ -21,7 +21,7 @@ use pvfs_wire::{
     encode,
     msg::{
         delegation::Changed,
-        file::{EndWrites, Open, Opened, PutInline, ReadInline, ReportSize, TouchAtimes},
+        file::{EndWrites, ListWrites, Open, Opened, PutInline, ReadInline, ReportSize, TouchAtimes},
         hello::Role,
         namespace::{
             AttrSet, CheckAccess, Create, Created, Entry, GetAttr, Link, LinkTarget, Lookup, MkDir, MkNod,
@@ -100,6 +100,7 @@ fn is_quick(op: Op) -> bool {
             | Op::Access
             | Op::ReadLink
             | Op::ReadInline
+            | Op::ListWrites
             | Op::StatFs
             | Op::GetTargets
     )
@@ -177,10 +178,7 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
 
         Op::PutInline | Op::ReadInline => inline(mgr, request).await,
 
-        Op::EndWrites => {
-            let req: EndWrites = request.decode()?;
-            change(mgr, req.by.clone(), move |txn, _| ops::end_writes(txn, &req).map(|()| Done {})).await
-        }
+        Op::EndWrites | Op::ListWrites => writers(mgr, request).await,
 
         Op::TouchAtimes => {
             let req: TouchAtimes = request.decode()?;
@@ -214,6 +212,18 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
         | Op::TruncateObjects
         | Op::PutObject => Err(not_here(request.op)),
     }
+}
+
+/// Who writes what.
+async fn writers(mgr: &Mgr, request: &Incoming) -> Reply {
+    if request.op == Op::EndWrites {
+        let req: EndWrites = request.decode()?;
+        return change(mgr, req.by.clone(), move |txn, _| ops::end_writes(txn, &req).map(|()| Done {})).await;
+    }
+    let req: ListWrites = request.decode()?;
+    check_session(mgr, req.session)?;
+    let listed = mgr.read(|txn| ops::list_writes(txn, &req)).map_err(|error: MetaError| error.refusal())?;
+    Ok(encoded(&listed))
 }
 
 /// Small files that are kept here.

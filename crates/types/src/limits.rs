@@ -52,6 +52,8 @@ pub const GROUPS_MAX: usize = 65_536;
 pub const GROUPS_SENT_MAX: usize = 1024;
 /// Most files one `end_writes` request may name.
 pub const END_WRITES_MAX: usize = 1024;
+/// Most files one answer to `list_writes` names.
+pub const WRITES_PAGE_MAX: usize = 1024;
 /// Most inodes that the answer to a change tells of.
 pub const CHANGED_MAX: usize = 8;
 /// Most inodes one `touch_atimes` request may name.

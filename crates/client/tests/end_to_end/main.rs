@@ -14,6 +14,7 @@ mod faulty_store;
 mod gathers;
 mod holes;
 mod inline;
+mod left;
 mod locks;
 mod losses;
 mod messages;

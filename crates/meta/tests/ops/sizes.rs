@@ -4,7 +4,7 @@ use crate::world::{ROOT, TARGETS, World, done, errno, name};
 use pvfs_meta::{Intent, Outcome, Settled, intent, ops, session, settle, writer};
 use pvfs_types::{DataGen, Errno, Ino, SessionId, SetAttr, Timestamp, limits};
 use pvfs_wire::Access;
-use pvfs_wire::msg::file::{EndWrites, Open};
+use pvfs_wire::msg::file::{EndWrites, ListWrites, Open, Writes};
 use pvfs_wire::msg::namespace as msg;
 
 fn pending<T: std::fmt::Debug>(outcome: Outcome<T>) -> Intent {
@@ -46,6 +46,30 @@ fn many_writers_end_at_once_and_only_the_sessions_own() {
     assert_eq!(w.read(|txn| writer::list(txn, ino)).expect("lists"), [other]);
     let too_many = EndWrites { by: w.by(), inos: vec![ino; limits::END_WRITES_MAX + 1] };
     assert_eq!(errno(w.run(|txn, _| ops::end_writes(txn, &too_many))), Errno::EINVAL);
+}
+
+#[test]
+fn what_a_session_writes_is_listed_page_by_page() {
+    let w = World::new();
+    let inos: Vec<Ino> = (0..=limits::WRITES_PAGE_MAX).map(|n| w.file(ROOT, &format!("f{n}"))).collect();
+    for &ino in &inos {
+        w.open(ino, Access::WRITE).expect("opens");
+    }
+    let other = w.open_session(2);
+    let list = |w: &World, session, after| {
+        w.read(|txn| ops::list_writes(txn, &ListWrites { session, after })).expect("lists")
+    };
+    let first = list(&w, w.session, Ino(0));
+    assert_eq!((&first.inos[..], first.end), (&inos[..limits::WRITES_PAGE_MAX], false));
+    let last = inos[limits::WRITES_PAGE_MAX];
+    assert_eq!(
+        list(&w, w.session, first.inos[limits::WRITES_PAGE_MAX - 1]),
+        Writes { inos: vec![last], end: true }
+    );
+    let none = Writes { inos: vec![], end: true };
+    assert_eq!(list(&w, w.session, last), none);
+    assert_eq!(list(&w, w.session, Ino(u64::MAX)), none);
+    assert_eq!(list(&w, other, Ino(0)), none);
 }
 
 #[test]

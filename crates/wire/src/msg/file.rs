@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{Access, Capability};
 use minicbor::{Decode, Encode};
-use pvfs_types::{Ino, Timestamp};
+use pvfs_types::{Ino, SessionId, Timestamp};
 
 /// Opens a regular file. With write access the session is recorded as a writer; but of a file that the mgr keeps, as long as
 /// `grow_to` is not said, it gets no more than the right to read. So who opens one for writing, and does not write, waits for no target.
@@ -117,6 +117,27 @@ pub struct EndWrites {
     pub inos: Vec<Ino>,
 }
 
+/// Asks which files the session counts as a writer of, by number. Who goes on in a dead process's place cannot know what that had
+/// closed and not told of.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ListWrites {
+    #[n(0)]
+    pub session: SessionId,
+    /// Those after this one.
+    #[n(1)]
+    pub after: Ino,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Writes {
+    /// At most `limits::WRITES_PAGE_MAX`.
+    #[n(0)]
+    pub inos: Vec<Ino>,
+    /// There are no more.
+    #[n(1)]
+    pub end: bool,
+}
+
 /// What was read, and when, in the mgr's time. Without `strict` times of access move only where `relatime` has it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct TouchAtimes {
@@ -144,4 +165,5 @@ request! {
     TouchAtimes => TouchAtimes, Done;
     PutInline => PutInline, Entry;
     ReadInline => ReadInline, InlineRead;
+    ListWrites => ListWrites, Writes;
 }

@@ -101,6 +101,7 @@ ops! {
     TouchAtimes = 0x404, "touch_atimes";
     PutInline = 0x405, "put_inline";
     ReadInline = 0x406, "read_inline";
+    ListWrites = 0x407, "list_writes";
 
     // Client to mgr: locks.
     TestLock = 0x40e, "test_lock";

@@ -1,7 +1,7 @@
 //! Operations on open files.
 
 use super::{Samples, at, caller, capability, file_entry, mutator};
-use pvfs_types::{Attr, Ino};
+use pvfs_types::{Attr, Ino, SessionId};
 use pvfs_wire::{
     Access,
     msg::{file::*, namespace::Entry, session::Done},
@@ -44,6 +44,10 @@ pub fn open_files(s: &mut Samples) {
         &InlineRead { entry: inline(), data: Some(b"small".to_vec()) },
     );
     s.reply::<ReadInline>(&InlineRead { entry: file_entry(), data: None });
+    s.both(
+        &ListWrites { session: SessionId(5), after: Ino(7) },
+        &Writes { inos: vec![Ino(8), Ino(1 << 40)], end: true },
+    );
 }
 
 fn inline() -> Entry {

@@ -48,6 +48,7 @@ pub fn of(op: Op) -> &'static [Case] {
         | Op::GetXattr
         | Op::ListXattr
         | Op::ReadInline
+        | Op::ListWrites
         | Op::GetQuotas
         | Op::Commit
         | Op::StatObjects

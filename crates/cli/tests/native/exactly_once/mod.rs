@@ -76,6 +76,7 @@ fn every_operation_that_changes_something_has_a_case() {
         "listxattr",
         "get_quotas",
         "read_inline",
+        "list_writes",
         "test_lock",
         "await_locks",
         "await_recalls",
