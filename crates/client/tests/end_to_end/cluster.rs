@@ -243,7 +243,7 @@ fn sent(client: &Client) -> (u64, u64) {
                 && name.contains("dir=\"sent\"")
                 && name.contains("kind=\"request\"")
                 && name.contains(&peer)
-                && !["keep_alive", "get_targets", "hello", "prove", "commit"]
+                && !["keep_alive", "await_recalls", "get_targets", "hello", "prove", "commit"]
                     .iter()
                     .any(|op| name.contains(&format!("op=\"{op}\"")))
         };
