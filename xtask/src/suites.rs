@@ -132,6 +132,9 @@ fn read(said: &str) -> Verdicts {
 fn judged(ext4: &Verdicts, ours: &Verdicts) -> Outcome {
     let passed = |verdicts: &Verdicts| verdicts.values().filter(|(v, _)| *v == Verdict::Ok).count();
     println!("          pjdfstest: ext4 passes {}, PVFS {}", passed(ext4), passed(ours));
+    for (name, why) in NOT_FOR_FUSE {
+        println!("          not asked of PVFS: {name}: {why}");
+    }
     if passed(ext4) < TESTS_MIN {
         return Err(format!("ext4 passes only {} tests: the suite did not run whole", passed(ext4)));
     }
