@@ -13,7 +13,10 @@ use pvfs_types::Cred;
 use std::{
     collections::BTreeMap,
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::task::JoinHandle;
@@ -32,6 +35,8 @@ pub struct ClientSeat {
     seed: u64,
     desk: Option<Arc<Desk>>,
     running: Mutex<Option<Arc<Running>>>,
+    /// Bytes that its dead processes had said to be lost.
+    declared_by_dead: AtomicU64,
     /// One at a time connects.
     starting: tokio::sync::Mutex<u64>,
 }
@@ -66,6 +71,12 @@ impl std::fmt::Display for CallError {
 #[derive(Clone)]
 pub struct Hands {
     running: Arc<Running>,
+}
+
+impl Running {
+    fn declared_lost(&self) -> u64 {
+        self.client.metrics().counter("pvfs_client_lost_bytes_total", &[]).get()
+    }
 }
 
 impl Hands {
@@ -116,6 +127,7 @@ impl ClientSeat {
             cluster: Arc::clone(cluster),
             seed,
             running: Mutex::new(None),
+            declared_by_dead: AtomicU64::new(0),
             starting: tokio::sync::Mutex::new(0),
         })
     }
@@ -213,8 +225,9 @@ impl ClientSeat {
 
     /// Lets go of the process: what it held is dropped as the process's own.
     fn forget(&self) {
-        let last = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(last) = last {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = running.take() {
+            self.declared_by_dead.fetch_add(last.declared_lost(), Ordering::SeqCst);
             task::spawn_as(Arc::clone(&last.process) as _, async move { drop(last) });
         }
     }
@@ -241,10 +254,16 @@ impl ClientSeat {
         Ok(())
     }
 
-    /// Bytes that its process has said to be lost.
+    /// Bytes that its processes have said to be lost, the dead ones too.
     pub fn declared_lost(&self) -> u64 {
-        let Some(running) = self.running() else { return 0 };
-        running.client.metrics().counter("pvfs_client_lost_bytes_total", &[]).get()
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let by_last = running.as_ref().map_or(0, |last| last.declared_lost());
+        self.declared_by_dead.load(Ordering::SeqCst) + by_last
+    }
+
+    /// Whether its process has said bytes to be lost.
+    pub fn has_declared(&self) -> bool {
+        self.running().is_some_and(|running| running.declared_lost() > 0)
     }
 
     /// Whether its process may have acknowledged bytes that it can send no more: the session is gone in which it kept them.

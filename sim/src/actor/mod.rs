@@ -244,8 +244,8 @@ impl Actor {
     /// Whether a daemon may answer so because its disk fails.
     fn may_fail(&self, error: &ClientError) -> bool {
         // What it could send no more it tells of.
-        let is_told = matches!(error, ClientError::Lost { .. })
-            && self.seats.iter().any(|seat| seat.declared_lost() > 0);
+        let is_told =
+            matches!(error, ClientError::Lost { .. }) && self.seats.iter().any(|seat| seat.has_declared());
         is_told
             || self.cluster.disks_fail.load(Ordering::SeqCst)
                 && matches!(error.errno(), Errno::EIO | Errno::ENOSPC | Errno::ESTALE)
@@ -308,7 +308,6 @@ impl Actor {
             };
             if self.runs[seat] != runs {
                 self.runs[seat] = runs;
-                self.declared[seat] = 0;
                 self.model.abandoned(seat);
                 let lost: Vec<u64> = self
                     .handles
