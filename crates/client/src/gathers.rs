@@ -1,11 +1,14 @@
 //! Small writes, gathered before they are sent.
 //!
-//! A client that is alone with a file keeps what is written to it in small pieces, each behind the one before, until that
-//! fills a chunk, or a second has passed, or anybody wants the file: this client itself in any other way than by such a
-//! write, or another one, for whom the mgr recalls the file first. What is kept stands in the client's journal before it is
-//! acknowledged, so that a successor sends it; a client without one gathers nothing.
+//! A client that is alone with a file keeps what is written to it in small pieces, until that fills a chunk, or a second has
+//! passed, or anybody wants the file: this client itself in any other way than by such a write, or another one, for whom the
+//! mgr recalls the file first. What is kept stands in the client's journal before it is acknowledged, so that a successor sends
+//! it; a client without one gathers nothing.
 //!
-//! What is gathered of a file is sent in its order, before anything else of this client to that file.
+//! A piece goes behind the one that it follows, else it begins a gather of its own: programs that write records in turn do not
+//! come in turn, and one that writes here and there need not wait for each write.
+//!
+//! What is gathered of a file is sent in its order, where that matters, before anything else of this client to that file.
 
 use crate::{
     ClientError,
@@ -18,6 +21,7 @@ use crate::{
     io, plan,
 };
 use bytes::{Bytes, BytesMut};
+use futures_util::future::join_all;
 use pvfs_env::{BoxFuture, Counter, Metrics};
 use pvfs_types::{Cred, Ino, LogicalOffset, Name, SessionId};
 use pvfs_wire::Access;
@@ -34,11 +38,13 @@ pub const GATHER_BYTES_MAX: u64 = 256 << 10;
 /// Most gathers of a client: so many places has its journal.
 pub const GATHERS_MAX: u16 = 256;
 /// Larger writes are sent at once.
-const GATHERED_WRITE_BYTES_MAX: u64 = 32 << 10;
+const GATHERED_WRITE_BYTES_MAX: u64 = 64 << 10;
 /// How long gathered bytes stay here at most, if their targets are there.
 const AGE_MAX: Duration = Duration::from_secs(1);
-/// Some are on their way while the next one fills.
-const GATHERS_OF_FILE_MAX: usize = 4;
+/// Some are on their way while the next ones fill.
+const GATHERS_OF_FILE_MAX: usize = 16;
+/// When another one begins, so many may still fill; more of them go.
+const FILLING_MAX: usize = 8;
 
 /// Bytes of a file that were acknowledged and are not sent.
 pub(crate) struct Gather {
@@ -61,8 +67,8 @@ struct Size {
 /// What came of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Taken {
-    /// So many bytes of it are gathered. With `is_full`, no more fit behind them.
-    Bytes { count: usize, is_full: bool },
+    /// So many bytes of it are gathered. What is gathered up to the number `due` should go.
+    Bytes { count: usize, due: Option<u64> },
     /// What was gathered before is to be sent first.
     Later,
     /// It is to be sent at once.
@@ -100,6 +106,10 @@ impl Gather {
     /// Whether a write at `at` in `session` goes on where it ends.
     fn goes_on(&self, at: u64, session: SessionId) -> bool {
         self.end() == at && self.mark.session == session && self.room() > 0 && !self.is_on_its_way
+    }
+
+    fn meets(&self, from: u64, to: u64) -> bool {
+        self.mark.start < to && from < self.end()
     }
 }
 
@@ -198,40 +208,82 @@ impl State {
         data: &[u8],
     ) -> Taken {
         let Some(journal) = &gathers.journal else { return Taken::No };
-        if !self.gathers.back().is_some_and(|last| last.goes_on(at, session)) {
-            if at != self.end() && at != self.write_end {
-                // Who writes here and there gains nothing.
-                return Taken::No;
-            }
-            if self.gathers.len() >= GATHERS_OF_FILE_MAX {
-                return Taken::Later;
-            }
-            let Some((place, number)) = gathers.take() else { return Taken::No };
-            self.gathers.push_back(Gather {
-                place,
-                mark: GatherMark { ino: inode.ino, session, number, start: at },
-                bytes: BytesMut::new(),
-                len: 0,
-                is_on_its_way: false,
-                before: Some(Size { bytes: self.size, epoch: self.size_epoch }),
-            });
-            gathers.waits(number, inode);
-        }
-        let Some(last) = self.gathers.back_mut() else { return Taken::No };
-        let count = last.room().min(data.len());
-        if !journal.gathers(last.place, last.mark, plan::size(last.len), &data[..count]) {
+        let found = match self.goes_behind(at, at + data.len() as u64, session) {
+            Some(index) => Ok((index, None)),
+            None => self.begin_gather(gathers, inode, session, at),
+        };
+        let (index, mut due) = match found {
+            Ok(found) => found,
+            Err(taken) => return taken,
+        };
+        let gather = &mut self.gathers[index];
+        let count = gather.room().min(data.len());
+        if !journal.gathers(gather.place, gather.mark, plan::size(gather.len), &data[..count]) {
             return Taken::No;
         }
-        last.bytes.extend_from_slice(&data[..count]);
-        last.len += count as u64;
-        Taken::Bytes { count, is_full: last.room() == 0 }
+        gather.bytes.extend_from_slice(&data[..count]);
+        gather.len += count as u64;
+        if gather.room() == 0 {
+            due = due.max(Some(gather.mark.number));
+        }
+        Taken::Bytes { count, due }
     }
 
-    /// The oldest one up to `number`, to be sent.
-    fn send_first(&mut self, number: u64) -> Option<(GatherMark, Bytes)> {
-        let first = self.gathers.front_mut().filter(|first| first.mark.number <= number)?;
-        first.is_on_its_way = true;
-        Some((first.mark, first.bytes.split().freeze()))
+    /// Begins one at `at`. Gives where it stands, and up to which number others should go.
+    fn begin_gather(
+        &mut self,
+        gathers: &Gathers,
+        inode: &Arc<Inode>,
+        session: SessionId,
+        at: u64,
+    ) -> std::result::Result<(usize, Option<u64>), Taken> {
+        if self.gathers.len() >= GATHERS_OF_FILE_MAX {
+            return Err(Taken::Later);
+        }
+        let (place, number) = gathers.take().ok_or(Taken::No)?;
+        let filling = self.gathers.iter().filter(|gather| !gather.is_on_its_way);
+        let due = filling.map(|gather| gather.mark.number).nth(FILLING_MAX - 1);
+        self.gathers.push_back(Gather {
+            place,
+            mark: GatherMark { ino: inode.ino, session, number, start: at },
+            bytes: BytesMut::new(),
+            len: 0,
+            is_on_its_way: false,
+            before: Some(Size { bytes: self.size, epoch: self.size_epoch }),
+        });
+        gathers.waits(number, inode);
+        Ok((self.gathers.len() - 1, due))
+    }
+
+    /// Which one the bytes `from..to` go behind: not one that is sent before another that has some of them.
+    fn goes_behind(&self, from: u64, to: u64, session: SessionId) -> Option<usize> {
+        for (index, gather) in self.gathers.iter().enumerate().rev() {
+            if gather.goes_on(from, session) {
+                return Some(index);
+            }
+            if gather.meets(from, to) {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// The oldest ones up to `number`, as many as do not meet, to be sent together.
+    fn send_first(&mut self, number: u64) -> Vec<(GatherMark, Bytes)> {
+        let apart = (0..self.gathers.len())
+            .take_while(|&index| {
+                let next = &self.gathers[index];
+                let meets = |earlier: &Gather| next.meets(earlier.mark.start, earlier.end());
+                next.mark.number <= number && !self.gathers.range(..index).any(meets)
+            })
+            .count();
+        let first = self.gathers.range_mut(..apart);
+        first
+            .map(|gather| {
+                gather.is_on_its_way = true;
+                (gather.mark, gather.bytes.split().freeze())
+            })
+            .collect()
     }
 
     /// The oldest one is sent, or cannot be. Gives its place.
@@ -266,10 +318,10 @@ impl Core {
         }
         while done < data.len() {
             match self.gather_part(inode, at + done as u64, &data[done..], by) {
-                Taken::Bytes { count, is_full } => {
+                Taken::Bytes { count, due } => {
                     done += count;
-                    if is_full {
-                        self.send_gathered_soon(inode);
+                    if let Some(number) = due {
+                        self.send_gathered_soon(inode, number);
                     }
                 }
                 Taken::Later => self.send_gathered(inode).await?,
@@ -306,16 +358,16 @@ impl Core {
     /// Sends what is gathered of a file by now, and waits until it is sent. Brought to its end also when dropped. What cannot be
     /// sent is lost, and told as such.
     pub async fn send_gathered(self: &Arc<Self>, inode: &Arc<Inode>) -> Result<()> {
-        if !inode.with(|state| state.has_gathered()) {
-            return Ok(());
+        match inode.with(|state| state.gathers.back().map(|last| last.mark.number)) {
+            Some(newest) => self.send_up_to(Arc::clone(inode), newest).await,
+            None => Ok(()),
         }
-        self.send_all(Arc::clone(inode)).await
     }
 
     /// Boxed: to send may be to tell the mgr of the file, and that to send.
-    fn send_all(self: &Arc<Self>, inode: Arc<Inode>) -> BoxFuture<'_, Result<()>> {
+    fn send_up_to(self: &Arc<Self>, inode: Arc<Inode>, number: u64) -> BoxFuture<'_, Result<()>> {
         let core = Arc::clone(self);
-        Box::pin(estate::apart(self.finish(async move { core.send_gathered_here(&inode).await })))
+        Box::pin(estate::apart(self.finish(async move { core.send_gathered_here(&inode, number).await })))
     }
 
     pub fn has_gathered(&self, ino: Ino) -> bool {
@@ -347,36 +399,42 @@ impl Core {
         Ok(())
     }
 
-    /// Has it sent in the background.
-    fn send_gathered_soon(self: &Arc<Self>, inode: &Arc<Inode>) {
+    /// Has what is gathered up to `number` sent in the background.
+    fn send_gathered_soon(self: &Arc<Self>, inode: &Arc<Inode>, number: u64) {
         let count = OpenCount::new(self, inode.ino, Access::default());
         let (core, inode) = (Arc::clone(self), Arc::clone(inode));
         pvfs_env::task::spawn(async move {
             // An error: the client was shut down.
-            let _ = core.send_gathered(&inode).await;
+            let _ = core.send_up_to(inode, number).await;
             drop(count);
         });
     }
 
-    async fn send_gathered_here(self: &Arc<Self>, inode: &Arc<Inode>) -> Result<()> {
+    async fn send_gathered_here(self: &Arc<Self>, inode: &Arc<Inode>, number: u64) -> Result<()> {
         let _turn = inode.sending.lock().await;
-        let newest = inode.with(|state| state.gathers.back().map(|last| last.mark.number)).unwrap_or(0);
-        while let Some((mark, bytes)) = inode.with(|state| state.send_first(newest)) {
-            self.gathers.is_on_its_way(mark.number);
-            let len = bytes.len() as u64;
-            let sent = self.send(inode, mark, bytes).await;
-            if let Err(ClientError::ShutDown) = sent {
-                return sent;
+        loop {
+            let first = inode.with(|state| state.send_first(number));
+            if first.is_empty() {
+                return Ok(());
             }
-            let place = inode.with(|state| state.end_first(sent.is_ok()));
-            if let Err(error) = sent {
-                error!(ino = %inode.ino, %error, "written bytes are lost: they could not be sent later");
-                self.holds.counters().lost_bytes.add(len);
-                inode.lost(error.errno());
+            let sent = join_all(first.into_iter().map(|(mark, bytes)| {
+                self.gathers.is_on_its_way(mark.number);
+                let len = bytes.len() as u64;
+                async move { (len, self.send(inode, mark, bytes).await) }
+            }));
+            for (len, sent) in sent.await {
+                if let Err(ClientError::ShutDown) = sent {
+                    return sent;
+                }
+                let place = inode.with(|state| state.end_first(sent.is_ok()));
+                if let Err(error) = sent {
+                    error!(ino = %inode.ino, %error, "written bytes are lost: they could not be sent later");
+                    self.holds.counters().lost_bytes.add(len);
+                    inode.lost(error.errno());
+                }
+                place.inspect(|&place| self.gathers.give_back(place));
             }
-            place.inspect(|&place| self.gathers.give_back(place));
         }
-        Ok(())
     }
 
     /// What was gathered of a file first is where it belongs.
@@ -438,7 +496,7 @@ impl Core {
                 if self.gathers.oldest().is_some_and(|(oldest, _)| oldest == number)
                     && let Some(inode) = self.gathers.take_oldest()
                 {
-                    self.send_gathered_soon(&inode);
+                    self.send_gathered_soon(&inode, number);
                 }
             }
         };
@@ -447,5 +505,39 @@ impl Core {
             () = shut_down(&mut closed) => {}
             () = work => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemJournal;
+
+    #[test]
+    fn pieces_that_meet_are_sent_one_after_the_other_and_the_newest_last() {
+        let gathers = Gathers::new(Some(MemJournal::new([1; 16])), &[], &Metrics::new());
+        let inode = Arc::new(Inode::new(Ino(2)));
+        let write = |at, data: &[u8]| {
+            inode.with(|state| state.gather(&gathers, &inode, SessionId(1), at, data));
+        };
+        write(0, b"aaaa");
+        write(6, b"bbbb");
+        // It goes on where the first one ends, but that is sent before the second, which has some of these bytes.
+        write(4, b"cccc");
+        write(10, b"dd");
+        write(8, b"ee");
+        let mut turns = Vec::new();
+        loop {
+            let turn = inode.with(|state| state.send_first(u64::MAX));
+            if turn.is_empty() {
+                break;
+            }
+            turns.push(turn.iter().map(|(mark, bytes)| (mark.start, bytes.to_vec())).collect::<Vec<_>>());
+            for _ in turn {
+                inode.with(|state| state.end_first(true));
+            }
+        }
+        let wanted = [vec![(0, b"aaaa".to_vec()), (6, b"bbbbdd".to_vec())], vec![(4, b"ccccee".to_vec())]];
+        assert_eq!(turns, wanted);
     }
 }

@@ -216,7 +216,7 @@ impl Drop for OpenCount {
 }
 
 impl Inode {
-    fn new(ino: Ino) -> Inode {
+    pub fn new(ino: Ino) -> Inode {
         Inode {
             ino,
             state: Mutex::default(),

@@ -106,6 +106,84 @@ async fn small_writes_of_who_is_alone_with_a_file_are_sent_in_large_ones() {
     in_time(client.shutdown()).await.unwrap();
 }
 
+/// The order in which programs that each write every so manyth record of `count` come to it: one may be some ahead of another.
+fn in_turn(seed: u64, programs: u64, count: u64) -> Vec<u64> {
+    let mut next: Vec<u64> = (0..programs).collect();
+    let mut order = Vec::new();
+    for byte in &bytes(seed, 100_000) {
+        let program = usize::from(*byte) % next.len();
+        let least = next.iter().min().copied().unwrap();
+        if next[program] < count && next[program] < least + 3 * programs {
+            order.push(next[program]);
+            next[program] += programs;
+        }
+    }
+    assert_eq!(order.len() as u64, count);
+    order
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_of_several_programs_in_turn_are_sent_in_large_writes() {
+    const RECORD: u64 = 47_008;
+    let cluster = Cluster::start(4).await;
+    let (client, desk) = gathering(&cluster).await;
+    for (programs, name) in [(1, "one"), (2, "two"), (3, "three")] {
+        let file = create(&client, name).await;
+        let data = bytes(programs, 200 * 47_008);
+        let before = cluster.iods_received("write");
+        for record in in_turn(programs, programs, 200) {
+            let at = usize::try_from(record * RECORD).unwrap();
+            // As the kernel hands it on where pages are its units.
+            let (first, rest) = data[at..at + 47_008].split_at(4096 - at % 4096);
+            file.write_at(at as u64, first.to_vec().into()).await.unwrap();
+            file.write_at((at + first.len()) as u64, rest.to_vec().into()).await.unwrap();
+        }
+        in_time(file.sync()).await.unwrap();
+        let writes = cluster.iods_received("write") - before;
+        println!("{programs}: {writes} messages for {} bytes", data.len());
+        assert!(writes < 320, "{programs} programs, {writes} messages");
+        assert_eq!(file.read_at(0, 1 << 30).await.unwrap(), data, "{name}");
+        in_time(file.close()).await.unwrap();
+        assert_eq!(client.getattr(&ROOT, file.ino()).await.unwrap().size, data.len() as u64);
+    }
+    assert_eq!(desk.gathered_bytes(), 0);
+    in_time(client.shutdown()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_pieces_that_meet_the_last_one_written_stands() {
+    let cluster = Cluster::start(2).await;
+    let (client, desk) = gathering(&cluster).await;
+    let mut random = bytes(5, 10_000).into_iter().map(usize::from);
+    let mut random = || random.next().unwrap() * 256 + random.next().unwrap();
+    for round in 0..12u64 {
+        let file = create(&client, &format!("f{round}")).await;
+        let (mut model, mut ends) = (Vec::new(), vec![0]);
+        let mut held = 0;
+        for step in 0..60u64 {
+            // Behind what is there, a little beyond, over it, or behind any piece.
+            let end = model.len();
+            let at = match random() % 5 {
+                0 => end,
+                1 => end + random() % 3_000,
+                2 => end.saturating_sub(random() % 6_000),
+                _ => ends[random() % ends.len()],
+            };
+            let piece = bytes(round * 1_000 + step, 1 + random() % 2_000);
+            model.resize(end.max(at + piece.len()), 0);
+            model[at..at + piece.len()].copy_from_slice(&piece);
+            ends.push(at + piece.len());
+            file.write_at(at as u64, piece.into()).await.unwrap();
+            held = held.max(desk.gathered_bytes());
+            assert_eq!(file.attr().await.unwrap().size, model.len() as u64, "round {round}, step {step}");
+        }
+        assert!(held > 0, "round {round}");
+        assert_eq!(file.read_at(0, 1 << 20).await.unwrap(), model, "round {round}");
+        in_time(file.close()).await.unwrap();
+    }
+    in_time(client.shutdown()).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_looks_at_the_file_in_whatever_way_finds_what_is_gathered() {
     let mut cluster = Cluster::start(2).await;
