@@ -191,3 +191,10 @@ fn a_claim_that_comes_after_its_sessions_end_keeps_nothing() {
 fn a_close_that_the_mgr_could_not_store_is_made_up_for_by_the_next_process() {
     keeps_its_promises(3_000_121);
 }
+
+/// The mgr's answer to a client's report counted as all there is to know of a file that another one was writing: a read went by the
+/// end that the mgr knew.
+#[test]
+fn the_mgrs_word_alone_is_not_the_end_of_a_file_that_others_write() {
+    keeps_its_promises(65_760);
+}

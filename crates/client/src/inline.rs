@@ -70,7 +70,7 @@ impl Core {
         });
         match told {
             Ok(entry) => {
-                inode.absorb(&entry.attr);
+                inode.absorb(&entry);
                 if is_kept {
                     self.first_is_sent(inode);
                 }
@@ -91,7 +91,7 @@ impl Core {
         while inode.with(|state| state.is_inline()) {
             match self.ask(&Cred::root(), |caller| ReadInline { caller, ino }).await {
                 Ok(InlineRead { entry, data }) => {
-                    inode.absorb(&entry.attr);
+                    inode.absorb(&entry);
                     if let Some(data) = data {
                         return Ok(Some((entry.attr.data_gen, data.into())));
                     }

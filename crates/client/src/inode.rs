@@ -251,15 +251,15 @@ impl Inode {
         self.with(|state| state.lost_as).unwrap_or(Errno::EIO)
     }
 
-    pub fn absorb(&self, attr: &Attr) {
-        self.with(|state| state.absorb(attr));
+    pub fn absorb(&self, entry: &Entry) {
+        self.with(|state| state.absorb_entry(entry));
     }
 
     /// The answer to an open: attributes and capability belong together.
     pub fn opened(&self, entry: &Entry, capability: Option<Capability>) {
         self.is_shared.store(entry.has_writers, Ordering::Relaxed);
         self.with(|state| {
-            state.absorb(&entry.attr);
+            state.absorb_entry(entry);
             if let Some(capability) = capability {
                 state.put_capability(capability);
                 if capability.grant.access.write {
@@ -400,6 +400,18 @@ impl State {
             let group_runs_it = attr.mode & mode::SGID != 0 && attr.mode & (mode::X << 3) != 0;
             self.privileged = attr.mode & mode::SUID != 0 || group_runs_it;
         }
+    }
+
+    /// As [`State::absorb`]; where nobody else writes the file, that is all there is to know.
+    pub fn absorb_entry(&mut self, entry: &Entry) {
+        self.absorb(&entry.attr);
+        if !entry.has_writers {
+            self.end_is_known();
+        }
+    }
+
+    /// Everybody was asked who may know of the file's end.
+    pub fn end_is_known(&mut self) {
         self.attr_at = Some(Instant::now());
     }
 

@@ -264,7 +264,7 @@ impl Taking {
         };
         if let Some(inode) = self.core.inodes.find(ino) {
             inode.with(|state| {
-                state.absorb(&entry.attr);
+                state.absorb_entry(&entry);
                 if entry.has_writers {
                     state.outdated();
                 }

@@ -335,6 +335,7 @@ impl crate::client::Core {
         let Some(inode) = self.inodes.find(attr.ino) else { return Some(attr) };
         inode.with(|state| {
             state.absorb(&attr);
+            state.end_is_known();
             state.overlay(&mut attr);
             state.doubts().is_none().then_some(attr)
         })

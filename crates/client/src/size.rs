@@ -70,7 +70,10 @@ impl Core {
             attr.allocated = Some(extent.allocated).filter(|_| entry.has_writers).or(attr.allocated);
         }
         if let Some(inode) = &inode {
-            inode.with(|state| state.overlay(&mut attr));
+            inode.with(|state| {
+                state.end_is_known();
+                state.overlay(&mut attr);
+            });
         }
         Ok(attr)
     }
@@ -177,7 +180,7 @@ impl Core {
             inode.with(|state| state.telling = false);
             match told {
                 Ok(entry) if entry.attr.size_epoch == size_epoch => {
-                    inode.absorb(&entry.attr);
+                    inode.absorb(&entry);
                     return Ok(());
                 }
                 // A truncation came between: the size was not taken.
@@ -210,7 +213,7 @@ impl Core {
     async fn settle_doubts(self: &Arc<Self>, inode: &Inode) -> Result<()> {
         if inode.with(|state| state.doubts().is_some() && state.dist.is_none()) {
             // A predecessor had it open, and it was not opened since.
-            inode.absorb(&self.ask_entry(inode.ino).await?.attr);
+            inode.absorb(&self.ask_entry(inode.ino).await?);
         }
         let (doubts, dist, data_gen, asked) =
             inode.with(|state| (state.doubts(), state.dist, state.data_gen, state.asked()));
@@ -351,6 +354,7 @@ mod tests {
         state.absorb(&told(10, 2));
         let asked = state.asked();
         state.found(DataGen(1), asked, 30);
+        state.end_is_known();
         assert_eq!((state.end(), state.attr_is_fresh()), (30, true));
         state.synced();
         assert_eq!(
@@ -361,6 +365,16 @@ mod tests {
         assert!(!state.attr_is_fresh(), "whether it is there is to be asked");
         state.found(DataGen(1), asked, 30);
         assert_eq!(state.end(), 10, "seen before the sync");
+    }
+
+    #[test]
+    fn what_the_mgr_tells_of_a_file_that_others_write_is_not_its_end() {
+        let mut state = State::default();
+        let entry = |has_writers| Entry { attr: told(10, 2), has_writers, delegated: None };
+        state.absorb_entry(&entry(true));
+        assert!(!state.attr_is_fresh(), "a target may have more");
+        state.absorb_entry(&entry(false));
+        assert!(state.attr_is_fresh());
     }
 
     #[test]

@@ -128,6 +128,6 @@ async fn drop_privileges(core: &Arc<crate::client::Core>, inode: &Inode, cred: &
         drop_privileges: Some(true),
     };
     let set = core.mutate_here(cred, make).await?;
-    inode.absorb(&set.entry.attr);
+    inode.absorb(&set.entry);
     Ok(())
 }
