@@ -87,8 +87,6 @@ pub(crate) struct State {
     pub mtime: Option<Timestamp>,
     /// Who wrote last. What is not root's takes set-user-id bits away.
     pub written_by: Option<Arc<Cred>>,
-    /// Where the last write ended.
-    pub write_end: u64,
     /// Small writes that are acknowledged and not sent, in their order.
     pub gathers: VecDeque<Gather>,
     /// The mgr knows this session as a writer of the file.
@@ -336,7 +334,6 @@ impl State {
         self.mtime = Some(now);
         self.covered = self.covered.saturating_add(bytes);
         self.size = self.size.max(end.0);
-        self.write_end = end.0;
         if !self.written_by.as_ref().is_some_and(|cred| Arc::ptr_eq(cred, by)) {
             self.written_by = Some(Arc::clone(by));
         }

@@ -45,10 +45,13 @@ pub fn list(txn: &(impl Read + ?Sized), ino: Ino) -> Result<Vec<SessionId>> {
 
 /// The files that `session` writes.
 pub fn list_of(txn: &(impl Read + ?Sized), session: SessionId) -> Result<Vec<Ino>> {
-    scan::collect(txn, &keys::session_writers(session), |mut key, _| {
-        let ino = key.session().and_then(|_| key.ino());
-        Ok(key.whole(ino))
-    })
+    scan::collect(txn, &keys::session_writers(session), |key, _| Ok(file_of(key)))
+}
+
+/// The file that a key of [`keys::session_writers`] is of.
+pub(crate) fn file_of(mut key: keys::Parts<'_>) -> Option<Ino> {
+    let ino = key.session().and_then(|_| key.ino());
+    key.whole(ino)
 }
 
 /// Whether a session that is gone wrote `ino`, and is not settled: what it sent last may still come.

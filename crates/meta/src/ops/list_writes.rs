@@ -1,6 +1,6 @@
 //! `list_writes`: which files a session counts as a writer of.
 
-use crate::{Result, keys, scan};
+use crate::{Result, keys, scan, writer};
 use pvfs_kv::Read;
 use pvfs_types::{Ino, limits::WRITES_PAGE_MAX};
 use pvfs_wire::msg::file::{ListWrites, Writes};
@@ -17,9 +17,7 @@ pub fn list_writes(txn: &(impl Read + ?Sized), req: &ListWrites) -> Result<Write
                 end = false;
                 return Ok(ControlFlow::Break(()));
             }
-            let mut parts = keys::Parts::of(key);
-            let ino = parts.session().and_then(|_| parts.ino());
-            inos.push(parts.whole(ino).ok_or_else(|| scan::bad_key(key))?);
+            inos.push(writer::file_of(keys::Parts::of(key)).ok_or_else(|| scan::bad_key(key))?);
             scan::MORE
         })?;
     }
