@@ -140,13 +140,13 @@ async fn many_calls_share_one_connection() {
 #[tokio::test]
 async fn a_caller_that_gives_up_leaves_the_others_alone() {
     let daemon = Daemon::start().await;
-    daemon.desk.forgetful.store(1, Ordering::SeqCst);
+    daemon.desk.silent.store(1, Ordering::SeqCst);
     let peer = client(&daemon.addr);
     let gone = tokio::spawn({
         let peer = Arc::clone(&peer);
         async move { peer.call(&GetTargets {}).await }
     });
-    until(|| daemon.desk.forgetful.load(Ordering::SeqCst) == 0).await;
+    until(|| daemon.desk.unanswered.lock().unwrap().len() == 1).await;
     gone.abort();
     let _ = gone.await;
     assert_eq!(peer.call(&GetTargets {}).await.expect("answered").version, 1);

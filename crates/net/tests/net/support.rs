@@ -46,6 +46,10 @@ pub struct Desk {
     pub begun: AtomicU64,
     /// Drop requests without an answer this many times first.
     pub forgetful: AtomicU64,
+    /// Leave requests unanswered this many times first.
+    pub silent: AtomicU64,
+    /// Those that were.
+    pub unanswered: Mutex<Vec<Replier>>,
 }
 
 fn take(counter: &AtomicU64) -> bool {
@@ -55,6 +59,10 @@ fn take(counter: &AtomicU64) -> bool {
 impl Service for Desk {
     async fn serve(self: Arc<Self>, request: Incoming, reply: Replier) {
         if take(&self.forgetful) {
+            return;
+        }
+        if take(&self.silent) {
+            self.unanswered.lock().unwrap().push(reply);
             return;
         }
         if take(&self.not_now) {
