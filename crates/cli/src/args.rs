@@ -2,7 +2,8 @@
 
 use crate::cmd;
 use clap::{Parser, Subcommand};
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use pvfs_env::{TcpTransport, Transport};
+use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -37,12 +38,20 @@ pub struct Global {
     /// a daemon that went away until it is back or Ctrl-C)
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10, help_heading = "Cluster")]
     pub timeout: u64,
+    /// Reach daemons of this machine as those of others are reached: over TCP, sharing no memory with them
+    #[arg(long, global = true, help_heading = "Cluster")]
+    pub tcp: bool,
 }
 
 impl Global {
     /// `None`: for ever.
     pub fn deadline(&self) -> Option<Duration> {
         (self.timeout != 0).then(|| Duration::from_secs(self.timeout))
+    }
+
+    /// How a client is to reach daemons, where that is said.
+    pub fn transport(&self) -> Option<Arc<dyn Transport>> {
+        self.tcp.then(|| Arc::new(TcpTransport) as _)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Questions to daemons about themselves: one try, a short deadline, no session.
 
 use crate::{config::Cluster, error::CliError};
-use pvfs_env::{Metrics, TcpTransport};
+use pvfs_env::{HostTransport, Metrics};
 use pvfs_net::{CallError, Dialer, Identity, Peer};
 use pvfs_wire::msg::{
     admin::{DaemonStatus, GetStatus},
@@ -42,7 +42,7 @@ impl Asker {
             cluster_secret: Some(cluster.cluster_secret()?),
             daemon_secret: None,
         };
-        Ok(Asker { dialer: Dialer::new(Arc::new(TcpTransport), identity, Metrics::new()) })
+        Ok(Asker { dialer: Dialer::new(Arc::new(HostTransport::default()), identity, Metrics::new()) })
     }
 
     pub fn peer(&self, role: Role, addr: &str) -> Arc<Peer> {

@@ -65,6 +65,7 @@ impl Remote {
         let mut config = ClientConfig::new(cluster.mgr.clone(), cluster.cluster_secret()?);
         config.fs = Some(cluster.fs);
         config.connect_deadline = global.deadline();
+        config.transport = global.transport().unwrap_or(config.transport);
         config.label =
             format!("pvfs {}, pid {}", std::env::args().nth(1).unwrap_or_default(), std::process::id());
         let client = Client::connect(config).await.map_err(|error| match error {

@@ -11,7 +11,7 @@ use crate::{
     waits::{WaitsFor, inherited, waiting_for},
 };
 use pvfs_env::BoxFuture;
-use pvfs_net::{ReadBody, read, read_into};
+use pvfs_net::{Load, ReadBody, read, read_into};
 use pvfs_types::{Cred, SessionId, limits};
 use pvfs_wire::{
     Op, Refusal, Request, Status, decode, encode,
@@ -91,7 +91,8 @@ impl Core {
             loop {
                 let session = self.session.standing().id;
                 let body = make(Caller { session, cred: sendable(cred) });
-                match waiting_for(WaitsFor::Mgr, self.mgr.call_encoded(op, body, &[], read)).await {
+                match waiting_for(WaitsFor::Mgr, self.mgr.call_encoded(op, body, Load::default(), read)).await
+                {
                     Ok(_) => return Ok(()),
                     Err(refusal) => self.mend(session, &mut tries, op, refusal).await?,
                 }
@@ -186,7 +187,8 @@ impl Core {
                     make(Mutator { session, slot: slot.number(), seq: slot.seq(), cred: sendable(cred) });
                 let own_change = own_change.get_or_insert_with(|| self.delegations.change(touched));
                 slot.sent(op, origin.as_ref().map_or(0, Origin::id));
-                let answer = waiting_for(WaitsFor::Mgr, self.mgr.call_encoded(op, body, &[], read)).await;
+                let answer =
+                    waiting_for(WaitsFor::Mgr, self.mgr.call_encoded(op, body, Load::default(), read)).await;
                 slot.answered();
                 let mended = match answer {
                     Ok(told) => {

@@ -15,7 +15,7 @@ use crate::{
     targets::TargetMap,
     waits::Waits,
 };
-use pvfs_env::{BoxFuture, Counter, Metrics, task};
+use pvfs_env::{BoxFuture, Counter, Metrics, memory::Arena, task};
 use pvfs_net::{Dialer, Identity, Peer};
 use pvfs_types::{Attr, Cred, Ino, Timestamp};
 use pvfs_wire::msg::hello::Role;
@@ -57,6 +57,8 @@ pub(crate) struct Core {
     /// Has others forget what is recalled; `None`: there are none.
     pub forgetter: Option<SetOnce<Forgetter>>,
     pub holds: Holds,
+    /// What iods of this machine can get at.
+    pub arena: Option<Arc<Arena>>,
     pub waits: Waits,
     /// How long a call may wait; see [`ClientConfig::timeo`].
     pub timeo: Option<Duration>,
@@ -144,6 +146,7 @@ impl Client {
             delegations: Delegations::new(config.delegations != Delegating::No),
             forgetter: (config.delegations == Delegating::ForKernel).then(SetOnce::new),
             holds: Holds::new(bounds, &config.metrics),
+            arena: config.transport.memory().cloned(),
             waits: Waits::default(),
             timeo: config.timeo,
             counters: Counters::new(&config.metrics),
@@ -178,9 +181,15 @@ impl Client {
         }
         task::spawn(Arc::clone(&core).refresh_task());
         task::spawn(Arc::clone(&core).ends_task());
+        task::spawn(Arc::clone(&core).trim_memory());
         task::spawn(Arc::clone(&core).gathers_task());
         info!(session = %core.session.standing().id, mgr = core.mgr.name(), "connected to the file system");
         Ok(Arc::new(Client { tasks: Arc::new(Tasks { core: Arc::clone(&core) }), core }))
+    }
+
+    /// Memory that iods of this machine can get at: what is written from there goes to them without a copy.
+    pub fn arena(&self) -> Option<&Arc<Arena>> {
+        self.core.arena.as_ref()
     }
 
     /// How the kernel is made to forget what is recalled. To be said once, with [`Delegating::ForKernel`].

@@ -1,7 +1,7 @@
 //! What a client must know to find its file system and prove that it may use it.
 
 use crate::Estate;
-use pvfs_env::{Metrics, TcpTransport, Transport};
+use pvfs_env::{HostTransport, Metrics, Transport};
 use pvfs_types::FsId;
 use pvfs_wire::msg::hello::Secret;
 use std::{sync::Arc, time::Duration};
@@ -51,7 +51,7 @@ pub struct ClientConfig {
 }
 
 impl ClientConfig {
-    /// A client over TCP that waits for ever.
+    /// A client that waits for ever; it shares memory with iods of its own machine, and reaches others over TCP.
     pub fn new(mgr: Vec<String>, cluster_secret: Secret) -> ClientConfig {
         ClientConfig {
             mgr,
@@ -64,7 +64,7 @@ impl ClientConfig {
             timeo: None,
             delegations: Delegating::No,
             metrics: Metrics::new(),
-            transport: Arc::new(TcpTransport),
+            transport: Arc::new(HostTransport::sharing()),
             estate: None,
         }
     }

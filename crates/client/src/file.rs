@@ -14,6 +14,7 @@ use crate::{
     plan::{self, Gap, SlotRequest},
 };
 use bytes::Bytes;
+use pvfs_env::memory::Room;
 use pvfs_types::{
     Attr, Cred, DataGen, Distribution, Errno, Ino, LogicalOffset, Pattern, SetAttr, Slot, limits,
 };
@@ -431,8 +432,9 @@ impl File {
         self.core.send_gathered(&self.inode).await?;
         loop {
             let (size_before, asked) = self.inode.with(|state| (state.end(), state.asked()));
-            let (data_gen, answers) = io::read(&self.core, &self.inode, plan).await?;
-            let Gathered { buffer, gaps, size_min } = self.gather(plan, &answers, total)?;
+            let room = self.core.room(&self.inode, plan, total);
+            let (data_gen, answers) = io::read(&self.core, &self.inode, plan, room.as_ref()).await?;
+            let Gathered { buffer, gaps, size_min } = self.gather(plan, &answers, total, room)?;
             self.inode.with(|state| state.found(data_gen, asked, size_min));
             if gaps.is_empty() {
                 return Ok(Found { buffer, end_of_file: None });
@@ -444,7 +446,13 @@ impl File {
         }
     }
 
-    fn gather(&self, plan: &[SlotRequest], answers: &[io::ReadAnswer], total: u64) -> Result<Gathered> {
+    fn gather(
+        &self,
+        plan: &[SlotRequest],
+        answers: &[io::ReadAnswer],
+        total: u64,
+        room: Option<Arc<Room>>,
+    ) -> Result<Gathered> {
         let dist = self.distribution()?;
         let mut gaps = Vec::new();
         let ends = plan.iter().zip(answers);
@@ -459,6 +467,22 @@ impl File {
                 .deal(answer.object_len, &answer.payload, found, |gap| gaps.push(gap))
                 .map_err(|misfit| io::misfit(Op::Read, misfit))
         };
+        if let Some(room) = room {
+            for (request, answer) in plan.iter().zip(answers) {
+                match answer.in_room {
+                    Some(got) => request
+                        .gaps(answer.object_len, got, |gap| gaps.push(gap))
+                        .map_err(|misfit| io::misfit(Op::Read, misfit))?,
+                    None => {
+                        deal(request, answer, &mut |at, bytes| room.write(plan::size(at), bytes), &mut gaps)?;
+                    }
+                }
+            }
+            for gap in &gaps {
+                room.clear(plan::size(gap.at)..plan::size(gap.at + gap.len));
+            }
+            return Ok(Gathered { buffer: room.freeze(), gaps, size_min });
+        }
         if let ([request], [answer]) = (plan, answers)
             && request.parts.len() == 1
         {

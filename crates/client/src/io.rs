@@ -10,15 +10,15 @@ use crate::{
     client::Core,
     error::Result,
     held::{self, Held, HeldWrite, Object, What},
-    holds::Room,
+    holds,
     inode::{Inode, WriteInFlight},
-    plan::{self, SlotRequest},
+    plan::{self, Part, SlotRequest},
     retry::{Action, Tries},
 };
 use bytes::Bytes;
 use futures_util::future::join_all;
-use pvfs_env::BoxFuture;
-use pvfs_net::{self as net, ReadBody, read_into};
+use pvfs_env::{BoxFuture, memory::Room};
+use pvfs_net::{self as net, AnswerRoom, Load, ReadBody, read_into};
 use pvfs_types::{DataGen, Errno, ObjectOffset, SessionId, Slot, TargetId};
 use pvfs_wire::{
     Access, Capability, Op, Refusal, Request, encode,
@@ -65,13 +65,17 @@ pub(crate) struct ReadAnswer {
     /// How long the slot's object is.
     pub object_len: u64,
     pub payload: Bytes,
+    /// How many bytes are in the read's room already, instead of in `payload`.
+    pub in_room: Option<u64>,
 }
 
-/// Reads by `plan`. All answers are of the same data generation, which is returned with them.
+/// Reads by `plan`. All answers are of the same data generation, which is returned with them. Iods that have this client's
+/// memory leave what they read in `room`, each part where the caller wants it.
 pub(crate) async fn read(
     core: &Arc<Core>,
     inode: &Arc<Inode>,
     plan: &[SlotRequest],
+    room: Option<&Arc<Room>>,
 ) -> Result<(DataGen, Vec<ReadAnswer>)> {
     loop {
         if let Some((data_gen, data)) = core.read_inline(inode).await? {
@@ -81,7 +85,7 @@ pub(crate) async fn read(
         if inode.with(|state| state.is_inline()) {
             continue;
         }
-        let answers = each_slot(plan, |request| read_slot(core, inode, capability, request)).await;
+        let answers = each_slot(plan, |request| read_slot(core, inode, capability, request, room)).await;
         if let Some((data_gen, answers)) = same_generation(answers)? {
             return Ok((data_gen, answers));
         }
@@ -91,7 +95,7 @@ pub(crate) async fn read(
 /// What the target of a slot would answer if it had the bytes that the mgr keeps. They are no more than a strip.
 fn of_inline(request: &SlotRequest, data: &Bytes) -> ReadAnswer {
     if request.slot != Slot(0) {
-        return ReadAnswer { object_len: 0, payload: Bytes::new() };
+        return ReadAnswer { object_len: 0, payload: Bytes::new(), in_room: None };
     }
     let below = |at: u64| plan::size(at.min(data.len() as u64));
     let part = |part: &plan::Part| data.slice(below(part.object.0)..below(part.object.0 + part.len));
@@ -99,7 +103,7 @@ fn of_inline(request: &SlotRequest, data: &Bytes) -> ReadAnswer {
         [only] => part(only),
         parts => parts.iter().flat_map(part).collect(),
     };
-    ReadAnswer { object_len: data.len() as u64, payload }
+    ReadAnswer { object_len: data.len() as u64, payload, in_room: None }
 }
 
 /// Writes by `plan`, from `data`, nothing behind `end`. The size is known to this client before it is told to anybody.
@@ -235,12 +239,16 @@ async fn read_slot(
     inode: &Arc<Inode>,
     capability: Capability,
     request: &SlotRequest,
+    room: Option<&Arc<Room>>,
 ) -> Result<(DataGen, ReadAnswer)> {
     let make = |target, pass| Read { target, pass, slot: request.slot, ranges: request.ranges.clone() };
+    let room = room.and_then(|room| AnswerRoom::new(room, request.parts.iter().map(Part::place)));
+    let load = Load { payload: &[], room: room.as_ref() };
     let (data_gen, (done, payload)): (_, (ReadDone, _)) =
-        call_slot(core, inode, capability, Access::READ, request.slot, &[], make).await?;
-    core.counters.bytes_read.add(payload.len() as u64);
-    Ok((data_gen, ReadAnswer { object_len: done.object_len, payload }))
+        call_slot(core, inode, capability, Access::READ, request.slot, load, make).await?;
+    let in_room = room.and_then(|room| room.filled());
+    core.counters.bytes_read.add(in_room.unwrap_or(payload.len() as u64));
+    Ok((data_gen, ReadAnswer { object_len: done.object_len, payload, in_room }))
 }
 
 async fn write_slot(
@@ -250,8 +258,8 @@ async fn write_slot(
     request: &SlotRequest,
     data: &Bytes,
 ) -> Result<(DataGen, ())> {
-    let payload = request.payload(data);
     let target = core.targets.locate(&capability.grant.dist, request.slot).await;
+    let payload = core.lent(target, request.payload(data), request.bytes);
     let room = core.holds.room(target, request.bytes).await;
     let ranges = || request.ranges.clone();
     let make = |target, pass| Write { target, pass, slot: request.slot, ranges: ranges(), again: None };
@@ -268,7 +276,7 @@ fn keep(
     core: &Arc<Core>,
     (ino, data_gen, slot): Object,
     target: TargetId,
-    room: Room,
+    room: holds::Room,
     what: What,
     bytes: u64,
     written: &Written,
@@ -355,11 +363,11 @@ pub(crate) async fn call_slot<R: Request>(
     capability: Capability,
     want: impl Into<Want>,
     slot: Slot,
-    payload: &[Bytes],
+    load: impl Into<Load<'_>>,
     make: impl Fn(TargetId, Pass) -> R + marker::Sync,
 ) -> Result<(DataGen, (R::Reply, Bytes))> {
     let mut reply = None;
-    let call = SlotCall { core, inode, op: R::OP, want: want.into(), slot, payload };
+    let call = SlotCall { core, inode, op: R::OP, want: want.into(), slot, load: load.into() };
     let make = |target, pass| encode(&make(target, pass));
     let (data_gen, payload) = call.send(capability, &make, &mut read_into(&mut reply)).await?;
     Ok((data_gen, (net::read(reply), payload)))
@@ -372,7 +380,7 @@ struct SlotCall<'a> {
     op: Op,
     want: Want,
     slot: Slot,
-    payload: &'a [Bytes],
+    load: Load<'a>,
 }
 
 impl<'a> SlotCall<'a> {
@@ -383,7 +391,7 @@ impl<'a> SlotCall<'a> {
         make: &'a (dyn Fn(TargetId, Pass) -> Vec<u8> + marker::Sync),
         read: ReadBody<'a>,
     ) -> BoxFuture<'a, Result<(DataGen, Bytes)>> {
-        let SlotCall { core, inode, op, want, slot, payload } = self;
+        let SlotCall { core, inode, op, want, slot, load } = self;
         let Want { access, reach, .. } = want;
         Box::pin(async move {
             let mut tries = Tries::default();
@@ -394,7 +402,7 @@ impl<'a> SlotCall<'a> {
                 want.check(inode, capability)?;
                 let target = core.targets.locate(&capability.grant.dist, slot).await;
                 let pass = Pass { capability, lease: core.session.lease(), store: core.holds.known(target) };
-                match core.targets.call_encoded(target, op, &make(target, pass), payload, read).await {
+                match core.targets.call_encoded(target, op, &make(target, pass), load, read).await {
                     Ok(answer) => return Ok((capability.grant.data_gen, answer)),
                     Err(refusal) => {
                         core.counters.resent.inc();

@@ -50,6 +50,7 @@ mod inline;
 mod inode;
 mod io;
 mod left;
+mod lending;
 mod locking;
 mod locks;
 mod mem_journal;

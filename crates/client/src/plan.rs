@@ -8,6 +8,7 @@
 use bytes::{Bytes, BytesMut};
 use pvfs_types::{Distribution, Level, LogicalOffset, ObjectOffset, Pattern, Piece, Slot, limits};
 use pvfs_wire::msg::data::{Ranges, Run};
+use std::ops::Range;
 
 const PAYLOAD: u64 = limits::PAYLOAD_BYTES_MAX as u64;
 /// Below this mean length pieces of a write are gathered by copying, above it they are sent from where they lie.
@@ -34,11 +35,20 @@ pub(crate) struct Part {
     pub len: u64,
 }
 
+impl Part {
+    /// Where it lies in the caller's buffer.
+    pub fn place(&self) -> Range<usize> {
+        size(self.at)..size(self.at + self.len)
+    }
+}
+
 /// Bytes of the file that a read did not bring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gap {
     pub logical: LogicalOffset,
     pub len: u64,
+    /// Where they would be in the caller's buffer.
+    pub at: u64,
 }
 
 /// An iod's answer does not fit the question.
@@ -143,19 +153,27 @@ impl SlotRequest {
         mut found: impl FnMut(u64, &[u8]),
         mut gap: impl FnMut(Gap),
     ) -> Result<(), Misfit> {
-        let expected = self.parts.iter().map(|part| Self::present(part, object_len)).sum();
-        if payload.len() as u64 != expected {
-            return Err(Misfit { expected, got: payload.len() as u64 });
-        }
+        self.gaps(object_len, payload.len() as u64, &mut gap)?;
         let mut rest = payload;
         for part in &self.parts {
-            let present = Self::present(part, object_len);
-            let (bytes, others) = rest.split_at(size(present));
+            let (bytes, others) = rest.split_at(size(Self::present(part, object_len)));
             rest = others;
             found(part.at, bytes);
+        }
+        Ok(())
+    }
+
+    /// As [`SlotRequest::deal`], of an answer whose `got` bytes are where they belong already.
+    pub fn gaps(&self, object_len: u64, got: u64, mut gap: impl FnMut(Gap)) -> Result<(), Misfit> {
+        let expected = self.parts.iter().map(|part| Self::present(part, object_len)).sum();
+        if got != expected {
+            return Err(Misfit { expected, got });
+        }
+        for part in &self.parts {
+            let present = Self::present(part, object_len);
             if present < part.len {
                 let logical = LogicalOffset(part.logical.0 + present);
-                gap(Gap { logical, len: part.len - present });
+                gap(Gap { logical, len: part.len - present, at: part.at + present });
             }
         }
         Ok(())

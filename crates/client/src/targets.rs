@@ -11,7 +11,7 @@ use crate::{
 };
 use bytes::Bytes;
 use pvfs_env::BoxFuture;
-use pvfs_net::{Dialer, Peer, ReadBody, read, read_into};
+use pvfs_net::{Dialer, Load, Peer, ReadBody, read, read_into};
 use pvfs_types::{Distribution, IodtabGen, Slot, TargetId};
 use pvfs_wire::{
     Op, Refusal, Request, encode,
@@ -113,6 +113,11 @@ impl TargetMap {
         }
     }
 
+    /// The iod of `target` has this client's memory, as far as is known now.
+    pub fn lends(&self, target: TargetId) -> bool {
+        self.view.borrow().peer(target).is_some_and(|peer| peer.lends())
+    }
+
     /// Calls the iod of `target`, wherever it is, until answered. Refusals are the caller's to understand.
     pub async fn call<R: Request>(
         &self,
@@ -122,7 +127,8 @@ impl TargetMap {
     ) -> Result<(R::Reply, Bytes), Refusal> {
         let mut reply = None;
         let body = encode(request);
-        let payload = self.call_encoded(target, R::OP, &body, payload, &mut read_into(&mut reply)).await?;
+        let payload =
+            self.call_encoded(target, R::OP, &body, payload.into(), &mut read_into(&mut reply)).await?;
         Ok((read(reply), payload))
     }
 
@@ -132,10 +138,10 @@ impl TargetMap {
         target: TargetId,
         op: Op,
         body: &'a [u8],
-        payload: &'a [Bytes],
+        load: Load<'a>,
         read: ReadBody<'a>,
     ) -> BoxFuture<'a, Result<Bytes, Refusal>> {
-        let call = self.call_wherever(target, op, body, payload, read);
+        let call = self.call_wherever(target, op, body, load, read);
         Box::pin(waiting_for(WaitsFor::Target(target), call))
     }
 
@@ -144,7 +150,7 @@ impl TargetMap {
         target: TargetId,
         op: Op,
         body: &[u8],
-        payload: &[Bytes],
+        load: Load<'_>,
         read: ReadBody<'_>,
     ) -> Result<Bytes, Refusal> {
         let mut views = self.view.subscribe();
@@ -155,7 +161,7 @@ impl TargetMap {
                 let _ = views.changed().await;
                 continue;
             };
-            let mut call = peer.call_encoded(op, body.to_vec(), payload, read);
+            let mut call = peer.call_encoded(op, body.to_vec(), load, read);
             loop {
                 tokio::select! {
                     biased;

@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod disk;
+pub mod memory;
 pub mod metrics;
 pub mod random;
 pub mod task;
@@ -11,4 +12,4 @@ pub mod transport;
 
 pub use clock::{Clock, SystemClock};
 pub use metrics::{Counter, Gauge, Metrics};
-pub use transport::{BoxFuture, Listener, Stream, TcpTransport, Transport};
+pub use transport::{BoxFuture, HostTransport, Listener, Memory, Stream, TcpTransport, Transport};

@@ -19,6 +19,7 @@ mod error;
 mod handles;
 pub mod keeper;
 mod line;
+mod memory;
 pub mod mountinfo;
 mod openfile;
 pub mod ops;

@@ -9,7 +9,7 @@ use crate::{
     session::{self, Held},
 };
 use pvfs_client::{Client, ClientConfig};
-use pvfs_env::{BoxFuture, Metrics};
+use pvfs_env::{BoxFuture, Metrics, memory::Arena};
 use pvfs_kfuse::Session;
 use pvfs_types::{Cred, FileKind, Ino};
 use std::{future::Future, io, os::fd::AsFd, path::PathBuf, pin::pin, sync::Arc, time::Duration};
@@ -38,6 +38,8 @@ pub struct MountConfig {
     pub options: MountOptions,
     /// How long to wait at a stop for those who use the mount, before it is taken away from them.
     pub stop_grace: Duration,
+    /// Requests are read into it: the memory of the client's transport.
+    pub memory: Option<Arc<Arena>>,
 }
 
 impl MountConfig {
@@ -49,6 +51,7 @@ impl MountConfig {
             dir: dir.into(),
             options: MountOptions::default(),
             stop_grace: Duration::from_secs(5),
+            memory: None,
         }
     }
 }
@@ -61,9 +64,10 @@ pub fn mount_client(client: Arc<Client>, config: &MountConfig) -> BoxFuture<'_, 
 
 async fn mount_here(client: Arc<Client>, config: &MountConfig) -> Result<Mounted, MountError> {
     let root = load_root(&client, &config.path).await?;
-    let metrics = client.metrics();
+    let (metrics, memory) = (client.metrics(), client.arena().cloned());
     let fs = Arc::new(PvfsFs::new(client, root, config.options.cache).with_atimes(&config.options));
-    let mounted = mount(Arc::clone(&fs), &config.source, &config.dir, &config.options, &metrics).await?;
+    let (source, dir, options) = (&config.source, &config.dir, &config.options);
+    let mounted = mount(Arc::clone(&fs), source, dir, options, &metrics, memory.as_ref()).await?;
     fs.set_notifier(mounted.notifier());
     Ok(mounted)
 }
@@ -150,7 +154,9 @@ pub async fn run_worker<E: From<MountError>>(
     let (client, mounted, begun) = match (worker.session, book.agreed()) {
         (Some(fd), Some(agreed)) => {
             let session = Session::attach(fd, agreed).map_err(start)?;
-            let (mounted, begun) = serve(Arc::clone(&fs), session, config.dir, Held::ByKeeper, metrics)?;
+            let memory = config.memory.as_ref();
+            let (mounted, begun) =
+                serve(Arc::clone(&fs), session, config.dir, Held::ByKeeper, metrics, memory)?;
             let client = tokio::select! {
                 biased;
                 ended = mounted.ended() => return Ok(ended?),
@@ -172,7 +178,9 @@ pub async fn run_worker<E: From<MountError>>(
             let shown = begun.dir.to_string_lossy();
             worker.line.say_mounted(fd.as_fd(), &begun.device, &shown).map_err(start)?;
             info!(dir = %shown, source = config.source, "mounted");
-            let (mounted, begun) = serve(Arc::clone(&fs), begun.session, begun.dir, Held::ByKeeper, metrics)?;
+            let (session, memory) = (begun.session, config.memory.as_ref());
+            let (mounted, begun) =
+                serve(Arc::clone(&fs), session, begun.dir, Held::ByKeeper, metrics, memory)?;
             (client, mounted, begun)
         }
     };
@@ -213,8 +221,9 @@ fn serve(
     dir: PathBuf,
     held: Held,
     metrics: &Metrics,
+    memory: Option<&Arc<Arena>>,
 ) -> Result<(Mounted, oneshot::Receiver<pvfs_kfuse::Control>), MountError> {
-    session::serve(fs, session, dir, held, metrics)
+    session::serve(fs, session, dir, held, metrics, memory)
 }
 
 /// As long as what this gives lives.

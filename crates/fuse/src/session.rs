@@ -5,10 +5,10 @@ use crate::{
     adapter::{REQUEST_BYTES_MAX, SESSION_THREADS, wanted},
     control::Control,
     device::{self, Refused, Unmount},
-    mountinfo,
+    memory, mountinfo,
     ops::Filesystem,
 };
-use pvfs_env::Metrics;
+use pvfs_env::{Metrics, memory::Arena};
 use pvfs_kfuse::{Notifier, Session};
 use std::{
     io,
@@ -49,6 +49,7 @@ pub async fn mount<F: Filesystem>(
     dir: &Path,
     options: &MountOptions,
     metrics: &Metrics,
+    memory: Option<&Arc<Arena>>,
 ) -> Result<Mounted, MountError> {
     let begun = begin(source, dir, options).await?;
     let control = Control::listen(&begun.device, None)
@@ -56,7 +57,7 @@ pub async fn mount<F: Filesystem>(
         .ok();
     info!(dir = %begun.dir.display(), source, "mounted");
     let fs = Arc::new(SetOnce::new_with(Some(fs)));
-    serve(fs, begun.session, begun.dir, Held::ByThis { _control: control }, metrics)
+    serve(fs, begun.session, begun.dir, Held::ByThis { _control: control }, metrics, memory)
         .map(|(mounted, _)| mounted)
 }
 
@@ -83,6 +84,7 @@ pub(crate) fn serve<F: Filesystem>(
     dir: PathBuf,
     held: Held,
     metrics: &Metrics,
+    memory: Option<&Arc<Arena>>,
 ) -> Result<(Mounted, oneshot::Receiver<pvfs_kfuse::Control>), MountError> {
     let (tell, ended) = watch::channel(None);
     let (alive, jobs) = mpsc::channel(1);
@@ -92,13 +94,14 @@ pub(crate) fn serve<F: Filesystem>(
     let (over, session_over) = oneshot::channel();
     let (began, has_begun) = oneshot::channel();
     let (begins, begun) = oneshot::channel();
+    let memory = memory::of(memory);
     std::thread::Builder::new()
         .name("fuse-0".to_owned())
         .spawn(move || {
             let began = |control: pvfs_kfuse::Control| {
                 let _ = (began.send(control.clone()), begins.send(control));
             };
-            over.send(session.run(adapter, runtime, SESSION_THREADS, began))
+            over.send(session.run(adapter, runtime, SESSION_THREADS, memory, began))
         })
         .map_err(|source| MountError::Start { source })?;
     tokio::spawn(async move {

@@ -237,8 +237,9 @@ async fn mounted(slow_release: bool) -> (tempfile::TempDir, Arc<Toy>, Mounted) {
         in_vain: AtomicBool::new(false),
     });
     let options = MountOptions::parse("nosuid,nodev").expect("options");
-    let mounted =
-        mount(toy.clone(), "toy,with\\comma", dir.path(), &options, &Metrics::new()).await.expect("mounts");
+    let mounted = mount(toy.clone(), "toy,with\\comma", dir.path(), &options, &Metrics::new(), None)
+        .await
+        .expect("mounts");
     (dir, toy, mounted)
 }
 
@@ -334,7 +335,7 @@ async fn a_second_mount_is_refused_and_a_dropped_one_is_gone() {
     let (dir, toy, mounted) = mounted(false).await;
     let options = MountOptions::default();
     let refused =
-        mount(toy, "toy", dir.path(), &options, &Metrics::new()).await.expect_err("mounted already");
+        mount(toy, "toy", dir.path(), &options, &Metrics::new(), None).await.expect_err("mounted already");
     assert!(refused.to_string().contains("mounted already (toy,with\\comma)"), "{refused}");
     let info = fs::read_to_string("/proc/self/mountinfo").expect("reads");
     let line = info.lines().find(|line| line.contains(&*dir.path().to_string_lossy()));

@@ -1,6 +1,6 @@
 //! What an iod is started with.
 
-use pvfs_env::{Clock, Metrics, SystemClock, TcpTransport, Transport};
+use pvfs_env::{Clock, HostTransport, Metrics, SystemClock, Transport};
 use pvfs_types::FsId;
 use pvfs_wire::msg::hello::Secret;
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -58,7 +58,7 @@ impl IodConfig {
             boot_id: None,
             metrics_addr: None,
             metrics: Metrics::new(),
-            transport: Arc::new(TcpTransport),
+            transport: Arc::new(HostTransport::default()),
             clock: Arc::new(SystemClock),
         }
     }

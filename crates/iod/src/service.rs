@@ -138,6 +138,10 @@ impl Service for Iod {
         }
     }
 
+    fn takes_shared(&self, op: Op) -> bool {
+        matches!(op, Op::Read | Op::Write)
+    }
+
     /// What would harm if an old copy of it landed on newer bytes.
     fn fences(&self, op: Op) -> bool {
         matches!(

@@ -17,6 +17,7 @@ mod request;
 mod session;
 mod signals;
 
+pub use buffer::{Heap, Memory, Room};
 pub use inflight::Reply;
 pub use notify::{Notifier, Waiting};
 pub use request::{Init, Lock, Malformed, Name, Op, Request, decode, encode};

@@ -458,7 +458,7 @@ pub fn encode(head: abi::InHeader, parts: &[&[u8]]) -> Vec<u8> {
 
 /// What `bytes` mean: as [`Request`]s are decoded that come from the device.
 pub fn decode(bytes: &[u8]) -> Result<Request, Malformed> {
-    let mut buffer = crate::buffer::Pool::new(bytes.len()).take();
+    let mut buffer = crate::buffer::Pool::new(bytes.len(), None).take();
     buffer.copy_from_slice(bytes);
     Request::decode(&mut buffer, bytes.len())
 }

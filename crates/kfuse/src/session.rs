@@ -2,7 +2,7 @@
 
 use crate::{
     abi::{self, init},
-    buffer::{Buffer, Pool},
+    buffer::{Buffer, Memory, Pool},
     device::{Device, Received},
     inflight::{Caller, InFlight, Reply},
     job::Job,
@@ -101,7 +101,7 @@ impl Session {
     /// A kernel whose FUSE is older than 7.31, or another major version.
     pub fn handshake(fd: OwnedFd, wanted: &Wanted) -> io::Result<Session> {
         let device = Device::new(fd);
-        let mut buffer = Pool::new(request_bytes(wanted.request_bytes_max)).take();
+        let mut buffer = Pool::new(request_bytes(wanted.request_bytes_max), None).take();
         loop {
             let Received::Request(len) = device.receive(&mut buffer)? else {
                 return Err(io::Error::new(io::ErrorKind::NotConnected, "it was unmounted at once"));
@@ -164,12 +164,13 @@ impl Session {
     }
 
     /// Serves requests until the file system is unmounted or [`Control::drain`] is called, reading with `threads` threads,
-    /// this one among them. Jobs may outlive it.
+    /// this one among them, into `memory`. Jobs may outlive it.
     pub fn run<S: Serve>(
         self,
         serve: Arc<S>,
         runtime: Handle,
         threads: usize,
+        memory: Option<Arc<dyn Memory>>,
         ready: impl FnOnce(Control),
     ) -> io::Result<()> {
         let control = Control { in_flight: Arc::default(), draining: Arc::default() };
@@ -181,7 +182,7 @@ impl Session {
             lost: self.lost,
             runtime,
         };
-        let pool = Pool::new(request_bytes(self.agreed.request_bytes_max));
+        let pool = Pool::new(request_bytes(self.agreed.request_bytes_max), memory);
         ready(control);
         thread::scope(|scope| {
             let reader = || shared.read_all(pool.take());

@@ -128,7 +128,7 @@ fn serve(kernel: Kernel, session: Session) -> Served {
     let (serve, runtime) = (toy.clone(), Handle::current());
     let (tell, control) = std::sync::mpsc::channel();
     let running = std::thread::spawn(move || {
-        session.run(serve, runtime, 2, |control| tell.send(control).expect("the test waits"))
+        session.run(serve, runtime, 2, None, |control| tell.send(control).expect("the test waits"))
     });
     Served { kernel, toy, control: control.recv().expect("it runs"), running }
 }

@@ -1,7 +1,7 @@
 //! What a mgr is started with.
 
 use crate::sequencer;
-use pvfs_env::{Clock, Metrics, SystemClock, TcpTransport, Transport};
+use pvfs_env::{Clock, HostTransport, Metrics, SystemClock, Transport};
 use pvfs_kv::Durability;
 use pvfs_types::{FsId, limits::INLINE_BYTES_MAX};
 use pvfs_wire::msg::hello::Secret;
@@ -72,7 +72,7 @@ impl MgrConfig {
             target_silence: TARGET_SILENCE,
             metrics_addr: None,
             metrics: Metrics::new(),
-            transport: Arc::new(TcpTransport),
+            transport: Arc::new(HostTransport::default()),
             clock: Arc::new(SystemClock),
             sequencer: sequencer::Home::default(),
         }

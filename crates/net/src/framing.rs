@@ -1,6 +1,9 @@
 //! Frames on a byte stream: reading with bounds and checksums, writing without copying payloads.
 
-use crate::NetError;
+use crate::{
+    NetError,
+    lent::{LENT_HEAD_BYTES, Lent, PLACE_BYTES},
+};
 use bytes::{Buf, Bytes, BytesMut};
 use pvfs_wire::{FRAME_HEADER_BYTES, FrameError, FrameKind, Header, crc32c};
 use std::io::{self, IoSlice};
@@ -12,7 +15,9 @@ const READ_AHEAD_BYTES: usize = 16 << 10;
 /// One frame as it came.
 pub struct Frame {
     pub header: Header,
+    pub lent: Lent,
     pub body: Bytes,
+    /// What came of it in the frame itself.
     pub payload: Bytes,
     /// The payload came whole but its checksum does not fit.
     pub payload_damaged: bool,
@@ -52,11 +57,18 @@ impl ReadError {
 pub struct FrameReader {
     stream: Box<dyn AsyncRead + Send + Unpin>,
     ahead: BytesMut,
+    /// Frames say what is lent.
+    lends: bool,
 }
 
 impl FrameReader {
     pub fn new(stream: Box<dyn AsyncRead + Send + Unpin>) -> FrameReader {
-        FrameReader { stream, ahead: BytesMut::with_capacity(READ_AHEAD_BYTES) }
+        FrameReader { stream, ahead: BytesMut::with_capacity(READ_AHEAD_BYTES), lends: false }
+    }
+
+    /// From the next frame on, frames say what is lent.
+    pub fn lends(&mut self, lends: bool) {
+        self.lends = lends;
     }
 
     /// Reads a header. Allocates nothing that the peer asked for.
@@ -78,17 +90,24 @@ impl FrameReader {
 
     /// Reads what follows `header`: at most the lengths that [`Header::decode`] let through.
     pub async fn rest(&mut self, header: Header) -> Result<Frame, ReadError> {
-        let body = self.exactly(header.body_bytes).await?;
-        let payload = self.exactly(header.payload_bytes).await?;
+        let lent = if self.lends { self.lent(&header).await? } else { Lent::Nothing };
+        let body = self.exactly(size(header.body_bytes)).await?;
+        let payload_bytes = if lent.has_payload() { 0 } else { size(header.payload_bytes) };
+        let payload = self.exactly(payload_bytes).await?;
         if crc32c(&body) != header.body_crc {
             return Err(FrameError::BodyCrc.into());
         }
-        let payload_damaged = crc32c(&payload) != header.payload_crc;
-        Ok(Frame { header, body, payload, payload_damaged })
+        let payload_damaged = !lent.has_payload() && crc32c(&payload) != header.payload_crc;
+        Ok(Frame { header, lent, body, payload, payload_damaged })
     }
 
-    async fn exactly(&mut self, bytes: u32) -> Result<Bytes, ReadError> {
-        let bytes = usize::try_from(bytes).expect("a usize holds 32 bits");
+    async fn lent(&mut self, header: &Header) -> Result<Lent, ReadError> {
+        let head = self.exactly(LENT_HEAD_BYTES).await?;
+        let places = self.exactly(Lent::count(&head)? * PLACE_BYTES).await?;
+        Ok(Lent::decode(&head, &places, header.payload_bytes)?)
+    }
+
+    async fn exactly(&mut self, bytes: usize) -> Result<Bytes, ReadError> {
         if self.ahead.len() >= bytes {
             return Ok(self.ahead.split_to(bytes).freeze());
         }
@@ -102,6 +121,10 @@ impl FrameReader {
         }
         Ok(buffer.freeze())
     }
+}
+
+fn size(bytes: u32) -> usize {
+    usize::try_from(bytes).expect("a usize holds 32 bits")
 }
 
 /// The fixed parts of a frame to send.
@@ -119,19 +142,39 @@ impl Head {
         body: &[u8],
         payload: &[Bytes],
     ) -> Head {
-        let payload_bytes: usize = payload.iter().map(Bytes::len).sum();
+        Head::lending(version, op, request_id, kind, body, payload, None)
+    }
+
+    /// On connections whose frames say what is lent. A payload that is lent is so many bytes long, and `payload` is empty.
+    pub fn lending(
+        version: u16,
+        op: u16,
+        request_id: u64,
+        kind: FrameKind,
+        body: &[u8],
+        payload: &[Bytes],
+        lent: Option<(&Lent, u32)>,
+    ) -> Head {
+        let carried: usize = payload.iter().map(Bytes::len).sum();
+        let payload_bytes = match lent {
+            Some((lent, bytes)) if lent.has_payload() => bytes,
+            _ => u32::try_from(carried).expect("a payload within the limits"),
+        };
         let header = Header {
             version,
             op,
             request_id,
             kind,
             body_bytes: u32::try_from(body.len()).expect("a body within the limits"),
-            payload_bytes: u32::try_from(payload_bytes).expect("a payload within the limits"),
+            payload_bytes,
             body_crc: crc32c(body),
             payload_crc: payload_crc(payload),
         };
         let mut bytes = Vec::with_capacity(FRAME_HEADER_BYTES + body.len());
         bytes.extend_from_slice(&header.encode());
+        if let Some((lent, _)) = lent {
+            lent.encode(&mut bytes);
+        }
         bytes.extend_from_slice(body);
         Head { bytes }
     }

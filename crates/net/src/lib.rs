@@ -9,11 +9,13 @@ mod counters;
 mod error;
 mod framing;
 mod handshake;
+mod lent;
 mod peer;
 mod server;
 
 pub use backoff::Backoff;
 pub use error::{CallError, NetError};
 pub use handshake::Identity;
+pub use lent::{AnswerRoom, Load};
 pub use peer::{Dialer, Peer, ReadBody, Waiting, read, read_into};
-pub use server::{Incoming, PeerInfo, Replier, Server, Service};
+pub use server::{Incoming, PeerInfo, Replier, Server, Service, Shared};

@@ -7,6 +7,7 @@ use crate::{
     counters::MessageCounters,
     framing::{Frame, FrameReader, FrameWriter},
     handshake,
+    lent::{Lent, Limbo, Load},
 };
 use bytes::Bytes;
 use pvfs_env::{BoxFuture, Counter, Metrics, Transport};
@@ -80,6 +81,7 @@ pub struct Peer {
     /// Held by whoever is connecting; the others wait for it.
     connecting: tokio::sync::Mutex<Backoff>,
     failures: watch::Sender<u64>,
+    limbo: Limbo,
 }
 
 /// What the connections' tasks share with the peer.
@@ -126,6 +128,7 @@ impl Dialer {
             shared: Arc::new(Shared(Mutex::new(State { addrs, ..State::default() }))),
             connecting: tokio::sync::Mutex::new(Backoff::default()),
             failures: watch::channel(0).0,
+            limbo: Limbo::default(),
         })
     }
 
@@ -172,34 +175,41 @@ impl Peer {
         payload: &[Bytes],
     ) -> Result<(R::Reply, Bytes), Refusal> {
         let mut reply = None;
-        let payload = self.call_encoded(R::OP, encode(request), payload, &mut read_into(&mut reply)).await?;
+        let load = Load::from(payload);
+        let payload = self.call_encoded(R::OP, encode(request), load, &mut read_into(&mut reply)).await?;
         Ok((read(reply), payload))
     }
 
-    /// As [`Peer::call_payload`], of a request that is encoded already; `read` is given the reply's body. Gives its payload.
+    /// The server that is connected now has this client's memory: what lies there goes to it without a copy.
+    pub fn lends(&self) -> bool {
+        self.live().is_some_and(|connection| connection.lends())
+    }
+
+    /// As [`Peer::call_payload`], of a request that is encoded already; `read` is given the reply's body. Gives its payload, or
+    /// leaves it in the room that `load` has for it.
     ///
     /// Boxed and of no request's type, so that it is compiled here, once, and not for each request and by all who ask.
     pub fn call_encoded<'a>(
         &'a self,
         op: Op,
         body: Vec<u8>,
-        payload: &'a [Bytes],
+        load: Load<'a>,
         read: ReadBody<'a>,
     ) -> BoxFuture<'a, Result<Bytes, Refusal>> {
-        Box::pin(self.call_till_answered(op, body, payload, read))
+        Box::pin(self.call_till_answered(op, body, load, read))
     }
 
     async fn call_till_answered(
         &self,
         op: Op,
         body: Vec<u8>,
-        payload: &[Bytes],
+        load: Load<'_>,
         read: ReadBody<'_>,
     ) -> Result<Bytes, Refusal> {
         let mut backoff = Backoff::default();
         loop {
             let connection = self.connected().await;
-            let exchange = connection.exchange(op, &body, payload);
+            let exchange = connection.exchange(op, &body, load);
             let Ok(frame) = self.noting_silence(op, exchange).await else {
                 self.lost(&connection);
                 // The first loss is acted on at once; a server that takes the request and breaks again is given time.
@@ -210,8 +220,14 @@ impl Peer {
                 }
                 continue;
             };
+            let in_room = (frame.lent == Lent::InRoom).then_some(frame.header.payload_bytes);
             match self.read_answer(op, frame, read) {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    if let (Some(bytes), Some(room)) = (in_room, load.room) {
+                        room.is_filled(bytes);
+                    }
+                    return Ok(answer);
+                }
                 Err(Refusal { status: Status::NotNow | Status::PayloadDamaged, text }) => {
                     let pause = backoff.fail(pvfs_env::random::number());
                     self.note_waiting(&text);
@@ -260,7 +276,7 @@ impl Peer {
     ) -> BoxFuture<'a, Result<Bytes, CallError>> {
         Box::pin(async move {
             let connection = self.connected_once().await?;
-            let Ok(frame) = connection.exchange(op, &body, &[]).await else {
+            let Ok(frame) = connection.exchange(op, &body, Load::default()).await else {
                 self.lost(&connection);
                 let peer = self.name();
                 let source = std::io::ErrorKind::ConnectionReset.into();
@@ -385,9 +401,12 @@ impl Peer {
             let addr = addr.to_owned();
             move |error: NetError| debug!(server = addr, %error, "connection ended")
         };
-        let counters = self.counters.clone();
+        // It has ended what it did for the connections before.
+        self.limbo.clear();
+        let (arena, counters) = (stream.memory.own().cloned(), self.counters.clone());
+        let (stream, memory) = ((reader, writer), (arena, self.limbo.clone()));
         let connection =
-            Arc::new(Connection::start(agreed, reader, writer, counters, addr.to_owned(), ended));
+            Arc::new(Connection::start(agreed, stream, memory, counters, addr.to_owned(), ended));
         self.connects.inc();
         debug!(server = addr, number, "connected");
         self.shared.with(|state| state.connection = Some(Arc::clone(&connection)));

@@ -6,10 +6,15 @@ use crate::{
     counters::{Direction, MessageCounters},
     framing::{FrameReader, FrameWriter, Head, ReadError},
     handshake::{self, Proven},
+    lent::Lent,
 };
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
-use pvfs_env::{Metrics, Stream, Transport, task};
+use pvfs_env::{
+    Metrics, Stream, Transport,
+    memory::{Place, SharedSlice, Theirs},
+    task,
+};
 use pvfs_types::FsId;
 use pvfs_wire::{
     FrameKind, Header, Op, Refusal, Status, decode, encode,
@@ -52,7 +57,18 @@ pub struct Incoming {
     pub op: Op,
     pub body: Bytes,
     pub payload: Bytes,
+    pub shared: Shared,
     pub peer: Arc<PeerInfo>,
+}
+
+/// What a client of this machine lends with a request, until it is answered.
+#[derive(Clone)]
+pub enum Shared {
+    Nothing,
+    /// The payload.
+    Payload(Vec<SharedSlice>),
+    /// Where the answer's payload may go: see [`Replier::ok_in_room`].
+    Room(Vec<SharedSlice>),
 }
 
 impl Incoming {
@@ -70,15 +86,21 @@ pub trait Service: Send + Sync + 'static {
     /// Whether a late effect of `op` could harm what the same client does on a newer connection. Such requests end
     /// before a newer connection of their client is welcomed.
     fn fences(&self, op: Op) -> bool;
+
+    /// Whether it knows what to do with what a client lends for `op`.
+    fn takes_shared(&self, op: Op) -> bool {
+        let _ = op;
+        false
+    }
 }
 
 /// A listening daemon.
 pub struct Server {
     listener: Box<dyn pvfs_env::Listener>,
-    shared: Arc<Shared>,
+    shared: Arc<Common>,
 }
 
-struct Shared {
+struct Common {
     identity: Identity,
     fs: FsId,
     process: u64,
@@ -113,7 +135,7 @@ impl Server {
         let listener = listener.map_err(|source| NetError::Listen { addr: addr.to_owned(), source })?;
         let fs = identity.fs.ok_or(NetError::NoSecret { hint: "a daemon must know its file system" })?;
         let counters = [Role::Client, Role::Mgr, Role::Iod].map(|role| MessageCounters::new(&metrics, role));
-        let shared = Shared {
+        let shared = Common {
             identity,
             fs,
             process: pvfs_env::random::number(),
@@ -179,7 +201,7 @@ impl Server {
 }
 
 async fn serve_connection<S: Service>(
-    shared: Arc<Shared>,
+    shared: Arc<Common>,
     service: Arc<S>,
     stream: Stream,
     stopped: watch::Receiver<bool>,
@@ -203,12 +225,18 @@ async fn serve_connection<S: Service>(
             return;
         }
     };
+    let theirs = match stream.memory.theirs() {
+        Ok(theirs) => theirs,
+        Err(error) => return debug!(peer = addr, %error, "a client's memory is refused"),
+    };
     if proven.welcome(&mut writer, &shared.identity, shared.fs, shared.process, &addr).await.is_err() {
         return;
     }
+    reader.lends(theirs.is_some());
     debug!(peer = addr, label = proven.hello.label, number = proven.hello.connection, "connection opened");
     let connection = Connection {
         version: proven.version,
+        theirs: theirs.map(Arc::new),
         writer: Arc::new(tokio::sync::Mutex::new(writer)),
         counters: shared.counters[match proven.hello.role {
             Role::Client => 0,
@@ -230,7 +258,7 @@ async fn serve_connection<S: Service>(
 }
 
 /// Takes a closed connection off the list, once what of it fences has ended: the client's next one waits for that.
-async fn forget(shared: &Shared, proven: &Proven, turn: Turn) {
+async fn forget(shared: &Common, proven: &Proven, turn: Turn) {
     drop(turn);
     let (client, number) = (who(&proven.hello), proven.hello.connection);
     let is_ours = |newest: &&Newest| newest.number == number;
@@ -259,7 +287,7 @@ struct Turn {
 }
 
 /// Makes this the client's newest connection: older ones are stopped, what of them was running has ended.
-async fn take_over(shared: &Shared, proven: &Proven) -> Result<Turn, Refusal> {
+async fn take_over(shared: &Common, proven: &Proven) -> Result<Turn, Refusal> {
     let (client, number) = (who(&proven.hello), proven.hello.connection);
     let (stop, stop_seen) = watch::channel(false);
     let (work, work_held) = watch::channel(());
@@ -277,7 +305,7 @@ async fn take_over(shared: &Shared, proven: &Proven) -> Result<Turn, Refusal> {
     Ok(Turn { stop: stop_seen, work: work_held })
 }
 
-impl Shared {
+impl Common {
     fn with_clients<T>(&self, act: impl FnOnce(&mut BTreeMap<Who, Newest>) -> T) -> T {
         act(&mut self.clients.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -287,6 +315,8 @@ impl Shared {
 #[derive(Clone)]
 struct Connection {
     version: u16,
+    /// The client's memory.
+    theirs: Option<Arc<Theirs>>,
     writer: Arc<tokio::sync::Mutex<FrameWriter>>,
     counters: MessageCounters,
     peer: Arc<PeerInfo>,
@@ -297,7 +327,7 @@ struct Connection {
 impl Connection {
     async fn read_requests<S: Service>(
         &self,
-        shared: &Shared,
+        shared: &Common,
         service: &Arc<S>,
         mut reader: FrameReader,
         turn: &Turn,
@@ -323,7 +353,8 @@ impl Connection {
                     Err(error) => break error.for_peer(&self.peer.addr).to_string(),
                 },
             };
-            self.counters.count(Direction::Received, frame.header.kind, frame.header.op, frame.payload.len());
+            let payload_bytes = usize::try_from(frame.header.payload_bytes).unwrap_or(usize::MAX);
+            self.counters.count(Direction::Received, frame.header.kind, frame.header.op, payload_bytes);
             let mut reply = Replier {
                 connection: self.clone(),
                 header: frame.header,
@@ -352,11 +383,22 @@ impl Connection {
                     reply.refuse(Refusal::new(Status::BadRequest, "the hello is over")).await;
                 }
                 _ => {
-                    reply.work = service.fences(op).then(|| turn.work.clone());
+                    let Some(lent) = self.shared(&frame.lent).filter(|shared| match shared {
+                        Shared::Nothing => true,
+                        Shared::Payload(_) | Shared::Room(_) => service.takes_shared(op),
+                    }) else {
+                        let text = format!("what is lent with `{}` is not there, or of no use", op.name());
+                        reply.refuse(Refusal::new(Status::BadRequest, text)).await;
+                        continue;
+                    };
+                    // Neither must be written to or read from when the client has it for something else.
+                    let fences = service.fences(op) || !matches!(lent, Shared::Nothing);
+                    reply.work = fences.then(|| turn.work.clone());
                     let request = Incoming {
                         op,
                         body: frame.body,
                         payload: frame.payload,
+                        shared: lent,
                         peer: Arc::clone(&self.peer),
                     };
                     Arc::clone(service).serve(request, reply).await;
@@ -368,9 +410,28 @@ impl Connection {
         why
     }
 
-    async fn send(&self, to: &Header, kind: FrameKind, body: &[u8], payload: &[Bytes]) {
-        let head = Head::new(self.version, to.op, to.request_id, kind, body, payload);
-        self.counters.count(Direction::Sent, kind, to.op, payload.iter().map(Bytes::len).sum());
+    /// What the client lends; `None`: there is no such place.
+    fn shared(&self, lent: &Lent) -> Option<Shared> {
+        let slices = |places: &[Place]| -> Option<Vec<SharedSlice>> {
+            let theirs = self.theirs.as_ref()?;
+            places.iter().map(|place| theirs.slice(*place)).collect()
+        };
+        match lent {
+            Lent::Nothing => Some(Shared::Nothing),
+            Lent::Payload(places) => slices(places).map(Shared::Payload),
+            Lent::Room(places) => slices(places).map(Shared::Room),
+            Lent::InRoom => None,
+        }
+    }
+
+    /// With `in_room` bytes of payload in the room that the client has lent for it, or with `payload`.
+    async fn send(&self, to: &Header, kind: FrameKind, body: &[u8], payload: &[Bytes], in_room: Option<u32>) {
+        let lent = in_room.map_or((Lent::Nothing, 0), |bytes| (Lent::InRoom, bytes));
+        let lent = self.theirs.is_some().then_some((&lent.0, lent.1));
+        let head = Head::lending(self.version, to.op, to.request_id, kind, body, payload, lent);
+        let in_room = in_room.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        let payload_bytes = payload.iter().map(Bytes::len).sum::<usize>() + in_room;
+        self.counters.count(Direction::Sent, kind, to.op, payload_bytes);
         let mut fenced = self.fenced.clone();
         let sent = tokio::select! {
             biased;
@@ -394,7 +455,7 @@ struct Permits {
 
 impl Permits {
     /// Waits for room, before memory is given to the payload.
-    async fn acquire(shared: &Shared, requests: &Arc<Semaphore>, header: &Header) -> Permits {
+    async fn acquire(shared: &Common, requests: &Arc<Semaphore>, header: &Header) -> Permits {
         let request = Arc::clone(requests).acquire_owned().await.ok();
         let kib = header.payload_bytes.div_ceil(1024);
         let payload =
@@ -427,12 +488,18 @@ impl Replier {
     /// With a body that is encoded already.
     pub async fn ok_encoded(mut self, body: &[u8], payload: &[Bytes]) {
         self.answered = true;
-        self.connection.send(&self.header, FrameKind::Reply, body, payload).await;
+        self.connection.send(&self.header, FrameKind::Reply, body, payload, None).await;
+    }
+
+    /// With a payload of `bytes`, which are in the room that the request has lent for it.
+    pub async fn ok_in_room<T: Encode<()>>(mut self, reply: &T, bytes: u32) {
+        self.answered = true;
+        self.connection.send(&self.header, FrameKind::Reply, &encode(reply), &[], Some(bytes)).await;
     }
 
     pub async fn refuse(mut self, refusal: Refusal) {
         self.answered = true;
-        self.connection.send(&self.header, FrameKind::Refusal, &encode(&refusal), &[]).await;
+        self.connection.send(&self.header, FrameKind::Refusal, &encode(&refusal), &[], None).await;
     }
 
     /// Either of them.
@@ -453,7 +520,7 @@ impl Drop for Replier {
         if tokio::runtime::Handle::try_current().is_ok() {
             task::spawn(async move {
                 let refusal = Refusal::new(Status::NotNow, "the request was dropped unanswered");
-                connection.send(&header, FrameKind::Refusal, &encode(&refusal), &[]).await;
+                connection.send(&header, FrameKind::Refusal, &encode(&refusal), &[], None).await;
             });
         }
     }

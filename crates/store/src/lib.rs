@@ -30,7 +30,7 @@ pub use error::StoreError;
 pub use fence::Acked;
 pub use format::{format_disk, format_target};
 pub use list::Listing;
-pub use objects::{Copied, Copy, Fill, FillWith, ObjectRead, ObjectRun, ObjectStat, Write};
+pub use objects::{Copied, Copy, Fill, FillWith, ObjectFilled, ObjectRead, ObjectRun, ObjectStat, Write};
 pub use records::{FORMAT_VERSION, Identity, Loss, Membership, MgrTime, State, Witness};
 pub use store::{Store, StoreOptions};
 pub use syncing::Extent;

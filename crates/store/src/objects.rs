@@ -80,6 +80,15 @@ pub struct ObjectRead {
     pub exists: bool,
 }
 
+/// What [`crate::Store::read_to`] found. All of it holds at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectFilled {
+    /// How many bytes there were, over all runs.
+    pub filled: usize,
+    pub object_len: u64,
+    pub exists: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ObjectStat {
     /// In bytes.

@@ -1,15 +1,18 @@
 //! What can be done to objects: read, write, sync, stat, truncate, remove.
 
 use crate::{
-    Acked, ObjectRead, ObjectRun, ObjectStat, Store, StoreError, Write,
+    Acked, ObjectFilled, ObjectRead, ObjectRun, ObjectStat, Store, StoreError, Write,
     fence::{Fences, Verdict},
     format::FIRST_GENERATION,
     handle::{Handle, SharedFile},
     objects::{self, OBJECTS_DIR},
     syncing::Extent,
 };
-use bytes::{Bytes, BytesMut};
-use pvfs_env::disk::{Disk, DiskFile, blocking};
+use bytes::BytesMut;
+use pvfs_env::{
+    disk::{Disk, DiskFile, blocking},
+    memory::{SharedSlice, Source, Walk},
+};
 use pvfs_types::ObjectId;
 use std::{
     collections::BTreeSet,
@@ -21,30 +24,78 @@ use tracing::warn;
 impl Store {
     /// Reads `runs`, in order, into one buffer: of each what lies below the object's end. Allocates no more than that.
     pub fn read(&self, id: ObjectId, runs: &[ObjectRun]) -> Result<ObjectRead, StoreError> {
-        let handle = self.cache.get(id);
-        let read = || {
-            let Some(file) = self.existing(&handle)? else {
-                return Ok(ObjectRead { bytes: Bytes::new(), object_len: 0, exists: false });
-            };
-            // Writes may make it longer meanwhile, but nothing makes it shorter while this read shares it.
-            let object_len = file.stat()?.len;
-            let mut bytes = BytesMut::with_capacity(runs.iter().map(|run| below(run, object_len)).sum());
+        let mut bytes = BytesMut::new();
+        let ObjectFilled { object_len, exists, .. } = self.read_object(id, |file, object_len| {
+            bytes = BytesMut::with_capacity(runs.iter().map(|run| below(run, object_len)).sum());
             for run in runs {
                 let len = below(run, object_len);
                 if len > 0 && file.read_at(&mut bytes, len, run.offset.0)? < len {
-                    return Err(io::Error::new(
-                        io::ErrorKind::UnexpectedEof,
-                        "its file was cut from outside",
-                    ));
+                    return Err(cut_from_outside());
                 }
             }
-            Ok(ObjectRead { bytes: bytes.freeze(), object_len, exists: true })
+            Ok(bytes.len())
+        })?;
+        Ok(ObjectRead { bytes: bytes.freeze(), object_len, exists })
+    }
+
+    /// As [`Store::read`], into `room`, which is as long as `runs` together: each byte to its own place, whether those before
+    /// it lie below the object's end or not. What there is none for stays as it is.
+    pub fn read_to(
+        &self,
+        id: ObjectId,
+        runs: &[ObjectRun],
+        room: &[SharedSlice],
+    ) -> Result<ObjectFilled, StoreError> {
+        self.read_object(id, |file, object_len| {
+            let (mut places, mut filled) = (Walk::new(room), 0);
+            for run in runs {
+                let (mut at, mut left) = (run.offset.0, run.len);
+                while let Some(place) = (left > 0).then(|| places.next(left)).flatten() {
+                    let len =
+                        usize::try_from(object_len.saturating_sub(at)).unwrap_or(usize::MAX).min(place.len());
+                    if len > 0 && file.read_to(&place.part(0, len), at)? < len {
+                        return Err(cut_from_outside());
+                    }
+                    filled += len;
+                    at += place.len() as u64;
+                    left -= place.len();
+                }
+            }
+            Ok(filled)
+        })
+    }
+
+    /// Has `read` read of the object, which is as long as it is told; it tells how many bytes it has read.
+    fn read_object(
+        &self,
+        id: ObjectId,
+        read: impl FnOnce(&dyn DiskFile, u64) -> io::Result<usize>,
+    ) -> Result<ObjectFilled, StoreError> {
+        let handle = self.cache.get(id);
+        let read = || {
+            let Some(file) = self.existing(&handle)? else {
+                return Ok(ObjectFilled { filled: 0, object_len: 0, exists: false });
+            };
+            // Writes may make it longer meanwhile, but nothing makes it shorter while this read shares it.
+            let object_len = file.stat()?.len;
+            Ok(ObjectFilled { filled: read(&*file, object_len)?, object_len, exists: true })
         };
         read().map_err(|source| self.failed("read", id, source))
     }
 
-    /// Writes `bytes`, which are as long as `write.runs` together, run by run. After an error a part of the runs may be written. Tells what the acknowledgement is worth.
+    /// Writes `bytes`, which are as long as `write.runs` together, run by run. After an error a part of the runs may be written.
+    /// Tells what the acknowledgement is worth.
     pub fn write(&self, id: ObjectId, write: &Write<'_>, bytes: &[u8]) -> Result<Acked, StoreError> {
+        self.write_from(id, write, Source::Own(bytes))
+    }
+
+    /// As [`Store::write`], of bytes that may be shared.
+    pub fn write_from(
+        &self,
+        id: ObjectId,
+        write: &Write<'_>,
+        source: Source<'_>,
+    ) -> Result<Acked, StoreError> {
         let generation = self.generation();
         if write.runs.is_empty() {
             return Ok(Acked::whole(generation, Acked::DURABLE));
@@ -55,18 +106,38 @@ impl Store {
         let Verdict::Below(limit) = judge(&*file, write.again).map_err(failed)? else {
             return Ok(Acked::whole(generation, Acked::DURABLE));
         };
-        let mut rest = bytes;
-        for run in write.runs {
-            let (part, after) = rest.split_at(run.len);
-            let part = &part[..below(run, limit)];
-            if !part.is_empty() {
-                handle.is_unsynced(run.offset.0..run.offset.0 + part.len() as u64);
-                file.write_at(part, run.offset.0).map_err(failed)?;
+        let is_written = |at: u64, len: usize| handle.is_unsynced(at..at + len as u64);
+        match source {
+            Source::Own(mut rest) => {
+                for run in write.runs {
+                    let (part, after) = rest.split_at(run.len);
+                    let part = &part[..below(run, limit)];
+                    if !part.is_empty() {
+                        is_written(run.offset.0, part.len());
+                        file.write_at(part, run.offset.0).map_err(failed)?;
+                    }
+                    rest = after;
+                }
             }
-            rest = after;
+            Source::Shared(parts) => {
+                let mut places = Walk::new(parts);
+                for run in write.runs {
+                    let (mut at, mut left) = (run.offset.0, run.len);
+                    while let Some(part) = (left > 0).then(|| places.next(left)).flatten() {
+                        left -= part.len();
+                        let len =
+                            usize::try_from(limit.saturating_sub(at)).unwrap_or(usize::MAX).min(part.len());
+                        if len > 0 {
+                            is_written(at, len);
+                            file.write_from(&part.part(0, len), at).map_err(failed)?;
+                        }
+                        at += part.len() as u64;
+                    }
+                }
+            }
         }
         handle.written_by(write.writer);
-        let mark = self.commits.written(&handle, bytes.len() as u64);
+        let mark = self.commits.written(&handle, source.len() as u64);
         Ok(Acked { generation, mark, below: limit })
     }
 
@@ -330,6 +401,10 @@ pub(crate) fn judge(file: &dyn DiskFile, again: Option<Acked>) -> io::Result<Ver
 /// The object's fences. A note that does not read is none of ours.
 fn fences(file: &dyn DiskFile) -> io::Result<Fences> {
     Ok(file.note()?.and_then(|note| Fences::decode(&note)).unwrap_or(Fences::NONE))
+}
+
+fn cut_from_outside() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "its file was cut from outside")
 }
 
 /// How much of `run` lies below `object_len`, in bytes.

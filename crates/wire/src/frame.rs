@@ -62,6 +62,8 @@ pub enum FrameError {
     BodyCrc,
     #[error("the frame's payload is damaged: its checksum does not fit")]
     PayloadCrc,
+    #[error("the frame is not clear about shared memory: {text}")]
+    Lent { text: &'static str },
     #[error("the frame's body does not decode: {text}")]
     Body { text: String },
 }

@@ -8,7 +8,7 @@ use crate::{
     trace::event,
 };
 use bytes::{Buf, Bytes};
-use pvfs_env::Stream;
+use pvfs_env::{Memory, Stream};
 use std::{
     collections::VecDeque,
     future::Future,
@@ -109,6 +109,7 @@ impl Conn {
             read: Box::new(ReadHalf { end: End { conn: Arc::clone(conn), side }, timer: None }),
             write: Box::new(WriteHalf { end: End { conn: Arc::clone(conn), side }, timer: None }),
             peer: conn.processes[1 - side].name.clone(),
+            memory: Memory::None,
         })
     }
 

@@ -167,6 +167,7 @@ fn serve(worker: Worker, args: &Args, mount: Mount, global: &Global) -> Result<(
     client.held_bytes_client = options.held_total.unwrap_or(client.held_bytes_client);
     client.delegations = options.cache.delegating();
     takeover.prepare(&mut client);
+    config.memory = client.transport.memory().cloned();
     config.options = options;
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
     runtime::block_on(threads, async {
@@ -240,6 +241,7 @@ impl Place {
             config.fs = Some(fs.parse().map_err(|_| wrong("no file system is noted"))?);
         }
         config.connect_deadline = global.deadline();
+        config.transport = global.transport().unwrap_or(config.transport);
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         config.label = format!("mount {host}:{}, pid {}", self.dir.display(), std::process::id());
         Ok(config)

@@ -7,6 +7,7 @@ mod real;
 
 pub use real::{RealDisk, raise_descriptor_limit};
 
+use crate::memory::SharedSlice;
 use bytes::BytesMut;
 use pvfs_types::Timestamp;
 use std::{io, path::Path};
@@ -59,6 +60,21 @@ pub trait DiskFile: Send + Sync {
 
     /// Writes all of `bytes` at `offset`, growing the file where needed. After an error a part may be written.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// As [`DiskFile::read_at`], into memory that is shared.
+    fn read_to(&self, to: &SharedSlice, offset: u64) -> io::Result<usize> {
+        let mut bytes = BytesMut::new();
+        let done = self.read_at(&mut bytes, to.len(), offset)?;
+        to.part(0, done).copy_from(&bytes);
+        Ok(done)
+    }
+
+    /// As [`DiskFile::write_at`], from memory that is shared.
+    fn write_from(&self, from: &SharedSlice, offset: u64) -> io::Result<()> {
+        let mut bytes = vec![0; from.len()];
+        from.copy_to(&mut bytes);
+        self.write_at(&bytes, offset)
+    }
 
     fn stat(&self) -> io::Result<FileStat>;
 

@@ -1,6 +1,7 @@
 //! The real disk: a directory of the local file system.
 
 use super::{Disk, DiskFile, DiskLock, FileStat, Usage, blocking};
+use crate::memory::SharedSlice;
 use bytes::BytesMut;
 use pvfs_types::Timestamp;
 use rustix::{
@@ -164,34 +165,41 @@ impl Disk for RealDisk {
 }
 
 impl DiskFile for RealFile {
-    /// Tries the page cache first; only where the bytes are not there does the thread wait for the device.
+    #[expect(
+        unsafe_code,
+        reason = "reads into memory that is not initialised yet, to save clearing it first"
+    )]
     fn read_at(&self, buf: &mut BytesMut, len: usize, offset: u64) -> io::Result<usize> {
         buf.reserve(len);
-        let mut done = 0;
-        let no_nowait = self.traits.memory || self.traits.no_nowait.load(Ordering::Relaxed);
-        if !no_nowait {
-            match self.read_some(buf, len, offset, libc::RWF_NOWAIT) {
-                Ok(0) => return Ok(0),
-                Ok(n) => done = n,
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EOPNOTSUPP) => self.traits.no_nowait.store(true, Ordering::Relaxed),
-                    Some(libc::EAGAIN | libc::EINTR) => {}
-                    _ => return Err(error),
-                },
-            }
-        }
-        if done == len {
-            return Ok(done);
-        }
-        let mut rest = || self.read_rest(buf, len, offset, done);
-        if self.traits.memory { rest() } else { blocking(rest) }
+        let room = buf.spare_capacity_mut();
+        // SAFETY: spare capacity of `buf`, borrowed exclusively, which is `len` or more.
+        let done = unsafe { self.read_raw(room.as_mut_ptr().cast(), len, offset) }?;
+        // SAFETY: the kernel has initialised so many bytes of it.
+        unsafe { buf.set_len(buf.len() + done) };
+        Ok(done)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        if self.traits.memory || bytes.len() < WRITE_BYTES_INLINE_MAX {
-            self.write_all(bytes, offset)
-        } else {
-            blocking(|| self.write_all(bytes, offset))
+        // SAFETY: `bytes` is borrowed as long as that.
+        #[expect(unsafe_code, reason = "hands borrowed bytes to the kernel")]
+        unsafe {
+            self.write_raw(bytes.as_ptr(), bytes.len(), offset)
+        }
+    }
+
+    fn read_to(&self, to: &SharedSlice, offset: u64) -> io::Result<usize> {
+        // SAFETY: the slice keeps its memory mapped; nobody here holds a reference to it.
+        #[expect(unsafe_code, reason = "hands memory that is shared to the kernel")]
+        unsafe {
+            self.read_raw(to.pointer(), to.len(), offset)
+        }
+    }
+
+    fn write_from(&self, from: &SharedSlice, offset: u64) -> io::Result<()> {
+        // SAFETY: the slice keeps its memory mapped; whatever the bytes are when the kernel takes them, they are written.
+        #[expect(unsafe_code, reason = "hands memory that is shared to the kernel")]
+        unsafe {
+            self.write_raw(from.pointer(), from.len(), offset)
         }
     }
 
@@ -252,40 +260,87 @@ impl DiskFile for RealFile {
 impl DiskLock for RealLock {}
 
 impl RealFile {
-    fn read_rest(&self, buf: &mut BytesMut, len: usize, offset: u64, mut done: usize) -> io::Result<usize> {
-        while done < len {
-            match self.read_some(buf, len - done, offset + done as u64, 0) {
-                Ok(0) => break,
-                Ok(n) => done += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+    /// Tries the page cache first; only where the bytes are not there does the thread wait for the device.
+    ///
+    /// # Safety
+    /// `to` is good for writing `len` bytes.
+    #[expect(unsafe_code, reason = "system calls on memory that may not be initialised, or is shared")]
+    unsafe fn read_raw(&self, to: *mut u8, len: usize, offset: u64) -> io::Result<usize> {
+        // SAFETY: as promised to this function; `done` is never more than `len`.
+        let some = |done: usize, flags| unsafe {
+            self.read_some(to.add(done), len - done, offset + done as u64, flags)
+        };
+        let mut done = 0;
+        let no_nowait = self.traits.memory || self.traits.no_nowait.load(Ordering::Relaxed);
+        if !no_nowait {
+            match some(0, libc::RWF_NOWAIT) {
+                Ok(0) => return Ok(0),
+                Ok(n) => done = n,
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EOPNOTSUPP) => self.traits.no_nowait.store(true, Ordering::Relaxed),
+                    Some(libc::EAGAIN | libc::EINTR) => {}
+                    _ => return Err(error),
+                },
             }
         }
-        Ok(done)
+        if done == len {
+            return Ok(done);
+        }
+        let mut rest = || {
+            while done < len {
+                match some(done, 0) {
+                    Ok(0) => break,
+                    Ok(n) => done += n,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(done)
+        };
+        if self.traits.memory { rest() } else { blocking(rest) }
     }
 
-    /// One preadv2(2) of at most `len` bytes onto the end of `buf`, which has that much room.
-    #[expect(
-        unsafe_code,
-        reason = "reads into memory that is not initialised yet, to save clearing it first"
-    )]
-    fn read_some(
+    /// One preadv2(2) of at most `len` bytes.
+    ///
+    /// # Safety
+    /// `to` is good for writing `len` bytes.
+    #[expect(unsafe_code, reason = "a system call on memory that may not be initialised, or is shared")]
+    unsafe fn read_some(
         &self,
-        buf: &mut BytesMut,
+        to: *mut u8,
         len: usize,
         offset: u64,
         flags: libc::c_int,
     ) -> io::Result<usize> {
         let offset = i64::try_from(offset).map_err(|_| io::Error::from(Errno::OVERFLOW))?;
-        let room = buf.spare_capacity_mut();
-        let iov = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: len.min(room.len()) };
-        // SAFETY: `iov` describes spare capacity of `buf`, borrowed exclusively, no longer than it is; the kernel only
-        // writes there. The descriptor is open as long as `self` is.
+        let iov = libc::iovec { iov_base: to.cast(), iov_len: len };
+        // SAFETY: as promised to this function; the kernel only writes there. The descriptor is open as long as `self` is.
         let n = unsafe { libc::preadv2(self.fd.as_raw_fd(), &raw const iov, 1, offset, flags) };
-        let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
-        // SAFETY: the kernel has initialised the first `n` bytes of the spare capacity, and `n <= iov_len`.
-        unsafe { buf.set_len(buf.len() + n) };
-        Ok(n)
+        usize::try_from(n).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// # Safety
+    /// `from` is good for reading `len` bytes.
+    #[expect(unsafe_code, reason = "system calls on memory that may be shared")]
+    unsafe fn write_raw(&self, from: *const u8, len: usize, offset: u64) -> io::Result<()> {
+        let write = || {
+            let mut done = 0;
+            while done < len {
+                let at = i64::try_from(offset + done as u64).map_err(|_| io::Error::from(Errno::OVERFLOW))?;
+                // SAFETY: as promised to this function, and `done < len`. The descriptor is open as long as `self` is.
+                let n = unsafe { libc::pwrite(self.fd.as_raw_fd(), from.add(done).cast(), len - done, at) };
+                match usize::try_from(n) {
+                    Ok(0) => return Err(Errno::IO.into()),
+                    Ok(n) => done += n,
+                    Err(_) => match io::Error::last_os_error() {
+                        error if error.kind() == io::ErrorKind::Interrupted => {}
+                        error => return Err(error),
+                    },
+                }
+            }
+            Ok(())
+        };
+        if self.traits.memory || len < WRITE_BYTES_INLINE_MAX { write() } else { blocking(write) }
     }
 
     fn fallocate(&self, flags: FallocateFlags, offset: u64, len: u64) -> io::Result<()> {
@@ -293,21 +348,6 @@ impl RealFile {
             Errno::OPNOTSUPP | Errno::NOSYS => io::ErrorKind::Unsupported.into(),
             error => error.into(),
         })
-    }
-
-    fn write_all(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match rustix::io::pwrite(&self.fd, bytes, offset) {
-                Ok(0) => return Err(Errno::IO.into()),
-                Ok(n) => {
-                    bytes = &bytes[n..];
-                    offset += n as u64;
-                }
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
     }
 }
 

@@ -1,10 +1,19 @@
-//! The network as a seam: byte streams between named addresses. The real one is TCP.
+//! The network as a seam: byte streams between named addresses. The real ones are TCP and, within a machine, sockets of its own.
 
-use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
+mod host;
+mod tcp;
+
+pub use host::HostTransport;
+pub use tcp::TcpTransport;
+
+use crate::memory::{Arena, Theirs};
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{Arc, OnceLock},
 };
+use tokio::io::{AsyncRead, AsyncWrite};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -14,6 +23,38 @@ pub struct Stream {
     pub write: Box<dyn AsyncWrite + Send + Unpin>,
     /// The other end's address, for people.
     pub peer: String,
+    pub memory: Memory,
+}
+
+/// What memory both ends of a stream have.
+#[derive(Clone)]
+pub enum Memory {
+    None,
+    /// This end's own.
+    Own(Arc<Arena>),
+    /// The other end's, if it sends one: known when its first bytes have come.
+    Sent(Arc<OnceLock<std::os::fd::OwnedFd>>),
+}
+
+impl Memory {
+    /// This end's own memory, which the other end has too.
+    pub fn own(&self) -> Option<&Arc<Arena>> {
+        match self {
+            Memory::Own(arena) => Some(arena),
+            Memory::None | Memory::Sent(_) => None,
+        }
+    }
+
+    /// The other end's memory.
+    ///
+    /// # Errors
+    /// What it has sent is none that can be used.
+    pub fn theirs(&self) -> io::Result<Option<Theirs>> {
+        match self {
+            Memory::Sent(sent) => sent.get().map(Theirs::map).transpose(),
+            Memory::None | Memory::Own(_) => Ok(None),
+        }
+    }
 }
 
 /// Dials and listens.
@@ -23,6 +64,11 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Listens on `addr`; port 0 takes a free one.
     fn listen<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
+
+    /// The memory that it shares with daemons of this machine: bytes that lie there go to them without a copy.
+    fn memory(&self) -> Option<&Arc<Arena>> {
+        None
+    }
 }
 
 pub trait Listener: Send + Sync {
@@ -30,116 +76,4 @@ pub trait Listener: Send + Sync {
 
     /// The address that peers dial, with the real port.
     fn local_addr(&self) -> String;
-}
-
-/// After this time a peer is given up whose machine vanished without a word.
-const VANISHED_AFTER: Duration = Duration::from_secs(30);
-
-/// TCP with Nagle's delay off. A peer whose machine vanished without a word is noticed after about 30 s, whether the
-/// connection is idle or not.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TcpTransport;
-
-impl TcpTransport {
-    /// As it is, but notices after another time, of some seconds.
-    pub fn noticing_after(vanished_after: Duration) -> Arc<dyn Transport> {
-        Arc::new(Tcp { vanished_after })
-    }
-}
-
-impl Transport for TcpTransport {
-    fn connect<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Stream>> {
-        Box::pin(async move { Tcp { vanished_after: VANISHED_AFTER }.connect(addr).await })
-    }
-
-    fn listen<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
-        Box::pin(async move { Tcp { vanished_after: VANISHED_AFTER }.listen(addr).await })
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Tcp {
-    vanished_after: Duration,
-}
-
-struct Accepting {
-    listener: TcpListener,
-    tcp: Tcp,
-}
-
-impl Transport for Tcp {
-    fn connect<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Stream>> {
-        Box::pin(async move {
-            let stream = TcpStream::connect(addr).await?;
-            // Two sockets of one machine that dial a free port at once can meet themselves; nobody listens there.
-            if stream.local_addr()? == stream.peer_addr()? {
-                return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
-            }
-            self.stream(stream)
-        })
-    }
-
-    fn listen<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
-        Box::pin(async move {
-            let listener = TcpListener::bind(addr).await?;
-            Ok(Box::new(Accepting { listener, tcp: *self }) as Box<dyn Listener>)
-        })
-    }
-}
-
-impl Listener for Accepting {
-    fn accept(&self) -> BoxFuture<'_, io::Result<Stream>> {
-        Box::pin(async { self.tcp.stream(self.listener.accept().await?.0) })
-    }
-
-    fn local_addr(&self) -> String {
-        self.listener.local_addr().map_or_else(|_| String::new(), |addr| addr.to_string())
-    }
-}
-
-impl Tcp {
-    fn stream(self, stream: TcpStream) -> io::Result<Stream> {
-        let peer = stream.peer_addr()?.to_string();
-        stream.set_nodelay(true)?;
-        self.notice_vanished_peers(&stream)?;
-        let (read, write) = stream.into_split();
-        Ok(Stream { read: Box::new(read), write: Box::new(write), peer })
-    }
-
-    /// An idle connection is asked for from a third of the time on, four times within the rest; bytes that are not
-    /// acknowledged, or not taken, end it when the time is over.
-    fn notice_vanished_peers(self, stream: &TcpStream) -> io::Result<()> {
-        use rustix::net::sockopt;
-        let seconds = |part: u32| (self.vanished_after / part).max(Duration::from_secs(1));
-        sockopt::set_socket_keepalive(stream, true)?;
-        sockopt::set_tcp_keepidle(stream, seconds(3))?;
-        sockopt::set_tcp_keepintvl(stream, seconds(6))?;
-        sockopt::set_tcp_keepcnt(stream, 4)?;
-        let millis = u32::try_from(self.vanished_after.as_millis()).unwrap_or(u32::MAX);
-        sockopt::set_tcp_user_timeout(stream, millis)?;
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn both_ends_give_up_a_vanished_machine_within_half_a_minute() {
-        use rustix::net::sockopt;
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
-        let dialled = TcpStream::connect(listener.local_addr().expect("an address"));
-        let (dialled, accepted) =
-            (dialled.await.expect("connects"), listener.accept().await.expect("accepts").0);
-        for stream in [dialled, accepted] {
-            Tcp { vanished_after: VANISHED_AFTER }.notice_vanished_peers(&stream).expect("is set");
-            assert!(sockopt::socket_keepalive(&stream).expect("is told"));
-            let idle = sockopt::tcp_keepidle(&stream).expect("is told");
-            let between = sockopt::tcp_keepintvl(&stream).expect("is told");
-            let times = sockopt::tcp_keepcnt(&stream).expect("is told");
-            assert_eq!(idle + between * times, Duration::from_secs(30));
-            assert_eq!(sockopt::tcp_user_timeout(&stream).expect("is told"), 30_000);
-        }
-    }
 }

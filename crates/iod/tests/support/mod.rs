@@ -1,6 +1,7 @@
 //! A running iod, a mgr that is only a heartbeat's other end, and a client, all in this process on loopback.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use bytes::Bytes;
 use pvfs_env::{Metrics, TcpTransport};
@@ -39,7 +40,7 @@ pub fn key() -> MacKey {
     MacKey::from_daemon_secret(&DAEMON_SECRET.0)
 }
 
-fn identity(role: Role) -> Identity {
+pub fn identity(role: Role) -> Identity {
     Identity {
         role,
         fs: Some(FS),
