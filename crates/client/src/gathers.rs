@@ -21,7 +21,6 @@ use crate::{
     io, plan,
 };
 use bytes::{Bytes, BytesMut};
-use futures_util::future::join_all;
 use pvfs_env::{BoxFuture, Counter, Metrics};
 use pvfs_types::{Cred, Ino, LogicalOffset, Name, SessionId};
 use pvfs_wire::Access;
@@ -268,13 +267,15 @@ impl State {
         None
     }
 
-    /// The oldest ones up to `number`, as many as do not meet, to be sent together.
+    /// The oldest ones up to `number`, as many as do not meet and were written in one session, to be sent together.
     fn send_first(&mut self, number: u64) -> Vec<(GatherMark, Bytes)> {
         let apart = (0..self.gathers.len())
             .take_while(|&index| {
                 let next = &self.gathers[index];
-                let meets = |earlier: &Gather| next.meets(earlier.mark.start, earlier.end());
-                next.mark.number <= number && !self.gathers.range(..index).any(meets)
+                let goes_not_with = |earlier: &Gather| {
+                    next.meets(earlier.mark.start, earlier.end()) || next.mark.session != earlier.mark.session
+                };
+                next.mark.number <= number && !self.gathers.range(..index).any(goes_not_with)
             })
             .count();
         let first = self.gathers.range_mut(..apart);
@@ -417,21 +418,22 @@ impl Core {
             if first.is_empty() {
                 return Ok(());
             }
-            let sent = join_all(first.into_iter().map(|(mark, bytes)| {
+            for (mark, _) in &first {
                 self.gathers.is_on_its_way(mark.number);
-                let len = bytes.len() as u64;
-                async move { (len, self.send(inode, mark, bytes).await) }
-            }));
-            for (len, sent) in sent.await {
-                if let Err(ClientError::ShutDown) = sent {
-                    return sent;
-                }
-                let place = inode.with(|state| state.end_first(sent.is_ok()));
-                if let Err(error) = sent {
+            }
+            let sent = self.send(inode, &first).await;
+            match &sent {
+                Ok(()) => {}
+                Err(ClientError::ShutDown) => return sent,
+                Err(error) => {
                     error!(ino = %inode.ino, %error, "written bytes are lost: they could not be sent later");
-                    self.holds.counters().lost_bytes.add(len);
+                    let lost = first.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+                    self.holds.counters().lost_bytes.add(lost);
                     inode.lost(error.errno());
                 }
+            }
+            for _ in first {
+                let place = inode.with(|state| state.end_first(sent.is_ok()));
                 place.inspect(|&place| self.gathers.give_back(place));
             }
         }
@@ -449,17 +451,21 @@ impl Core {
         }
     }
 
-    async fn send(self: &Arc<Self>, inode: &Arc<Inode>, mark: GatherMark, bytes: Bytes) -> Result<()> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        let end = mark.start + bytes.len() as u64;
+    /// Sends what belongs together, in one request to each target.
+    async fn send(self: &Arc<Self>, inode: &Arc<Inode>, gathered: &[(GatherMark, Bytes)]) -> Result<()> {
+        let mut gathered: Vec<_> = gathered.iter().filter(|(_, bytes)| !bytes.is_empty()).collect();
+        let Some((GatherMark { session, .. }, _)) = gathered.first() else { return Ok(()) };
+        // Pieces that touch become one run.
+        gathered.sort_by_key(|(mark, _)| mark.start);
+        let ranges = gathered.iter().map(|(mark, bytes)| (LogicalOffset(mark.start), bytes.len() as u64));
+        let end = ranges.clone().map(|(start, len)| start.0 + len).max().unwrap_or(0);
+        let bytes = self.joined(gathered.iter().map(|(_, bytes)| bytes));
         if inode.with(|state| state.dist.is_none()) {
             self.capability_to(inode, end).await?;
         }
         let dist = inode.with(|state| state.dist).ok_or(ClientError::Gone { ino: inode.ino })?;
-        let plan = plan::list(&dist, [(LogicalOffset(mark.start), bytes.len() as u64)]);
-        io::write(self, inode, &plan, &bytes, end, Some(mark.session)).await?.sent(end);
+        let plan = plan::list(&dist, ranges);
+        io::write(self, inode, &plan, &bytes, end, Some(*session)).await?.sent(end);
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use crate::{
     inode::Inode,
     plan::{self, SlotRequest},
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use pvfs_env::memory::Room;
 use pvfs_types::TargetId;
 use std::{sync::Arc, time::Duration};
@@ -25,13 +25,29 @@ impl Core {
         if bytes < LENT_BYTES_MIN || !self.targets.lends(target) || is_there() {
             return payload;
         }
-        let Some(mut block) = arena.take(plan::size(bytes)) else { return payload };
+        vec![self.together(payload.iter())]
+    }
+
+    /// `parts` one behind the other.
+    pub fn joined<'a>(&self, mut parts: impl ExactSizeIterator<Item = &'a Bytes> + Clone) -> Bytes {
+        if parts.len() > 1 { self.together(parts) } else { parts.next().cloned().unwrap_or_default() }
+    }
+
+    /// A copy of `parts`, one behind the other, where iods of this machine can get at it if it is worth it.
+    fn together<'a>(&self, parts: impl Iterator<Item = &'a Bytes> + Clone) -> Bytes {
+        let len = parts.clone().map(Bytes::len).sum();
+        let arena = self.arena.as_ref().filter(|_| len as u64 >= LENT_BYTES_MIN);
+        let Some(mut block) = arena.and_then(|arena| arena.take(len)) else {
+            let mut bytes = BytesMut::with_capacity(len);
+            parts.for_each(|part| bytes.extend_from_slice(part));
+            return bytes.freeze();
+        };
         let mut at = 0;
-        for part in &payload {
+        for part in parts {
             block[at..at + part.len()].copy_from_slice(part);
             at += part.len();
         }
-        vec![Bytes::from_owner(block)]
+        Bytes::from_owner(block)
     }
 
     /// Room for the `total` bytes of a read, if an iod that it asks has this client's memory.
