@@ -145,7 +145,8 @@ impl Connection {
         if !registered {
             return Err(Lost);
         }
-        let mut forget = Forget { connection: self, request_id, may_be_late: !load.payload.is_empty() };
+        let may_be_late = !load.payload.is_empty();
+        let mut forget = Forget { connection: self, request_id, is_sent: false, may_be_late };
         let lends =
             self.lends().then(|| (&lent, u32::try_from(payload_bytes).expect("a payload within the limits")));
         let (kind, op) = (FrameKind::Request, op.number());
@@ -156,6 +157,7 @@ impl Connection {
                 return Err(Lost);
             }
         }
+        forget.is_sent = true;
         self.counters.count(Direction::Sent, kind, op, payload_bytes);
         let frame = answered.await.map_err(|_| Lost);
         forget.may_be_late = false;
@@ -191,6 +193,8 @@ impl Drop for Connection {
 struct Forget<'a> {
     connection: &'a Connection,
     request_id: u64,
+    /// The server has it, or will.
+    is_sent: bool,
     /// It must not be done after its caller has gone on.
     may_be_late: bool,
 }
@@ -202,7 +206,7 @@ impl Drop for Forget<'_> {
         }
         self.connection.pending.with(|pending| {
             let Entry::Occupied(mut waiter) = pending.as_mut()?.entry(self.request_id) else { return None };
-            if matches!(waiter.get().kept, Kept::Nothing) {
+            if !self.is_sent || matches!(waiter.get().kept, Kept::Nothing) {
                 return Some(waiter.remove());
             }
             (waiter.get_mut().answer, waiter.get_mut().since) = (None, None);

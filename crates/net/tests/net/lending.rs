@@ -8,9 +8,13 @@ use pvfs_env::{
 };
 use pvfs_net::{AnswerRoom, Dialer, Incoming, Load, Peer, Replier, Server, Service, Shared};
 use pvfs_wire::{Op, Refusal, Status, decode, msg::hello::Role};
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::Poll,
 };
 use tokio::sync::Semaphore;
 
@@ -22,11 +26,14 @@ struct Slow {
     gate: Semaphore,
     written: Mutex<Vec<Vec<u8>>>,
     takes: bool,
+    /// It takes no further request before the last one is done.
+    one_by_one: AtomicBool,
 }
 
 impl Service for Slow {
     async fn serve(self: Arc<Self>, request: Incoming, reply: Replier) {
-        tokio::spawn(async move {
+        let one_by_one = self.one_by_one.load(Ordering::SeqCst);
+        let done = tokio::spawn(async move {
             self.begun.fetch_add(1, Ordering::SeqCst);
             self.gate.acquire().await.expect("never closed").forget();
             match (request.op, &request.shared) {
@@ -48,6 +55,9 @@ impl Service for Slow {
                 _ => reply.ok_payload(&0u8, &[Bytes::from(vec![7; 10])]).await,
             }
         });
+        if one_by_one {
+            done.await.expect("it does not panic");
+        }
     }
 
     fn fences(&self, op: Op) -> bool {
@@ -74,7 +84,8 @@ struct World {
 impl World {
     async fn new(transport: Arc<dyn Transport>, takes: bool) -> World {
         let (begun, written) = (AtomicU64::new(0), Mutex::default());
-        let slow = Arc::new(Slow { begun, gate: Semaphore::new(0), written, takes });
+        let (gate, one_by_one) = (Semaphore::new(0), AtomicBool::new(false));
+        let slow = Arc::new(Slow { begun, gate, written, takes, one_by_one });
         let server = Server::bind(transport, "127.0.0.1:0", identity(Role::Iod), Metrics::new()).await;
         let server = server.expect("binds");
         let addr = server.local_addr();
@@ -218,4 +229,38 @@ async fn room_stays_lent_until_the_answer_has_come_also_when_nobody_waits_for_it
     // The connection is whole.
     it.slow.gate.add_permits(1);
     assert_eq!(call(&it.peer, Op::Read, Load::default()).await.unwrap().0, 0);
+}
+
+#[tokio::test]
+async fn room_of_a_request_that_was_never_sent_comes_back_at_once() {
+    let it = World::within_the_machine().await;
+    it.slow.one_by_one.store(true, Ordering::SeqCst);
+    let first = tokio::spawn({
+        let (peer, parts) = (Arc::clone(&it.peer), [Bytes::from(vec![5; 10])]);
+        async move { call(&peer, Op::Write, (&parts).into()).await }
+    });
+    until(|| it.begun() == 1).await;
+    // The server does not read now, and the socket does not take all of this.
+    let parts = [Bytes::from(vec![5; 4 << 20])];
+    let mut second = Box::pin(call(&it.peer, Op::Write, (&parts).into()));
+    assert!(has_to_wait(&mut second).await);
+    let room = Arc::new(Room::new(it.block(0)));
+    let lent = Arc::downgrade(&room);
+    let answer = AnswerRoom::new(&room, std::iter::once(0..LEN)).expect("few parts");
+    drop(room);
+    let load = Load { payload: &[], room: Some(&answer) };
+    let mut reading = Box::pin(call(&it.peer, Op::Read, load));
+    assert!(has_to_wait(&mut reading).await, "the second one is being sent");
+    drop(reading);
+    drop(answer);
+    assert!(lent.upgrade().is_none(), "nobody was told of it");
+    it.slow.gate.add_permits(2);
+    assert_eq!(second.await.unwrap().0, 0);
+    assert_eq!(first.await.unwrap().unwrap().0, 0, "on the same connection");
+    assert_eq!(it.begun(), 2);
+}
+
+/// Goes on with it as far as that goes.
+async fn has_to_wait(call: &mut Pin<Box<impl Future<Output = Result<(u8, Bytes), Refusal>>>>) -> bool {
+    std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_pending())).await
 }
