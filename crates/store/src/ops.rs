@@ -47,20 +47,14 @@ impl Store {
         room: &[SharedSlice],
     ) -> Result<ObjectFilled, StoreError> {
         self.read_object(id, |file, object_len| {
-            let (mut places, mut filled) = (Walk::new(room), 0);
-            for run in runs {
-                let (mut at, mut left) = (run.offset.0, run.len);
-                while let Some(place) = (left > 0).then(|| places.next(left)).flatten() {
-                    let len =
-                        usize::try_from(object_len.saturating_sub(at)).unwrap_or(usize::MAX).min(place.len());
-                    if len > 0 && file.read_to(&place.part(0, len), at)? < len {
-                        return Err(cut_from_outside());
-                    }
-                    filled += len;
-                    at += place.len() as u64;
-                    left -= place.len();
+            let mut filled = 0;
+            each_below(runs, room, object_len, |place, at| {
+                if file.read_to(place, at)? < place.len() {
+                    return Err(cut_from_outside());
                 }
-            }
+                filled += place.len();
+                Ok(())
+            })?;
             Ok(filled)
         })
     }
@@ -120,20 +114,11 @@ impl Store {
                 }
             }
             Source::Shared(parts) => {
-                let mut places = Walk::new(parts);
-                for run in write.runs {
-                    let (mut at, mut left) = (run.offset.0, run.len);
-                    while let Some(part) = (left > 0).then(|| places.next(left)).flatten() {
-                        left -= part.len();
-                        let len =
-                            usize::try_from(limit.saturating_sub(at)).unwrap_or(usize::MAX).min(part.len());
-                        if len > 0 {
-                            is_written(at, len);
-                            file.write_from(&part.part(0, len), at).map_err(failed)?;
-                        }
-                        at += part.len() as u64;
-                    }
-                }
+                each_below(write.runs, parts, limit, |part, at| {
+                    is_written(at, part.len());
+                    file.write_from(part, at)
+                })
+                .map_err(failed)?;
             }
         }
         handle.written_by(write.writer);
@@ -401,6 +386,29 @@ pub(crate) fn judge(file: &dyn DiskFile, again: Option<Acked>) -> io::Result<Ver
 /// The object's fences. A note that does not read is none of ours.
 fn fences(file: &dyn DiskFile) -> io::Result<Fences> {
     Ok(file.note()?.and_then(|note| Fences::decode(&note)).unwrap_or(Fences::NONE))
+}
+
+/// Calls `act` with each piece of `parts`, which are as long as `runs` together, and where it lies in the object; but for what
+/// does not lie below `end`.
+fn each_below(
+    runs: &[ObjectRun],
+    parts: &[SharedSlice],
+    end: u64,
+    mut act: impl FnMut(&SharedSlice, u64) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut places = Walk::new(parts);
+    for run in runs {
+        let (mut at, mut left) = (run.offset.0, run.len);
+        while let Some(part) = (left > 0).then(|| places.next(left)).flatten() {
+            let len = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX).min(part.len());
+            if len > 0 {
+                act(&part.part(0, len), at)?;
+            }
+            at += part.len() as u64;
+            left -= part.len();
+        }
+    }
+    Ok(())
 }
 
 fn cut_from_outside() -> io::Error {
