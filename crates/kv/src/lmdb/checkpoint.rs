@@ -20,7 +20,7 @@ pub(super) type Pairs = MapS<Arc<[u8]>, Option<Arc<[u8]>>>;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Adds `set` to `pairs`.
-pub(super) fn extend(pairs: &mut Pairs, set: &WriteSet) {
+fn extend(pairs: &mut Pairs, set: &WriteSet) {
     for (key, value) in set.iter() {
         pairs.insert_cow(Arc::from(key), value.map(Arc::from));
     }

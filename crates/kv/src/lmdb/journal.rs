@@ -6,27 +6,30 @@
 //! durable before the next is written: where newer records come after the row's end, the disk has damaged an old one.
 
 use super::{
-    checkpoint::{Frozen, Pairs, extend},
+    checkpoint::{Frozen, Pairs},
     tree::Durability,
 };
 use crate::{KvError, WriteSet};
+use immutable_chunkmap::map::MapS;
 use memchr::memmem;
 use rustix::{
-    fs::{FallocateFlags, fallocate, seek},
+    fs::{FallocateFlags, fallocate},
     io::Errno,
 };
 use std::{
     fs::{File, OpenOptions},
-    io::{self, BufReader, Read, Seek as _, SeekFrom},
-    os::unix::fs::FileExt,
+    io,
+    ops::Range,
+    os::unix::fs::{FileExt, MetadataExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 const MAGIC: [u8; 4] = *b"PVj1";
 /// Magic, length of the payload (u32), number (u64), CRC-32C of these and the payload (u32); all big-endian.
 const HEAD_BYTES: usize = 20;
-/// How much is looked through at a time.
-const SCAN_BYTES: usize = 1 << 20;
+/// What `stat` counts in.
+const BLOCK_BYTES: u64 = 512;
 /// In place of a value's length: the key is deleted.
 const DELETED: u32 = u32::MAX;
 
@@ -58,20 +61,13 @@ pub(super) struct Recovered {
 /// A record without its number.
 pub(super) struct Record(Vec<u8>);
 
-/// The good records of one segment.
-#[derive(Default)]
+/// What one segment holds: its bytes, and the good records from its start on.
 struct Row {
-    sets: Vec<WriteSet>,
+    bytes: Vec<u8>,
+    /// Where in `bytes` each record's changes are.
+    changes: Vec<Range<usize>>,
     /// Number of the first.
     first: u64,
-    end: u64,
-}
-
-impl Row {
-    /// One past the last record's number.
-    fn next(&self) -> u64 {
-        self.first + self.sets.len() as u64
-    }
 }
 
 impl Journal {
@@ -84,7 +80,11 @@ impl Journal {
     ) -> Result<(Journal, Recovered), KvError> {
         let open = |number| Segment::open(dir, number);
         let segments = [open(0)?, open(1)?];
-        let rows = [segments[0].read()?, segments[1].read()?];
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(|source| KvError::Io {
+            what: format!("cannot sync {}", dir.display()),
+            source,
+        })?;
+        let rows = [segments[0].read(segment_bytes)?, segments[1].read(segment_bytes)?];
         // The newer row is the one that was written last.
         let current = usize::from(rows[1].next() > rows[0].next());
         let mut recovered = Recovered::default();
@@ -103,9 +103,10 @@ impl Journal {
                 );
                 return Err(KvError::Corrupt { detail });
             }
-            let mut pairs = Pairs::new();
-            let known = usize::try_from(last + 1 - row.first).unwrap_or(usize::MAX);
-            row.sets.iter().skip(known).for_each(|set| extend(&mut pairs, set));
+            let Some(pairs) = row.pairs_from(last + 1) else {
+                let detail = format!("the changes of a commit in {} cannot be read", dir.join("journal").display());
+                return Err(KvError::Corrupt { detail });
+            };
             last = row.next() - 1;
             if is_current {
                 recovered.active = pairs;
@@ -113,9 +114,7 @@ impl Journal {
                 recovered.frozen = Some(Frozen { pairs, through: last });
             }
         }
-        let newest = |segment: &Segment, row: &Row| segment.newest_beyond(row.end, last);
-        let (first, second) = (newest(&segments[0], &rows[0])?, newest(&segments[1], &rows[1])?);
-        if let Some(beyond) = first.max(second) {
+        if let Some(beyond) = rows[0].newest_beyond(last).max(rows[1].newest_beyond(last)) {
             let detail = format!(
                 "{} is damaged: commits {} to {beyond} were answered and cannot be read as a whole. Restore data.mdb and the \
                  journal from a backup, both from the same one",
@@ -124,7 +123,7 @@ impl Journal {
             );
             return Err(KvError::Corrupt { detail });
         }
-        let at = rows[current].end;
+        let at = rows[current].end() as u64;
         let journal = Journal { segments, current, at, last, segment_bytes, durability, broken: false };
         Ok((journal, recovered))
     }
@@ -132,6 +131,11 @@ impl Journal {
     /// Has blocks allocated for all of it, so that a record finds them there. Where that cannot be had, syncs take longer.
     pub fn allocate(&self) -> Result<(), KvError> {
         for Segment { file, .. } in &self.segments {
+            let there = file.metadata().map_err(|source| self.error(source))?;
+            // To sync what nothing was done to still waits for what others write to the disk.
+            if there.len() == self.segment_bytes && there.blocks() * BLOCK_BYTES >= self.segment_bytes {
+                continue;
+            }
             match fallocate(file, FallocateFlags::empty(), 0, self.segment_bytes) {
                 Ok(()) if self.durability == Durability::NoSync => {}
                 Ok(()) => file.sync_all().map_err(|source| self.error(source))?,
@@ -220,67 +224,75 @@ impl Segment {
             .truncate(false)
             .open(&path)
             .map_err(error)?;
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(error)?;
         Ok(Segment { file, path })
     }
 
-    /// Its good records, from the start on.
-    fn read(&self) -> Result<Row, KvError> {
+    /// What it holds, of at most `segment_bytes`.
+    fn read(&self, segment_bytes: u64) -> Result<Row, KvError> {
         let error = |source| KvError::Io { what: format!("cannot read {}", self.path.display()), source };
-        let bytes = self.file.metadata().map_err(error)?.len();
-        let mut from = BufReader::with_capacity(1 << 20, &self.file);
-        let mut row = Row::default();
-        while let Some((number, set, len)) = read_record(&mut from, bytes - row.end).map_err(error)? {
-            if row.sets.is_empty() {
+        let len = self.file.metadata().map_err(error)?.len();
+        if len > segment_bytes {
+            let path = self.path.display();
+            let detail = format!("{path} has {len} bytes, and no mgr writes more than {segment_bytes}");
+            return Err(KvError::Corrupt { detail });
+        }
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+        self.file.read_exact_at(&mut bytes, 0).map_err(error)?;
+        Ok(Row::of(bytes))
+    }
+}
+
+impl Row {
+    fn of(bytes: Vec<u8>) -> Row {
+        let mut row = Row { bytes, changes: Vec::new(), first: 0 };
+        while let Some((number, changes)) = record_at(&row.bytes, row.end()) {
+            if row.changes.is_empty() {
                 row.first = number;
             } else if number != row.next() {
                 break;
             }
-            row.sets.push(set);
-            row.end += len;
+            row.changes.push(changes);
         }
-        Ok(row)
+        row
     }
 
-    /// The highest number above `last` of a whole record that begins at `at` or later. What earlier rounds left there is told
-    /// by its head alone.
-    fn newest_beyond(&self, mut at: u64, last: u64) -> Result<Option<u64>, KvError> {
-        let mut look = || {
-            let (len, mut newest) = (self.file.metadata()?.len(), None);
-            let mut chunk = vec![0; SCAN_BYTES];
-            // What was never written is a hole and costs nothing.
-            while let Some(from) = self.data_from(at)?.filter(|&from| from + HEAD_BYTES as u64 <= len) {
-                let bytes = usize::try_from(len - from).unwrap_or(usize::MAX).min(SCAN_BYTES);
-                let chunk = &mut chunk[..bytes];
-                self.file.read_exact_at(chunk, from)?;
-                // A head that lies across the end of what was read is seen in the next round.
-                let whole = bytes - HEAD_BYTES + 1;
-                for place in memmem::find_iter(&chunk[..whole + MAGIC.len() - 1], &MAGIC) {
-                    if number_of(&chunk[place..]) <= last.max(newest.unwrap_or(0)) {
-                        continue;
-                    }
-                    let begin = from + place as u64;
-                    let mut record = &self.file;
-                    record.seek(SeekFrom::Start(begin))?;
-                    if let Some((number, ..)) = read_record(&mut record, len - begin)? {
-                        newest = Some(number);
-                    }
-                }
-                at = from + whole as u64;
+    /// One past the last record's number.
+    fn next(&self) -> u64 {
+        self.first + self.changes.len() as u64
+    }
+
+    /// Where the next record would begin.
+    fn end(&self) -> usize {
+        self.changes.last().map_or(0, |changes| changes.end)
+    }
+
+    /// What the records from `number` on, at least the first, have changed. `None`: they cannot be read.
+    fn pairs_from(&self, number: u64) -> Option<Pairs> {
+        let known = usize::try_from(number - self.first).unwrap_or(usize::MAX);
+        let mut changes = Vec::new();
+        for record in self.changes.iter().skip(known) {
+            decode(&self.bytes[record.clone()], &mut changes)?;
+        }
+        // Most keys are changed again and again, and the last change counts: sorted, they are put there once.
+        changes.reverse();
+        changes.sort_by_key(|&(key, _)| key);
+        changes.dedup_by_key(|&mut (key, _)| key);
+        let owned = changes.into_iter().map(|(key, value)| (Arc::from(key), value.map(Arc::from)));
+        Some(MapS::new().insert_many(owned))
+    }
+
+    /// The highest number above `last` of a whole record after the row's end. What earlier rounds left there is told by its
+    /// head alone.
+    fn newest_beyond(&self, last: u64) -> Option<u64> {
+        let mut newest = None;
+        for place in memmem::find_iter(&self.bytes[self.end()..], &MAGIC) {
+            let begin = self.end() + place;
+            let number = self.bytes.get(begin..begin + HEAD_BYTES).map(number_of);
+            if number.is_some_and(|number| number > last.max(newest.unwrap_or(0))) {
+                newest = record_at(&self.bytes, begin).map(|(number, _)| number).or(newest);
             }
-            io::Result::Ok(newest)
-        };
-        look().map_err(|source| KvError::Io { what: format!("cannot read {}", self.path.display()), source })
-    }
-
-    /// Where there is data at `at` or later.
-    fn data_from(&self, at: u64) -> io::Result<Option<u64>> {
-        match seek(&self.file, rustix::fs::SeekFrom::Data(at)) {
-            Ok(from) => Ok(Some(from)),
-            Err(Errno::NXIO) => Ok(None),
-            Err(Errno::INVAL) => Ok(Some(at)),
-            Err(errno) => Err(errno.into()),
         }
+        newest
     }
 }
 
@@ -326,37 +338,30 @@ fn checksum(head: &[u8], payload: &[u8]) -> u32 {
     u32::try_from(digest.finalize()).expect("a 32-bit checksum")
 }
 
-/// The next record of a segment that has `left` more bytes: number, changes, length. `None`: no good one.
-fn read_record(from: &mut impl Read, left: u64) -> io::Result<Option<(u64, WriteSet, u64)>> {
-    if left < HEAD_BYTES as u64 {
-        return Ok(None);
-    }
-    let mut head = [0; HEAD_BYTES];
-    from.read_exact(&mut head)?;
+/// The record that begins at `begin`: its number, and where its changes are. `None`: no good one.
+fn record_at(bytes: &[u8], begin: usize) -> Option<(u64, Range<usize>)> {
+    let (head, rest) = bytes.get(begin..)?.split_at_checked(HEAD_BYTES)?;
     let u32_at = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-    let (len, number, crc) = (u32_at(4), number_of(&head), u32_at(16));
-    if head[..4] != MAGIC || u64::from(len) > left - HEAD_BYTES as u64 {
-        return Ok(None);
+    let (len, crc) = (usize::try_from(u32_at(4)).ok()?, u32_at(16));
+    if head[..4] != MAGIC || checksum(&head[..16], rest.get(..len)?) != crc {
+        return None;
     }
-    let mut payload = Vec::new();
-    from.take(len.into()).read_to_end(&mut payload)?;
-    if checksum(&head[..16], &payload) != crc {
-        return Ok(None);
-    }
-    Ok(decode(&payload).map(|set| (number, set, HEAD_BYTES as u64 + u64::from(len))))
+    let changes = begin + HEAD_BYTES;
+    Some((number_of(head), changes..changes + len))
 }
 
-fn decode(mut payload: &[u8]) -> Option<WriteSet> {
-    let mut set = WriteSet::new();
-    while !payload.is_empty() {
-        let len = take_u32(&mut payload)?;
-        let key = take(&mut payload, len)?;
-        match take_u32(&mut payload)? {
-            DELETED => set.delete(key),
-            len => set.put(key, take(&mut payload, len)?.to_vec()),
-        }
+/// Adds a record's changes to `changes`.
+fn decode<'a>(mut record: &'a [u8], changes: &mut Vec<(&'a [u8], Option<&'a [u8]>)>) -> Option<()> {
+    while !record.is_empty() {
+        let len = take_u32(&mut record)?;
+        let key = take(&mut record, len)?;
+        let value = match take_u32(&mut record)? {
+            DELETED => None,
+            len => Some(take(&mut record, len)?),
+        };
+        changes.push((key, value));
     }
-    Some(set)
+    Some(())
 }
 
 fn take<'a>(from: &mut &'a [u8], len: u32) -> Option<&'a [u8]> {

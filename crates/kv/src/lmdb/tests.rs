@@ -106,6 +106,28 @@ fn a_journal_that_is_damaged_before_its_last_record_is_refused() {
 }
 
 #[test]
+fn a_journal_that_no_mgr_has_written_is_refused() {
+    let (.., dead) = eight_commits();
+    let journal = std::fs::File::options().write(true).open(dead.path().join("journal.1")).expect("opens");
+    journal.set_len((1 << 16) + 1).expect("makes it longer");
+    let Err(error) = open(dead.path(), 1 << 16) else { panic!("opened") };
+    assert!(matches!(&error, KvError::Corrupt { detail } if detail.contains("no mgr writes more")), "{error}");
+}
+
+#[test]
+fn blocks_of_the_journal_that_are_missing_are_allocated() {
+    use std::os::unix::fs::MetadataExt as _;
+    let (.., dead) = eight_commits();
+    let journal = dead.path().join("journal.1");
+    std::fs::write(&journal, []).expect("empties it");
+    let file = std::fs::File::options().write(true).open(&journal).expect("opens");
+    file.set_len(1 << 16).expect("a hole");
+    let engine = open(dead.path(), 1 << 16).expect("opens");
+    assert!(std::fs::metadata(&journal).expect("is there").blocks() * 512 >= 1 << 16);
+    drop(engine);
+}
+
+#[test]
 fn a_death_at_any_commit_loses_none_that_returned() {
     // Segments so small that LMDB takes several of them on the way.
     let dir = TempDir::new().expect("a directory");
