@@ -6,7 +6,7 @@ use super::{
     tree::{Tree, TreeSnapshot},
 };
 use crate::{KvError, WriteSet};
-use immutable_chunkmap::map::MapS;
+use rpds::RedBlackTreeMapSync;
 use std::{
     sync::{Arc, Condvar, Mutex, PoisonError},
     time::Duration,
@@ -14,7 +14,7 @@ use std::{
 use tracing::warn;
 
 /// For each key its new value, `None` where it is deleted. Cloned at the cost of a pointer.
-pub(super) type Pairs = MapS<Arc<[u8]>, Option<Arc<[u8]>>>;
+pub(super) type Pairs = RedBlackTreeMapSync<Arc<[u8]>, Option<Arc<[u8]>>>;
 
 /// How long until LMDB is asked again to take what it failed to take.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Adds `set` to `pairs`.
 fn extend(pairs: &mut Pairs, set: &WriteSet) {
     for (key, value) in set.iter() {
-        pairs.insert_cow(Arc::from(key), value.map(Arc::from));
+        pairs.insert_mut(Arc::from(key), value.map(Arc::from));
     }
 }
 
@@ -97,7 +97,7 @@ impl Checkpointer {
     pub fn freeze(&self, through: u64) -> bool {
         let mut state = locked(&self.state);
         debug_assert!(state.frozen.is_none(), "the frozen changes have not been taken yet");
-        if state.active.root().is_none() {
+        if state.active.is_empty() {
             return false;
         }
         let pairs = std::mem::take(&mut state.active);
@@ -116,7 +116,7 @@ impl Checkpointer {
     /// Has LMDB take what is frozen, until [`Checkpointer::stop`].
     pub fn work(&self) {
         while let Some(Frozen { pairs, through }) = self.next() {
-            let changes = || pairs.into_iter().map(|(key, value)| (&**key, value.as_deref()));
+            let changes = || pairs.iter().map(|(key, value)| (&**key, value.as_deref()));
             let done = self.tree.commit(changes, through);
             let mut state = locked(&self.state);
             match done {

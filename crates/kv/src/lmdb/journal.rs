@@ -10,7 +10,6 @@ use super::{
     tree::Durability,
 };
 use crate::{KvError, WriteSet};
-use immutable_chunkmap::map::MapS;
 use memchr::memmem;
 use rustix::{
     fs::{FallocateFlags, fallocate},
@@ -80,10 +79,9 @@ impl Journal {
     ) -> Result<(Journal, Recovered), KvError> {
         let open = |number| Segment::open(dir, number);
         let segments = [open(0)?, open(1)?];
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(|source| KvError::Io {
-            what: format!("cannot sync {}", dir.display()),
-            source,
-        })?;
+        File::open(dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(|source| KvError::Io { what: format!("cannot sync {}", dir.display()), source })?;
         let rows = [segments[0].read(segment_bytes)?, segments[1].read(segment_bytes)?];
         // The newer row is the one that was written last.
         let current = usize::from(rows[1].next() > rows[0].next());
@@ -104,7 +102,8 @@ impl Journal {
                 return Err(KvError::Corrupt { detail });
             }
             let Some(pairs) = row.pairs_from(last + 1) else {
-                let detail = format!("the changes of a commit in {} cannot be read", dir.join("journal").display());
+                let detail =
+                    format!("the changes of a commit in {} cannot be read", dir.join("journal").display());
                 return Err(KvError::Corrupt { detail });
             };
             last = row.next() - 1;
@@ -277,8 +276,7 @@ impl Row {
         changes.reverse();
         changes.sort_by_key(|&(key, _)| key);
         changes.dedup_by_key(|&mut (key, _)| key);
-        let owned = changes.into_iter().map(|(key, value)| (Arc::from(key), value.map(Arc::from)));
-        Some(MapS::new().insert_many(owned))
+        Some(changes.into_iter().map(|(key, value)| (Arc::from(key), value.map(Arc::from))).collect())
     }
 
     /// The highest number above `last` of a whole record after the row's end. What earlier rounds left there is told by its

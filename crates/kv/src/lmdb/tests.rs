@@ -111,7 +111,10 @@ fn a_journal_that_no_mgr_has_written_is_refused() {
     let journal = std::fs::File::options().write(true).open(dead.path().join("journal.1")).expect("opens");
     journal.set_len((1 << 16) + 1).expect("makes it longer");
     let Err(error) = open(dead.path(), 1 << 16) else { panic!("opened") };
-    assert!(matches!(&error, KvError::Corrupt { detail } if detail.contains("no mgr writes more")), "{error}");
+    assert!(
+        matches!(&error, KvError::Corrupt { detail } if detail.contains("no mgr writes more")),
+        "{error}"
+    );
 }
 
 #[test]
