@@ -163,6 +163,7 @@ fn each_op(op: Op, side: &mut Side<'_>) {
         Op::Fill => side.of::<data::Fill>(),
         Op::Copy => side.of::<data::Copy>(),
         Op::FindData => side.of::<data::FindData>(),
+        Op::OpenObject => side.of::<data::OpenObject>(),
         Op::Sync => side.of::<data::Sync>(),
         Op::StatObjects => side.of::<data::StatObjects>(),
         Op::Commit => side.of::<data::Commit>(),

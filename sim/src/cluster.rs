@@ -221,7 +221,8 @@ async fn run_mgr(config: MgrConfig, engine: crate::engine::SimEngine) -> String 
 
 async fn run_iod(config: IodConfig, disk: impl Disk) -> String {
     // Few descriptors, so that they are taken from each other.
-    let options = StoreOptions { open_objects_max: 8, boot_id: None, metrics: config.metrics.clone() };
+    let options =
+        StoreOptions { open_objects_max: 8, metrics: config.metrics.clone(), ..StoreOptions::default() };
     let store = match Store::open_disk(Arc::new(disk), FS, &options) {
         Ok(store) => store,
         Err(error) => return error.to_string(),

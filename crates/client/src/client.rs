@@ -10,6 +10,7 @@ use crate::{
     holds::{Bounds, Holds},
     inode::Inodes,
     locks::LockTable,
+    near,
     open::Crossings,
     session::{Session, Who},
     targets::TargetMap,
@@ -21,7 +22,7 @@ use pvfs_types::{Attr, Cred, Ino, Timestamp};
 use pvfs_wire::msg::hello::Role;
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{
-    sync::{SetOnce, watch},
+    sync::{Semaphore, SetOnce, watch},
     time::{Instant, timeout},
 };
 use tracing::{info, warn};
@@ -59,6 +60,8 @@ pub(crate) struct Core {
     pub holds: Holds,
     /// What iods of this machine can get at.
     pub arena: Option<Arc<Arena>>,
+    /// How many more objects of theirs may be open here.
+    pub near_permits: Arc<Semaphore>,
     pub waits: Waits,
     /// How long a call may wait; see [`ClientConfig::timeo`].
     pub timeo: Option<Duration>,
@@ -76,6 +79,7 @@ pub type Forgetter = Box<dyn Fn(Vec<Ino>) -> BoxFuture<'static, ()> + Send + Syn
 /// What this client counts itself; messages are counted by `pvfs-net`.
 pub(crate) struct Counters {
     pub bytes_read: Counter,
+    pub near_reads: Counter,
     pub bytes_written: Counter,
     pub resent: Counter,
 }
@@ -147,6 +151,7 @@ impl Client {
             forgetter: (config.delegations == Delegating::ForKernel).then(SetOnce::new),
             holds: Holds::new(bounds, &config.metrics),
             arena: config.transport.memory().cloned(),
+            near_permits: near::permits(),
             waits: Waits::default(),
             timeo: config.timeo,
             counters: Counters::new(&config.metrics),
@@ -273,6 +278,7 @@ impl Counters {
     fn new(metrics: &Metrics) -> Counters {
         Counters {
             bytes_read: metrics.counter("pvfs_client_read_bytes_total", &[]),
+            near_reads: metrics.counter("pvfs_client_near_reads_total", &[]),
             bytes_written: metrics.counter("pvfs_client_written_bytes_total", &[]),
             resent: metrics.counter("pvfs_client_resent_total", &[]),
         }

@@ -3,7 +3,7 @@
 //! An inode counts as open from before its open request leaves until its last handle is closed and its size is told,
 //! so that no orphan is given up too early.
 
-use crate::{client::Core, gathers::Gather};
+use crate::{client::Core, gathers::Gather, near::Near};
 use pvfs_types::{
     Attr, Cred, DataGen, Distribution, Errno, Extras, Ino, LogicalOffset, SessionId, Timestamp, mode,
 };
@@ -46,6 +46,8 @@ pub(crate) struct Inode {
     pub append_lock_goes: AtomicBool,
     /// Others wrote the file when this client was last told whether.
     pub is_shared: AtomicBool,
+    /// Its objects on iods of this machine.
+    pub near: Near,
 }
 
 /// What is known of an open file. Sizes and flags are in the mgr's terms.
@@ -226,6 +228,7 @@ impl Inode {
             append_lock: tokio::sync::Mutex::default(),
             append_lock_goes: AtomicBool::new(false),
             is_shared: AtomicBool::new(false),
+            near: Near::default(),
         }
     }
 

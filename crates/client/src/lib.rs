@@ -55,6 +55,7 @@ mod locking;
 mod locks;
 mod mem_journal;
 mod namespace;
+mod near;
 mod open;
 mod orphans;
 mod paths;

@@ -40,6 +40,11 @@ impl Part {
     pub fn place(&self) -> Range<usize> {
         size(self.at)..size(self.at + self.len)
     }
+
+    /// How many bytes of it lie below the object's end.
+    pub fn present(&self, object_len: u64) -> u64 {
+        object_len.saturating_sub(self.object.0).min(self.len)
+    }
 }
 
 /// Bytes of the file that a read did not bring.
@@ -140,11 +145,6 @@ impl SlotRequest {
         self.parts.iter().map(piece).collect()
     }
 
-    /// How many bytes of `part` lie below the object's end.
-    fn present(part: &Part, object_len: u64) -> u64 {
-        object_len.saturating_sub(part.object.0).min(part.len)
-    }
-
     /// Holds an answer against the question; calls `found` with each part's bytes there are, `gap` with what is missing.
     pub fn deal(
         &self,
@@ -156,7 +156,7 @@ impl SlotRequest {
         self.gaps(object_len, payload.len() as u64, &mut gap)?;
         let mut rest = payload;
         for part in &self.parts {
-            let (bytes, others) = rest.split_at(size(Self::present(part, object_len)));
+            let (bytes, others) = rest.split_at(size(part.present(object_len)));
             rest = others;
             found(part.at, bytes);
         }
@@ -165,12 +165,12 @@ impl SlotRequest {
 
     /// As [`SlotRequest::deal`], of an answer whose `got` bytes are where they belong already.
     pub fn gaps(&self, object_len: u64, got: u64, mut gap: impl FnMut(Gap)) -> Result<(), Misfit> {
-        let expected = self.parts.iter().map(|part| Self::present(part, object_len)).sum();
+        let expected = self.parts.iter().map(|part| part.present(object_len)).sum();
         if got != expected {
             return Err(Misfit { expected, got });
         }
         for part in &self.parts {
-            let present = Self::present(part, object_len);
+            let present = part.present(object_len);
             if present < part.len {
                 let logical = LogicalOffset(part.logical.0 + present);
                 gap(Gap { logical, len: part.len - present, at: part.at + present });

@@ -12,4 +12,6 @@ pub mod transport;
 
 pub use clock::{Clock, SystemClock};
 pub use metrics::{Counter, Gauge, Metrics};
-pub use transport::{BoxFuture, HostTransport, Listener, Memory, Stream, TcpTransport, Transport};
+pub use transport::{
+    BoxFuture, HostTransport, Line, LineEnd, Listener, Memory, Stream, TcpTransport, Transport,
+};

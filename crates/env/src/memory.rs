@@ -5,9 +5,11 @@
 //! The daemon never looks at such bytes itself, since their client may change them at any time: it hands them to the kernel.
 
 mod arena;
+mod board;
 mod slice;
 
 pub use arena::{Arena, Block, Room};
+pub use board::{Board, BoardView, Cut};
 pub use slice::{SharedSlice, Source, Walk};
 
 use rustix::{
@@ -28,7 +30,7 @@ pub struct Place {
     pub len: u32,
 }
 
-/// A file in memory, mapped whole, shared and writable. It is sealed: nobody can cut it.
+/// A file in memory, mapped whole and shared. It is sealed: nobody can cut it.
 struct Mapping {
     base: NonNull<c_void>,
     len: usize,
@@ -41,13 +43,24 @@ unsafe impl Send for Mapping {}
 #[expect(unsafe_code, reason = "a mapping may be used from all threads")]
 unsafe impl Sync for Mapping {}
 
+/// What a mapping is for.
+#[derive(Clone, Copy)]
+enum Access {
+    Read,
+    Write,
+}
+
 /// No shared memory is cut while it is mapped: that would be the death of who touches it.
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
 impl Mapping {
     #[expect(unsafe_code, reason = "maps and advises")]
-    fn new(fd: impl AsFd, len: usize) -> io::Result<Mapping> {
-        let (prot, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::NORESERVE);
+    fn new(fd: impl AsFd, len: usize, access: Access) -> io::Result<Mapping> {
+        let prot = match access {
+            Access::Read => ProtFlags::READ,
+            Access::Write => ProtFlags::READ | ProtFlags::WRITE,
+        };
+        let flags = MapFlags::SHARED | MapFlags::NORESERVE;
         // SAFETY: a new mapping, at a place that the kernel chooses.
         let base = unsafe { mmap(std::ptr::null_mut(), len, prot, flags, fd, 0) }?;
         let base = NonNull::new(base).ok_or(io::ErrorKind::OutOfMemory)?;
@@ -93,7 +106,9 @@ impl Theirs {
             return refused("the memory that a client shares could be cut");
         }
         match usize::try_from(fstat(fd)?.st_size) {
-            Ok(len @ 1..=THEIRS_BYTES_MAX) => Ok(Theirs { mapping: Arc::new(Mapping::new(fd, len)?) }),
+            Ok(len @ 1..=THEIRS_BYTES_MAX) => {
+                Ok(Theirs { mapping: Arc::new(Mapping::new(fd, len, Access::Write)?) })
+            }
             _ => refused("the memory that a client shares is empty or too large"),
         }
     }

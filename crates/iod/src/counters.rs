@@ -23,6 +23,7 @@ impl Counters {
             Op::Fill,
             Op::Copy,
             Op::FindData,
+            Op::OpenObject,
             Op::Sync,
             Op::Commit,
             Op::StatObjects,

@@ -75,7 +75,7 @@ impl Heart {
         if self.iod.time.now_ms().is_none_or(|now| answer.mgr_time_ms > now) {
             let written = targets.iter().map(|target| target.store.follow_mgr_time(answer.mgr_time_ms));
             match written.collect::<Result<Vec<()>, _>>() {
-                Ok(_) => self.iod.time.follow(answer.mgr_time_ms),
+                Ok(_) => self.iod.follow(answer.mgr_time_ms),
                 Err(error) => return warn!(%error, "the mgr's time is not followed"),
             }
         }
@@ -87,7 +87,7 @@ impl Heart {
             );
         }
         for (target, id) in targets.iter().zip(&answer.targets) {
-            target.told(*id);
+            target.told(*id, self.iod.board.as_deref());
         }
     }
 

@@ -4,7 +4,7 @@ use crate::{
     IodConfig, IodError, committer, counters::Counters, heartbeat::Heart, mgr_time::MgrTime, service::Iod,
     target::Target,
 };
-use pvfs_env::{BoxFuture, disk::raise_descriptor_limit};
+use pvfs_env::{BoxFuture, disk::raise_descriptor_limit, memory::Board};
 use pvfs_net::{Dialer, Identity, Server};
 use pvfs_store::{Store, StoreOptions};
 use pvfs_types::Timestamp;
@@ -103,8 +103,15 @@ fn open_stores(config: &IodConfig) -> Result<Vec<Store>, IodError> {
     let descriptors = raise_descriptor_limit();
     let most = usize::try_from((descriptors / 2).min(OPEN_OBJECTS_MAX)).unwrap_or(usize::MAX);
     let open_objects_max = config.open_objects_max.unwrap_or(most) / config.targets.len().max(1);
-    let options =
-        StoreOptions { open_objects_max, boot_id: config.boot_id.clone(), metrics: config.metrics.clone() };
+    let board = Board::new().map(Arc::new);
+    let board = board
+        .inspect_err(|error| warn!(%error, "no board: clients of this machine read nothing by themselves"));
+    let options = StoreOptions {
+        open_objects_max,
+        boot_id: config.boot_id.clone(),
+        board: board.ok(),
+        metrics: config.metrics.clone(),
+    };
     let open = |dir| Ok(Store::open(dir, config.fs, &options)?);
     config.targets.iter().map(|dir| open(dir)).collect()
 }
@@ -131,7 +138,13 @@ fn assemble(config: &IodConfig, stores: Vec<Store>, process: u64) -> Iod {
             "the machine stopped without warning: no data is served before a mgr is heard"
         );
     }
+    // One for all of them.
+    let board = stores.first().and_then(Store::board).cloned();
+    if let (Some(board), Some(now_ms)) = (&board, now_ms) {
+        board.follow(now_ms);
+    }
     Iod {
+        board,
         targets: stores.into_iter().map(|store| Target::new(store, process)).collect(),
         key: MacKey::from_daemon_secret(&config.daemon_secret.0),
         time: MgrTime::new(now_ms),

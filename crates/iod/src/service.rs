@@ -6,6 +6,7 @@ use crate::{
     ops, status,
     target::Target,
 };
+use pvfs_env::memory::Board;
 use pvfs_net::{Incoming, Replier, Service};
 use pvfs_store::StoreError;
 use pvfs_types::{TargetId, Timestamp, limits::PAYLOAD_BYTES_MAX};
@@ -26,6 +27,8 @@ pub struct Iod {
     pub time: MgrTime,
     pub counters: Counters,
     pub read_memory: Semaphore,
+    /// For clients of this machine.
+    pub board: Option<Arc<Board>>,
     /// A target with this many uncommitted bytes is committed before its time.
     pub commit_bytes: u64,
     pub label: String,
@@ -54,6 +57,13 @@ impl Iod {
         let done = target.store.commit();
         self.counters.committed(begin.elapsed(), done.is_ok());
         done.map(|_| ())
+    }
+
+    /// Follows the mgr's time.
+    pub fn follow(&self, now_ms: u64) {
+        // In this order: what clients read by themselves is admitted by the board.
+        self.board.iter().for_each(|board| board.follow(now_ms));
+        self.time.follow(now_ms);
     }
 
     /// Counts the answer and gives it.
@@ -111,6 +121,10 @@ impl Service for Iod {
             Op::FindData => spawn(self, op, reply, admitted, move |iod, admitted| {
                 ops::find_data::serve(iod, &request, admitted)
             }),
+            Op::OpenObject => {
+                let answer = ops::open_object::serve(&self, &request, &admitted);
+                self.answer(op, reply, answer).await;
+            }
             Op::Sync => spawn(self, op, reply, admitted, move |iod, admitted| {
                 ops::sync::serve(iod, &request, admitted)
             }),

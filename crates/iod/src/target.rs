@@ -1,5 +1,6 @@
 //! One target of this iod: its store, and whether its mgr lets it serve.
 
+use pvfs_env::memory::Board;
 use pvfs_store::{Store, StoreError};
 use pvfs_types::{Errno, TargetId};
 use pvfs_wire::{
@@ -59,7 +60,8 @@ impl Target {
     }
 
     /// The mgr answered a heartbeat: what number this target has, or that it is refused.
-    pub fn told(&self, id: Option<TargetId>) {
+    /// What clients read by themselves ends on `board` with its service.
+    pub fn told(&self, id: Option<TargetId>, board: Option<&Board>) {
         let dir = self.store.dir().display();
         let known = self.store.target_id();
         let trouble = match id.map(|id| self.store.join(id)) {
@@ -68,6 +70,9 @@ impl Target {
             None => Some("the mgr refuses this target; its log says why".to_owned()),
         };
         let was_suspended = self.suspended.swap(trouble.is_some(), Ordering::AcqRel);
+        if let Some(board) = board.filter(|_| trouble.is_some() && !was_suspended) {
+            board.void();
+        }
         match trouble {
             Some(trouble) if !was_suspended => warn!(%dir, trouble, "target does not serve"),
             None if was_suspended => info!(%dir, "target serves again"),

@@ -4,21 +4,22 @@
 
 mod support;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use pvfs_env::{
     HostTransport, Metrics, Transport,
-    memory::{Arena, Room},
+    disk::PassedFile,
+    memory::{Arena, BoardView, Room},
 };
 use pvfs_net::{AnswerRoom, Dialer, Load, Peer, read as reply_of, read_into};
-use pvfs_types::Slot;
+use pvfs_types::{Errno, Slot};
 use pvfs_wire::{
     Access, Refusal, Request, Status, encode,
     msg::{
-        data::{Ranges, Read, ReadDone, Write},
+        data::{OpenObject, Ranges, Read, ReadDone, Write},
         hello::Role,
     },
 };
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, os::unix::fs::FileExt as _, sync::Arc};
 use support::{Joined, TARGET, identity, list, pass};
 
 struct Lender {
@@ -81,6 +82,40 @@ async fn lent_bytes_are_written_and_lent_room_is_filled() {
     assert_eq!(&bytes[..], b"..b\0......yz..a.....");
     assert_eq!(it.iod.count("pvfs_iod_bytes_total{dir=\"written\"}"), 5);
     it.iod.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_descriptor_to_read_is_passed_with_the_right_to_read_and_is_void_when_the_target_must_not_serve() {
+    let it = Joined::start().await;
+    let lender = Lender::new(&it.iod.addr);
+    let open =
+        |access, slot, number| OpenObject { target: TARGET, pass: pass(access), slot: Slot(slot), number };
+    let nothing = Load::default;
+    let refused = lender.call(&open(Access::READ, 1, 1), nothing()).await.expect_err("refused");
+    assert_eq!(refused.status, Status::Errno(Errno::ENOENT), "there is no such object yet");
+    lender.write(Access::WRITE, list(&[(0, 5)]), &[b"abcde"]).await.unwrap();
+    let refused = lender.call(&open(Access::WRITE, 1, 2), nothing()).await.expect_err("refused");
+    assert_eq!(refused.status, Status::CapabilityRights);
+    assert!(lender.peer.passed(1).is_none() && lender.peer.passed(2).is_none());
+
+    let opened = lender.call(&open(Access::READ, 1, 3), nothing()).await.unwrap();
+    let (line, [object, board]) = lender.peer.passed(3).expect("it was passed");
+    let twin = std::fs::File::from(object.try_clone().unwrap());
+    assert!(twin.write_at(b"x", 0).is_err(), "to read only");
+    let file = PassedFile::new(object).unwrap();
+    let mut bytes = BytesMut::new();
+    file.read_at(&mut bytes, 4, 1).unwrap();
+    assert_eq!((&bytes[..], file.len().unwrap()), (&b"bcde"[..], Some(5)));
+
+    let board = BoardView::map(&board).unwrap();
+    let ended = board.cuts_ended();
+    assert!(board.is_quiet(opened.epoch, ended, u64::MAX));
+    assert!(!board.is_quiet(opened.epoch, ended, 1), "the mgr's time is shown");
+    it.mgr_tells(None).await;
+    assert!(board.is_void(opened.epoch));
+    assert!(!line.is_broken());
+    it.iod.stop().await;
+    assert!(line.is_broken());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

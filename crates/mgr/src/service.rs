@@ -204,6 +204,7 @@ async fn handle(mgr: &Mgr, request: &Incoming) -> Reply {
         | Op::Fill
         | Op::Copy
         | Op::FindData
+        | Op::OpenObject
         | Op::Sync
         | Op::Commit
         | Op::StatObjects

@@ -7,7 +7,7 @@ use crate::{
     lent::{AnswerRoom, Kept, Lent, Limbo, Load, PLACES_MAX},
 };
 use bytes::Bytes;
-use pvfs_env::memory::Arena;
+use pvfs_env::{Line, Memory, memory::Arena};
 use pvfs_wire::{FrameError, FrameKind, Op, msg::hello::Welcome};
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -32,6 +32,8 @@ pub struct Connection {
     version: u16,
     /// The memory that the server has too.
     arena: Option<Arc<Arena>>,
+    /// Over which the server passes descriptors.
+    line: Option<Arc<Line>>,
     writer: tokio::sync::Mutex<FrameWriter>,
     pending: Arc<Pending>,
     next_id: AtomicU64,
@@ -76,13 +78,13 @@ impl Connection {
     pub fn start(
         (version, welcome): (u16, Welcome),
         (mut reader, writer): (FrameReader, FrameWriter),
-        (arena, limbo): (Option<Arc<Arena>>, Limbo),
+        (memory, limbo): (&Memory, Limbo),
         counters: MessageCounters,
         peer: String,
         ended: impl FnOnce(NetError) + Send + 'static,
     ) -> Connection {
         let pending = Arc::new(Pending { waiters: Mutex::new(Some(BTreeMap::new())), limbo });
-        reader.lends(arena.is_some());
+        reader.lends(memory.own().is_some());
         let (living, alive) = watch::channel(());
         let reading = read_answers(reader, Arc::clone(&pending), counters.clone(), peer, ended);
         let task = pvfs_env::task::spawn(async move {
@@ -92,7 +94,8 @@ impl Connection {
         Connection {
             welcome,
             version,
-            arena,
+            arena: memory.own().cloned(),
+            line: memory.line().cloned(),
             writer: tokio::sync::Mutex::new(writer),
             pending,
             // The handshake used 0 and 1.
@@ -110,6 +113,11 @@ impl Connection {
     /// The server has this client's memory.
     pub fn lends(&self) -> bool {
         self.arena.is_some()
+    }
+
+    /// Where the server passes descriptors, if it can.
+    pub fn line(&self) -> Option<&Arc<Line>> {
+        self.line.as_ref()
     }
 
     /// Waits until it is broken.

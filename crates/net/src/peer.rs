@@ -10,10 +10,11 @@ use crate::{
     lent::{Lent, Limbo, Load},
 };
 use bytes::Bytes;
-use pvfs_env::{BoxFuture, Counter, Metrics, Transport};
+use pvfs_env::{BoxFuture, Counter, Line, Metrics, Transport};
 use pvfs_types::Errno;
 use pvfs_wire::{FrameError, FrameKind, Op, Refusal, Request, Status, decode, encode, msg::hello::Role};
 use std::{
+    os::fd::OwnedFd,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -183,6 +184,14 @@ impl Peer {
     /// The server that is connected now has this client's memory: what lies there goes to it without a copy.
     pub fn lends(&self) -> bool {
         self.live().is_some_and(|connection| connection.lends())
+    }
+
+    /// What the server has passed under `number`, and the line it came over, which breaks when the server dies. `None`: nothing
+    /// came, or the connection was another one.
+    pub fn passed(&self, number: u64) -> Option<(Arc<Line>, [OwnedFd; 2])> {
+        let connection = self.live()?;
+        let line = connection.line()?;
+        Some((Arc::clone(line), line.take(number)?))
     }
 
     /// As [`Peer::call_payload`], of a request that is encoded already; `read` is given the reply's body. Gives its payload, or
@@ -403,8 +412,8 @@ impl Peer {
         };
         // It has ended what it did for the connections before.
         self.limbo.clear();
-        let (arena, counters) = (stream.memory.own().cloned(), self.counters.clone());
-        let (stream, memory) = ((reader, writer), (arena, self.limbo.clone()));
+        let (counters, memory) = (self.counters.clone(), (&stream.memory, self.limbo.clone()));
+        let stream = (reader, writer);
         let connection =
             Arc::new(Connection::start(agreed, stream, memory, counters, addr.to_owned(), ended));
         self.connects.inc();

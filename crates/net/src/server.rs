@@ -11,7 +11,7 @@ use crate::{
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 use pvfs_env::{
-    Metrics, Stream, Transport,
+    LineEnd, Metrics, Stream, Transport,
     memory::{Place, SharedSlice, Theirs},
     task,
 };
@@ -26,6 +26,7 @@ use pvfs_wire::{
 use std::{
     collections::BTreeMap,
     future::Future,
+    os::fd::BorrowedFd,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -237,6 +238,7 @@ async fn serve_connection<S: Service>(
     let connection = Connection {
         version: proven.version,
         theirs: theirs.map(Arc::new),
+        line: stream.memory.line_end(),
         writer: Arc::new(tokio::sync::Mutex::new(writer)),
         counters: shared.counters[match proven.hello.role {
             Role::Client => 0,
@@ -317,6 +319,8 @@ struct Connection {
     version: u16,
     /// The client's memory.
     theirs: Option<Arc<Theirs>>,
+    /// Over which it is passed descriptors.
+    line: Option<Arc<LineEnd>>,
     writer: Arc<tokio::sync::Mutex<FrameWriter>>,
     counters: MessageCounters,
     peer: Arc<PeerInfo>,
@@ -489,6 +493,15 @@ impl Replier {
     pub async fn ok_encoded(mut self, body: &[u8], payload: &[Bytes]) {
         self.answered = true;
         self.connection.send(&self.header, FrameKind::Reply, body, payload, None).await;
+    }
+
+    /// Passes the client two descriptors under `number`, which it finds there when it has the answer.
+    ///
+    /// # Errors
+    /// [`std::io::ErrorKind::Unsupported`]: it is of another machine.
+    pub fn pass(&self, number: u64, fds: [BorrowedFd<'_>; 2]) -> std::io::Result<()> {
+        let unsupported = std::io::Error::from(std::io::ErrorKind::Unsupported);
+        self.connection.line.as_ref().ok_or(unsupported)?.pass(number, fds)
     }
 
     /// With a payload of `bytes`, which are in the room that the request has lent for it.

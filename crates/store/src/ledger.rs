@@ -1,7 +1,10 @@
 //! The store generation: whether what the target acknowledged is all there, and saying so durably.
 
 use crate::{Loss, State, StoreError, small_files};
-use pvfs_env::disk::{Disk, DiskFile};
+use pvfs_env::{
+    disk::{Disk, DiskFile},
+    memory::Board,
+};
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU64, Ordering},
@@ -11,6 +14,7 @@ use tracing::{error, info, warn};
 /// The store generation and its record on the disk.
 pub(crate) struct Ledger {
     disk: Arc<dyn Disk>,
+    board: Option<Arc<Board>>,
     loss: Box<dyn DiskFile>,
     boot: u64,
     run: u64,
@@ -31,7 +35,12 @@ struct Known {
 impl Ledger {
     /// Reads the record, raises the generation where the machine died while the store was open, and notes that it is
     /// open from now on. Also gives the record as it was.
-    pub(crate) fn open(disk: Arc<dyn Disk>) -> Result<(Ledger, State), StoreError> {
+    ///
+    /// On `board` it says when a generation is raised later.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        board: Option<Arc<Board>>,
+    ) -> Result<(Ledger, State), StoreError> {
         let damaged =
             |source| StoreError::Damaged { dir: disk.place().to_owned(), file: State::FILE, source };
         let bytes =
@@ -64,7 +73,7 @@ impl Ledger {
         let run = before.run.saturating_add(1);
         let unmended = noted.is_some_and(|loss| loss.unmended);
         let known = Mutex::new(Known { saved: false, unmended });
-        let ledger = Ledger { disk, loss, boot, run, raised, durable, known };
+        let ledger = Ledger { disk, board, loss, boot, run, raised, durable, known };
         // It has its room from now on.
         ledger.note_loss(generation, unmended)?;
         ledger.save()?;
@@ -114,6 +123,8 @@ impl Ledger {
         let mut known = self.lock();
         let generation = self.generation() + 1;
         self.raised.store(generation, Ordering::SeqCst);
+        // Who holds what may be lost sends it again before it reads.
+        self.board.iter().for_each(|board| board.void());
         (known.saved, known.unmended) = (false, true);
         let dir = self.disk.place().display();
         error!(%dir, generation, %why, "a write-back failed, acknowledged bytes may be lost; store generation raised");

@@ -11,12 +11,13 @@ use crate::{
 use bytes::BytesMut;
 use pvfs_env::{
     disk::{Disk, DiskFile, blocking},
-    memory::{SharedSlice, Source, Walk},
+    memory::{Board, SharedSlice, Source, Walk},
 };
 use pvfs_types::ObjectId;
 use std::{
     collections::BTreeSet,
     io,
+    os::fd::OwnedFd,
     sync::{Arc, PoisonError, atomic::Ordering},
 };
 use tracing::warn;
@@ -56,6 +57,30 @@ impl Store {
                 Ok(())
             })?;
             Ok(filled)
+        })
+    }
+
+    /// A descriptor of the object for a client of this machine to read it by itself, as [`Store::read`] does, but for what the
+    /// board is there for: a cut that comes in between, and acknowledged bytes that are lost. That the object was removed
+    /// shows by its having no name. `None`: there is no such object.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP`: this disk passes none, or there is no board.
+    pub fn pass(&self, id: ObjectId) -> Result<Option<OwnedFd>, StoreError> {
+        let pass = || {
+            if self.board.is_none() {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
+            self.with_descriptors(|| {
+                let handle = self.cache.get(id);
+                let file = handle.existing(&*self.disk)?;
+                file.map(|file| file.to_pass()).transpose()
+            })
+        };
+        pass().map_err(|error: io::Error| {
+            let is_unsupported = error.kind() == io::ErrorKind::Unsupported;
+            let source = if is_unsupported { io::Error::from_raw_os_error(libc::EOPNOTSUPP) } else { error };
+            self.failed("open", id, source)
         })
     }
 
@@ -165,6 +190,7 @@ impl Store {
             drop(file);
             let alone = handle.alone();
             let Some(file) = &*alone else { return Ok(()) };
+            let _cut = self.board.as_deref().map(Board::cut);
             cut(&**file, len).map_err(failed)?;
             let up_to = self.close_fence()?;
             // Also where nothing was cut: an earlier try may have cut and died before its sync.

@@ -14,6 +14,7 @@ use crate::{
 use pvfs_env::{
     Metrics,
     disk::{Disk, DiskFile, DiskLock, Usage, blocking},
+    memory::Board,
 };
 use pvfs_types::{FsId, TargetId, TargetUuid};
 use std::{
@@ -31,12 +32,14 @@ pub struct StoreOptions {
     pub open_objects_max: usize,
     /// The file that tells the run of the machine; `None`: the kernel's.
     pub boot_id: Option<PathBuf>,
+    /// Where clients of this machine see what becomes of objects that they read by themselves; see [`Store::pass`].
+    pub board: Option<Arc<Board>>,
     pub metrics: Metrics,
 }
 
 impl Default for StoreOptions {
     fn default() -> StoreOptions {
-        StoreOptions { open_objects_max: 1024, boot_id: None, metrics: Metrics::new() }
+        StoreOptions { open_objects_max: 1024, boot_id: None, board: None, metrics: Metrics::new() }
     }
 }
 
@@ -67,6 +70,7 @@ impl Default for StoreOptions {
 pub struct Store {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) ledger: Ledger,
+    pub(crate) board: Option<Arc<Board>>,
     pub(crate) syncing: Syncing,
     pub(crate) cache: Cache,
     pub(crate) commits: Commits,
@@ -101,7 +105,7 @@ impl Store {
         // The identity first: nothing is written to a directory that is not this file system's target.
         let identity = load_identity(&*disk, fs)?;
         let lock = take_lock(&*disk)?;
-        let (ledger, before) = Ledger::open(Arc::clone(&disk))?;
+        let (ledger, before) = Ledger::open(Arc::clone(&disk), options.board.clone())?;
         let (syncing, interrupted) = Syncing::open(&*disk, ledger.boot())?;
         let membership = load_membership(&*disk, &identity)?;
         let mgr_time = small_files::load(&*disk, MgrTime::FILE)?.and_then(|b| MgrTime::decode(&b).ok());
@@ -123,6 +127,7 @@ impl Store {
             mending: Mending::default(),
             noteless: AtomicBool::new(false),
             ledger,
+            board: options.board.clone(),
             syncing,
             cache: Cache::new(options.open_objects_max, counters),
             tombstones: Mutex::new(Tombstones::new(TOMBSTONES_MAX)),
@@ -141,6 +146,11 @@ impl Store {
             blocking(|| store.settle(&interrupted))?;
         }
         Ok(store)
+    }
+
+    /// What [`StoreOptions::board`] was.
+    pub fn board(&self) -> Option<&Arc<Board>> {
+        self.board.as_ref()
     }
 
     /// Syncs everything and notes that nothing is missing. Nobody may write to the store any more; what is written after

@@ -4,9 +4,10 @@
 
 mod support;
 
+use pvfs_env::memory::{Board, BoardView};
 use pvfs_store::StoreError;
 use pvfs_types::{Errno, TargetId};
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 use support::{TempTarget, id, run, writes};
 
 #[test]
@@ -68,6 +69,20 @@ fn a_failed_sync_raises_the_generation_for_good() {
     assert!(store.sync(id(1), 1).unwrap() > written);
     drop(store);
     assert!(target.open_with(&faults).generation() > written);
+}
+
+#[test]
+fn what_was_passed_to_clients_is_void_when_a_sync_fails() {
+    let (target, faults, board) = (TempTarget::new(), Arc::default(), Arc::new(Board::new().unwrap()));
+    let store = target.open_showing(&faults, Some(Arc::clone(&board)));
+    let (view, epoch) = (BoardView::map(board.descriptor()).unwrap(), board.epoch());
+    store.write(id(1), &writes(&[run(0, 3)]), b"abc").unwrap();
+    store.sync(id(1), 1).unwrap();
+    assert!(!view.is_void(epoch));
+    store.write(id(1), &writes(&[run(0, 3)]), b"abd").unwrap();
+    faults.fail_next_sync_of(".0000");
+    store.sync(id(1), 1).unwrap_err();
+    assert!(view.is_void(epoch));
 }
 
 #[test]

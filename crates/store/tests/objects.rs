@@ -5,10 +5,17 @@
 mod support;
 
 use proptest::prelude::*;
-use pvfs_env::Metrics;
+use pvfs_env::{
+    Metrics,
+    disk::PassedFile,
+    memory::{Board, BoardView},
+};
 use pvfs_store::{ObjectRun, Store, StoreError, StoreOptions};
 use pvfs_types::Errno;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use support::{FS, TempTarget, id, run, writes};
 
 #[derive(Clone, Debug)]
@@ -154,6 +161,34 @@ fn an_absent_object_reads_as_not_there_and_stays_so() {
     store.write(id(1), &writes(&[]), b"").unwrap();
     store.remove(&[id(1)]).unwrap();
     assert_eq!(store.stat(id(1)).unwrap(), None);
+}
+
+#[test]
+fn who_reads_an_object_by_itself_sees_what_is_cut_and_removed() {
+    let (target, board) = (TempTarget::new(), Arc::new(Board::new().unwrap()));
+    let options = StoreOptions { board: Some(Arc::clone(&board)), ..StoreOptions::default() };
+    let store = Store::open(target.path(), FS, &options).unwrap();
+    assert!(store.pass(id(1)).unwrap().is_none(), "no object yet");
+    store.write(id(1), &writes(&[run(0, 6)]), b"abcdef").unwrap();
+    let file = PassedFile::new(store.pass(id(1)).unwrap().expect("an object")).unwrap();
+    assert_eq!(file.len().unwrap(), Some(6));
+    let (view, epoch) = (BoardView::map(board.descriptor()).unwrap(), board.epoch());
+    let ended = view.cuts_ended();
+    assert!(view.is_quiet(epoch, ended, 1));
+    store.truncate(id(1), 2).unwrap();
+    assert!(!view.is_quiet(epoch, ended, 1), "a read that began before may have seen anything");
+    assert!(view.is_quiet(epoch, view.cuts_ended(), 1), "the next one sees what is left");
+    assert_eq!(file.len().unwrap(), Some(2));
+    store.remove(&[id(1)]).unwrap();
+    assert_eq!(file.len().unwrap(), None);
+}
+
+#[test]
+fn nothing_is_passed_without_a_board() {
+    let store = TempTarget::new();
+    let store = store.open();
+    store.write(id(1), &writes(&[run(0, 1)]), b"a").unwrap();
+    assert_eq!(store.pass(id(1)).unwrap_err().errno(), Errno::EOPNOTSUPP);
 }
 
 #[test]

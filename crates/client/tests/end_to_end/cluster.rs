@@ -5,7 +5,7 @@ use crate::{
     faulty_store::FaultyStore,
 };
 use pvfs_client::{Client, ClientConfig, CreateOptions, File};
-use pvfs_env::Metrics;
+use pvfs_env::{Metrics, memory::Board};
 use pvfs_iod::IodConfig;
 use pvfs_mgr::MgrConfig;
 use pvfs_store::{Store, StoreOptions};
@@ -40,7 +40,8 @@ pub struct Cluster {
     engine: Arc<FaultyStore>,
     mgr: Daemon,
     iods: Vec<Daemon>,
-    faults: Arc<Faults>,
+    /// `None`: the iods' disks are real, and pass descriptors.
+    faults: Option<Arc<Faults>>,
 }
 
 /// A daemon that runs, or one that ran at `addr`.
@@ -77,7 +78,16 @@ impl Cluster {
         Cluster::with_pace(iods, Pace::default()).await
     }
 
+    /// With iods that let clients read objects by themselves.
+    pub async fn start_near(iods: usize) -> Cluster {
+        Cluster::start_on(iods, Pace::default(), None).await
+    }
+
     pub async fn with_pace(iods: usize, pace: Pace) -> Cluster {
+        Cluster::start_on(iods, pace, Some(Arc::default())).await
+    }
+
+    async fn start_on(iods: usize, pace: Pace, faults: Option<Arc<Faults>>) -> Cluster {
         let (dir, fs) = (Arc::new(TempDir::new().unwrap()), FsId::random());
         let target_dirs: Vec<PathBuf> = (0..iods).map(|n| dir.path().join(format!("iod{n}"))).collect();
         let targets: Vec<TargetUuid> =
@@ -85,7 +95,7 @@ impl Cluster {
         let engine = Arc::new(FaultyStore::default());
         pvfs_mgr::format_engine(&*engine, fs, &targets).unwrap();
         let mgr = start_mgr(fs, pace, &engine, "127.0.0.1:0").await;
-        let mut cluster = Cluster { dir, fs, pace, engine, mgr, iods: Vec::new(), faults: Arc::default() };
+        let mut cluster = Cluster { dir, fs, pace, engine, mgr, iods: Vec::new(), faults };
         for n in 0..iods {
             let iod = cluster.run_iod(n, "127.0.0.1:0").await;
             cluster.iods.push(iod);
@@ -116,8 +126,14 @@ impl Cluster {
         config.mgr = vec![self.mgr.addr.clone()];
         config.metrics = metrics.clone();
         let dir = Arc::clone(&self.dir);
-        let disk = FaultyDisk::new(&config.targets[0], &self.faults);
-        let store = Store::open_disk(Arc::new(disk), self.fs, &StoreOptions::default()).unwrap();
+        let store = if let Some(faults) = &self.faults {
+            let disk = FaultyDisk::new(&config.targets[0], faults);
+            Store::open_disk(Arc::new(disk), self.fs, &StoreOptions::default()).unwrap()
+        } else {
+            let board = Some(Arc::new(Board::new().unwrap()));
+            let options = StoreOptions { board, ..StoreOptions::default() };
+            Store::open(&config.targets[0], self.fs, &options).unwrap()
+        };
         Daemon::start(metrics, |stopped, ready| async move {
             let _dir = dir;
             let stopped = async { drop(stopped.await) };
@@ -151,7 +167,7 @@ impl Cluster {
 
     /// What goes wrong with the disks of all iods.
     pub fn faults(&self) -> &Faults {
-        &self.faults
+        self.faults.as_ref().expect("the disks are not real")
     }
 
     /// The mgr's store refuses changes from now on, or takes them again.

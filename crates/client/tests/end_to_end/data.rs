@@ -206,9 +206,18 @@ async fn play(client: &Client, reader: &Client, path: &str, options: CreateOptio
 
 #[test]
 fn files_of_any_layout_behave_as_an_array_of_bytes() {
+    check_files(Cluster::start);
+}
+
+#[test]
+fn so_do_files_whose_objects_are_read_without_asking_iods() {
+    check_files(Cluster::start_near);
+}
+
+fn check_files<F: Future<Output = Cluster>>(start: impl FnOnce(usize) -> F) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let targets = 5u16;
-    let cluster = runtime.block_on(Cluster::start(usize::from(targets)));
+    let cluster = runtime.block_on(start(usize::from(targets)));
     let (client, reader) = runtime.block_on(async { (cluster.client().await, cluster.client().await) });
     let number = std::cell::Cell::new(0);
     let strategy = (0..targets, 1..=targets, 1u32..4, proptest::collection::vec(any_step(), 1..25));

@@ -19,6 +19,7 @@ mod locks;
 mod losses;
 mod messages;
 mod names;
+mod near;
 mod quotas;
 mod sizes;
 mod tmpfiles;

@@ -5,12 +5,12 @@
 
 mod real;
 
-pub use real::{RealDisk, raise_descriptor_limit};
+pub use real::{PassedFile, RealDisk, raise_descriptor_limit};
 
 use crate::memory::SharedSlice;
 use bytes::BytesMut;
 use pvfs_types::Timestamp;
-use std::{io, path::Path};
+use std::{io, os::fd::OwnedFd, path::Path};
 
 /// A directory on a disk.
 pub trait Disk: Send + Sync + 'static {
@@ -107,6 +107,14 @@ pub trait DiskFile: Send + Sync {
     /// Where no data lies at `from` or next behind it: at the latest at the end.
     fn next_hole(&self, from: u64) -> io::Result<u64> {
         Ok(self.stat()?.len.max(from))
+    }
+
+    /// A descriptor of its own, for another process to read the file: see [`PassedFile`].
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] where there is none to give.
+    fn to_pass(&self) -> io::Result<OwnedFd> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Makes the file's bytes and length durable. An error may be told once only: bytes may be lost for good.

@@ -52,9 +52,20 @@ struct RealFile {
     traits: Arc<Traits>,
 }
 
+/// A file that another process has opened for this one, to read what need not be waited for.
+pub struct PassedFile(RealFile);
+
 struct RealLock {
     /// Closing it gives the lock back.
     _fd: OwnedFd,
+}
+
+impl Traits {
+    fn of(file: &OwnedFd) -> io::Result<Traits> {
+        let kind = fs::fstatfs(file)?.f_type;
+        let memory = u64::try_from(kind).is_ok_and(|kind| kind == TMPFS_MAGIC);
+        Ok(Traits { memory, no_nowait: AtomicBool::new(false) })
+    }
 }
 
 impl RealDisk {
@@ -62,9 +73,7 @@ impl RealDisk {
     pub fn open(path: &Path) -> io::Result<RealDisk> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = fs::openat(CWD, path, flags, Mode::empty())?;
-        let kind = fs::fstatfs(&dir)?.f_type;
-        let memory = u64::try_from(kind).is_ok_and(|kind| kind == TMPFS_MAGIC);
-        let traits = Arc::new(Traits { memory, no_nowait: AtomicBool::new(false) });
+        let traits = Arc::new(Traits::of(&dir)?);
         Ok(RealDisk { path: path.to_owned(), boot_id: BOOT_ID_FILE.into(), dir, traits })
     }
 
@@ -237,6 +246,17 @@ impl DiskFile for RealFile {
         }
     }
 
+    fn to_pass(&self) -> io::Result<OwnedFd> {
+        // Not a duplicate: that could be written to.
+        let path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        fs::open(path, flags, Mode::empty()).map_err(|error| match error {
+            // No /proc here.
+            Errno::NOENT => io::ErrorKind::Unsupported.into(),
+            error => error.into(),
+        })
+    }
+
     fn sync(&self) -> io::Result<()> {
         Ok(blocking(|| fs::fdatasync(&self.fd))?)
     }
@@ -258,6 +278,53 @@ impl DiskFile for RealFile {
 }
 
 impl DiskLock for RealLock {}
+
+impl PassedFile {
+    pub fn new(fd: OwnedFd) -> io::Result<PassedFile> {
+        let traits = Arc::new(Traits::of(&fd)?);
+        Ok(PassedFile(RealFile { fd, traits }))
+    }
+
+    /// Its length in bytes; `None`: it was removed.
+    pub fn len(&self) -> io::Result<Option<u64>> {
+        let stat = fs::fstat(&self.0.fd)?;
+        Ok((stat.st_nlink > 0).then(|| u64::try_from(stat.st_size).unwrap_or(0)))
+    }
+
+    /// Appends the `len` bytes from `offset` to `buf`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`]: not all of them are in memory, or there. What was appended is of no meaning.
+    #[expect(unsafe_code, reason = "reads into memory that is not initialised yet")]
+    pub fn read_at(&self, buf: &mut BytesMut, len: usize, offset: u64) -> io::Result<()> {
+        buf.reserve(len);
+        let room = buf.spare_capacity_mut();
+        // SAFETY: spare capacity of `buf`, borrowed exclusively, which is `len` or more.
+        unsafe { self.read_raw(room.as_mut_ptr().cast(), len, offset) }?;
+        // SAFETY: the kernel has initialised so many bytes of it.
+        unsafe { buf.set_len(buf.len() + len) };
+        Ok(())
+    }
+
+    /// As [`PassedFile::read_at`], as many bytes as `to` is long.
+    pub fn read_to(&self, to: &SharedSlice, offset: u64) -> io::Result<()> {
+        // SAFETY: the slice keeps its memory mapped; nobody here holds a reference to it.
+        #[expect(unsafe_code, reason = "hands memory that is shared to the kernel")]
+        unsafe {
+            self.read_raw(to.pointer(), to.len(), offset)
+        }
+    }
+
+    /// # Safety
+    /// `to` is good for writing `len` bytes.
+    #[expect(unsafe_code, reason = "a system call on memory that may not be initialised, or is shared")]
+    unsafe fn read_raw(&self, to: *mut u8, len: usize, offset: u64) -> io::Result<()> {
+        let flags = if self.0.traits.memory { 0 } else { libc::RWF_NOWAIT };
+        // SAFETY: as promised to this function.
+        let done = unsafe { self.0.read_some(to, len, offset, flags) }?;
+        if done == len { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    }
+}
 
 impl RealFile {
     /// Tries the page cache first; only where the bytes are not there does the thread wait for the device.
@@ -448,6 +515,29 @@ mod tests {
         let drop = std::fs::File::open(dir.0.join("f")).unwrap();
         fs::fadvise(&drop, 0, None, fs::Advice::DontNeed).unwrap();
         assert!(read(&*file, data.len(), 0) == data);
+    }
+
+    #[test]
+    fn a_passed_file_is_read_and_not_written_and_tells_when_it_is_removed() {
+        let dir = TempDir::new("passed");
+        let disk = RealDisk::open(&dir.0).unwrap();
+        let file = disk.create("f").unwrap();
+        file.write_at(b"hello", 0).unwrap();
+        let fd = file.to_pass().unwrap();
+        assert!(rustix::io::pwrite(&fd, b"x", 0).is_err());
+        let passed = PassedFile::new(fd).unwrap();
+        assert_eq!(passed.len().unwrap(), Some(5));
+        let read = |len| {
+            let mut bytes = BytesMut::new();
+            passed.read_at(&mut bytes, len, 1).map(|()| bytes.to_vec())
+        };
+        assert_eq!(read(4).unwrap(), b"ello");
+        assert_eq!(read(5).unwrap_err().kind(), io::ErrorKind::WouldBlock, "it ends before");
+        file.write_at(b"J", 0).unwrap();
+        file.write_at(b"y", 1).unwrap();
+        assert_eq!(read(4).unwrap(), b"yllo");
+        disk.remove("f").unwrap();
+        assert_eq!(passed.len().unwrap(), None);
     }
 
     #[test]

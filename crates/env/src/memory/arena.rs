@@ -1,6 +1,6 @@
 //! The client's side: blocks, taken and given back, whose pages stay for the next one who takes them.
 
-use super::{Mapping, Place, SEALS};
+use super::{Access, Mapping, Place, SEALS, SharedSlice};
 use bytes::Bytes;
 use rustix::{
     fd::OwnedFd,
@@ -69,7 +69,7 @@ impl Arena {
         let fd = memfd_create("pvfs-client", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&fd, ARENA_BYTES as u64)?;
         fcntl_add_seals(&fd, SEALS)?;
-        let mapping = Arc::new(Mapping::new(&fd, ARENA_BYTES)?);
+        let mapping = Arc::new(Mapping::new(&fd, ARENA_BYTES, Access::Write)?);
         Ok(Arc::new(Arena { mapping, fd, blocks: Mutex::default() }))
     }
 
@@ -228,6 +228,16 @@ impl Room {
             at: (vacant.at + range.start) as u64,
             len: u32::try_from(range.len()).expect("a part of a payload"),
         }
+    }
+
+    /// A part of it, for what this process has read into it.
+    ///
+    /// # Panics
+    /// It is not within the room.
+    pub fn slice(&self, range: Range<usize>) -> SharedSlice {
+        assert!(range.start <= range.end && range.end <= self.block.len, "within the room");
+        let mapping = Arc::clone(&self.block.arena.mapping);
+        SharedSlice::new(mapping, self.block.vacant.at + range.start, range.len())
     }
 
     /// Puts `bytes` at `at`.

@@ -1,4 +1,4 @@
-//! The daemon's side of shared bytes.
+//! Shared bytes, as whoever does not own them alone sees them.
 
 use super::Mapping;
 use std::sync::Arc;

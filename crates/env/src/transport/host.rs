@@ -4,9 +4,11 @@
 //! address: it goes with the daemon, and is seen in the daemon's network name space only. Who dials an address of this machine
 //! looks for that socket first. So whoever dials something else, a forwarded port say, gets TCP.
 //!
-//! The dialler's first byte tells whether memory comes with it.
+//! The dialler's first byte tells whether memory comes with it, and with that a line on which it is passed descriptors.
 
-use super::{BoxFuture, Listener, Memory, Stream, TcpTransport, Transport};
+use super::{
+    BoxFuture, Greeting, Line, LineEnd, Listener, Memory, Stream, TcpTransport, Transport, line::line,
+};
 use crate::memory::Arena;
 use rustix::{
     net::{
@@ -106,15 +108,20 @@ impl HostTransport {
             let text = format!("its socket belongs to user {}", owner.as_raw());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
+        let (ours, theirs) = match &self.memory {
+            Some(_) => line().map(|(line, end): (Line, OwnedFd)| (Some(Arc::new(line)), Some(end)))?,
+            None => (None, None),
+        };
         loop {
             stream.writable().await?;
-            match stream.try_io(Interest::WRITABLE, || greet(&stream, self.memory.as_deref())) {
+            let greeting = || greet(&stream, self.memory.as_deref(), theirs.as_ref());
+            match stream.try_io(Interest::WRITABLE, greeting) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 greeted => break greeted?,
             }
         }
         let (read, write) = stream.into_split();
-        let memory = self.memory.clone().map_or(Memory::None, Memory::Own);
+        let memory = self.memory.clone().map_or(Memory::None, |memory| Memory::Own(memory, ours));
         Ok(Stream { read: Box::new(read), write: Box::new(write), peer: peer(&at.to_string()), memory })
     }
 }
@@ -167,12 +174,13 @@ fn is_here(ip: IpAddr) -> bool {
     ip.is_loopback() || from().is_ok_and(|from: SocketAddr| from.ip() == ip)
 }
 
-fn greet(stream: &UnixStream, memory: Option<&Arena>) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+fn greet(stream: &UnixStream, memory: Option<&Arena>, line: Option<&OwnedFd>) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = memory.map(|memory| [memory.descriptor().as_fd()]);
-    if let Some(fds) = &fds {
-        control.push(SendAncillaryMessage::ScmRights(fds));
+    // A daemon of an earlier version takes the first of them.
+    let fds: Vec<_> = memory.map(Arena::descriptor).into_iter().chain(line).map(AsFd::as_fd).collect();
+    if !fds.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(&fds));
     }
     let byte = [if memory.is_some() { WITH_MEMORY } else { NO_MEMORY }];
     sendmsg(stream, &[IoSlice::new(&byte)], &mut control, SendFlags::NOSIGNAL)?;
@@ -183,26 +191,30 @@ fn greet(stream: &UnixStream, memory: Option<&Arena>) -> io::Result<()> {
 struct Greeted {
     read: OwnedReadHalf,
     is_begun: bool,
-    sent: Arc<OnceLock<OwnedFd>>,
+    sent: Arc<OnceLock<Greeting>>,
 }
 
 impl Greeted {
     /// False: the stream has ended before.
     fn take_greeting(&self) -> io::Result<bool> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut byte = [0];
         let socket = self.read.as_ref();
         let came = recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
-        let fd = control.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-            _ => None,
-        });
-        match (came.bytes, byte[0], fd) {
+        let (memory, line) = control
+            .drain()
+            .find_map(|message| match message {
+                RecvAncillaryMessage::ScmRights(mut fds) => Some((fds.next(), fds.next())),
+                _ => None,
+            })
+            .unwrap_or_default();
+        match (came.bytes, byte[0], memory) {
             (0, ..) => Ok(false),
             (_, NO_MEMORY, None) => Ok(true),
-            (_, WITH_MEMORY, Some(fd)) => {
-                let _ = self.sent.set(fd);
+            (_, WITH_MEMORY, Some(memory)) => {
+                let line = line.map(|line| Arc::new(LineEnd::new(line)));
+                let _ = self.sent.set(Greeting { memory, line });
                 Ok(true)
             }
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "no greeting of this version")),
@@ -261,6 +273,12 @@ mod tests {
         theirs.slice(place).unwrap().copy_to(&mut found);
         assert_eq!(&found, b"abc");
         assert!(theirs.slice(Place { at: 1 << 50, len: 1 }).is_none());
+        let (line, end) = (dialled.memory.line().unwrap(), accepted.memory.line_end().unwrap());
+        let memory = client.memory().unwrap().descriptor();
+        end.pass(5, [memory.as_fd(), memory.as_fd()]).unwrap();
+        assert!(line.take(5).is_some());
+        drop((accepted, end));
+        assert!(line.is_broken());
     }
 
     #[tokio::test]

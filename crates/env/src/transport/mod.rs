@@ -1,15 +1,18 @@
 //! The network as a seam: byte streams between named addresses. The real ones are TCP and, within a machine, sockets of its own.
 
 mod host;
+mod line;
 mod tcp;
 
 pub use host::HostTransport;
+pub use line::{Line, LineEnd};
 pub use tcp::TcpTransport;
 
 use crate::memory::{Arena, Theirs};
 use std::{
     future::Future,
     io,
+    os::fd::OwnedFd,
     pin::Pin,
     sync::{Arc, OnceLock},
 };
@@ -30,18 +33,40 @@ pub struct Stream {
 #[derive(Clone)]
 pub enum Memory {
     None,
-    /// This end's own.
-    Own(Arc<Arena>),
+    /// This end's own; with what the other end passes descriptors over.
+    Own(Arc<Arena>, Option<Arc<Line>>),
     /// The other end's, if it sends one: known when its first bytes have come.
-    Sent(Arc<OnceLock<std::os::fd::OwnedFd>>),
+    Sent(Arc<OnceLock<Greeting>>),
+}
+
+/// What a client of this machine sends with its first byte.
+pub struct Greeting {
+    memory: OwnedFd,
+    line: Option<Arc<LineEnd>>,
 }
 
 impl Memory {
     /// This end's own memory, which the other end has too.
     pub fn own(&self) -> Option<&Arc<Arena>> {
         match self {
-            Memory::Own(arena) => Some(arena),
+            Memory::Own(arena, _) => Some(arena),
             Memory::None | Memory::Sent(_) => None,
+        }
+    }
+
+    /// The line over which the other end passes descriptors.
+    pub fn line(&self) -> Option<&Arc<Line>> {
+        match self {
+            Memory::Own(_, line) => line.as_ref(),
+            Memory::None | Memory::Sent(_) => None,
+        }
+    }
+
+    /// The line over which this end may pass some.
+    pub fn line_end(&self) -> Option<Arc<LineEnd>> {
+        match self {
+            Memory::Sent(sent) => sent.get()?.line.clone(),
+            Memory::None | Memory::Own(..) => None,
         }
     }
 
@@ -51,8 +76,8 @@ impl Memory {
     /// What it has sent is none that can be used.
     pub fn theirs(&self) -> io::Result<Option<Theirs>> {
         match self {
-            Memory::Sent(sent) => sent.get().map(Theirs::map).transpose(),
-            Memory::None | Memory::Own(_) => Ok(None),
+            Memory::Sent(sent) => sent.get().map(|sent| Theirs::map(&sent.memory)).transpose(),
+            Memory::None | Memory::Own(..) => Ok(None),
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod copy;
 pub mod fill;
 pub mod find_data;
 pub mod list_objects;
+pub mod open_object;
 pub mod put_object;
 pub mod read;
 pub mod remove_objects;

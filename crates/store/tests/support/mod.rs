@@ -2,7 +2,10 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use pvfs_env::disk::{Disk, DiskFile, DiskLock, FileStat, RealDisk, Usage};
+use pvfs_env::{
+    disk::{Disk, DiskFile, DiskLock, FileStat, RealDisk, Usage},
+    memory::Board,
+};
 use pvfs_store::{ObjectRun, Store, StoreOptions, Write, format_target};
 use pvfs_types::{DataGen, FsId, Ino, ObjectId, ObjectOffset, Slot};
 use std::{
@@ -53,13 +56,18 @@ impl TempTarget {
     }
 
     pub fn open_with(&self, faults: &Arc<Faults>) -> Store {
+        self.open_showing(faults, None)
+    }
+
+    pub fn open_showing(&self, faults: &Arc<Faults>, board: Option<Arc<Board>>) -> Store {
         faults.is_dead.store(false, Ordering::SeqCst);
         let disk = FaultyDisk {
             real: RealDisk::open(self.path()).expect("is there"),
             faults: Arc::clone(faults),
             tells: faults.untold.swap(false, Ordering::SeqCst).into(),
         };
-        Store::open_disk(Arc::new(disk), FS, &StoreOptions::default()).expect("opens")
+        let options = StoreOptions { board, ..StoreOptions::default() };
+        Store::open_disk(Arc::new(disk), FS, &options).expect("opens")
     }
 }
 

@@ -228,6 +228,31 @@ pub struct DataFound {
     pub at: Option<ObjectOffset>,
 }
 
+/// Asks for a descriptor of an object, for a client of the iod's machine to read it by itself. The iod remembers nothing of it.
+/// Refused with `ENOENT` where there is no such object, with `EOPNOTSUPP` where there is no descriptor to have, or no way for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct OpenObject {
+    #[n(0)]
+    pub target: TargetId,
+    #[n(1)]
+    pub pass: Pass,
+    #[n(2)]
+    pub slot: Slot,
+    /// Under which it is passed, with that of the iod's board.
+    #[n(3)]
+    pub number: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ObjectOpened {
+    #[n(0)]
+    pub generations: Generations,
+    /// As long as the iod's board says so, and shows no cut and no end of the lease meanwhile, a read is as good as one that the
+    /// iod has served.
+    #[n(1)]
+    pub epoch: u64,
+}
+
 /// Makes what was written to these slots of the capability's file durable, whoever wrote it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Sync {
@@ -322,6 +347,7 @@ request! {
     Fill => Fill, Written;
     Copy => Copy, Copied;
     FindData => FindData, DataFound;
+    OpenObject => OpenObject, ObjectOpened;
     Sync => Sync, Written;
     Commit => Commit, Written;
     StatObjects => StatObjects, ObjectStats;

@@ -124,6 +124,7 @@ ops! {
     Fill = 0x507, "fill";
     FindData = 0x508, "find_data";
     Copy = 0x509, "copy";
+    OpenObject = 0x50a, "open_object";
 
     // The check of a whole file system: client to iod, then client to mgr.
     ListObjects = 0x506, "list_objects";

@@ -508,6 +508,8 @@ fn bytes(s: &mut Samples) {
     let find = FindData { target: TargetId(1), pass: known, slot: Slot(2), from: start, hole: false };
     s.both(&find, &DataFound { generations: generations(), at: Some(end) });
     s.both(&FindData { hole: true, ..find }, &DataFound { generations: generations(), at: None });
+    let open = OpenObject { target: TargetId(1), pass: known, slot: Slot(2), number: 9 };
+    s.both(&open, &ObjectOpened { generations: generations(), epoch: 3 });
     s.both(&data::Commit { target: TargetId(1), store: Some(7), now: true }, &written(durability));
 }
 

@@ -53,6 +53,7 @@ pub fn of(op: Op) -> &'static [Case] {
         | Op::Commit
         | Op::StatObjects
         | Op::FindData
+        | Op::OpenObject
         | Op::ListObjects
         | Op::CheckStore
         | Op::ListFiles

@@ -85,6 +85,7 @@ fn every_operation_that_changes_something_has_a_case() {
         "stat_objects",
         "commit",
         "find_data",
+        "open_object",
         "list_objects",
         "check_store",
         "list_files",
