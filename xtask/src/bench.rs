@@ -5,7 +5,7 @@
 
 use crate::{
     cluster::Cluster,
-    leftovers,
+    leftovers, memory,
     run::{self, Outcome},
 };
 use serde_json::{Value, json};
@@ -56,13 +56,17 @@ pub fn run(record: bool, dir: Option<&str>) -> Outcome {
     let base = dir.map_or_else(|| PathBuf::from("/dev/shm"), PathBuf::from);
     let pvfs = run::target_dir().join("release/pvfs");
     let cluster = Cluster::new(&pvfs, base.join(format!("pvfs-xtask-bench-{}", std::process::id())))?;
-    let measured = cluster.up().and_then(|()| measure(&cluster));
+    let measured = cluster.up().and_then(|()| {
+        let watch = memory::Watch::start(&cluster)?;
+        let rows = measure(&cluster);
+        Ok((rows?, watch.stop()))
+    });
     let down = cluster.down();
     let _ = std::fs::remove_dir_all(cluster.dir());
-    let measured = measured?;
+    let (rows, memory) = measured?;
     down?;
-    let report = json!({ "machine": machine(), "rounds": ROUNDS, "rows": measured });
-    let table = table(&report)?;
+    let report = json!({ "machine": machine(), "rounds": ROUNDS, "rows": rows, "memory": memory });
+    let table = table(&report)? + "\n" + &memory::table(&report)?;
     println!("{table}");
     if !record {
         return Ok(());
@@ -257,7 +261,8 @@ pub fn check_page(root: &Path) -> Outcome {
     }
     let read = |name: &str| std::fs::read_to_string(root.join(name)).map_err(|e| format!("{name}: {e}"));
     let report: Value = serde_json::from_str(&read(JSON)?).map_err(|e| format!("{JSON}: {e}"))?;
-    if read(PAGE)?.contains(&format!("{TABLE_BEGINS}{}{TABLE_ENDS}", shown(&table(&report)?))) {
+    let tables = table(&report)? + "\n" + &memory::table(&report)?;
+    if read(PAGE)?.contains(&format!("{TABLE_BEGINS}{}{TABLE_ENDS}", shown(&tables))) {
         return Ok(());
     }
     Err(format!("the table of {PAGE} is not that of {JSON}: `cargo xtask bench --record` writes both"))

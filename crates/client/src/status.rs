@@ -37,6 +37,8 @@ pub struct ServerStatus {
     /// Iods: the targets it serves.
     pub targets: Vec<TargetId>,
     pub connected: bool,
+    /// It is of this machine, and has this client's memory: bytes go through that.
+    pub shares_memory: bool,
     /// Set: requests wait for it.
     pub waiting: Option<WaitingFor>,
 }
@@ -138,7 +140,8 @@ fn server(role: Role, peer: &Peer, targets: Vec<TargetId>) -> ServerStatus {
         tries: waiting.tries,
         error: waiting.error,
     });
-    ServerStatus { role, addrs: peer.addrs(), targets, connected: peer.welcome().is_some(), waiting }
+    let (connected, shares_memory) = (peer.welcome().is_some(), peer.lends());
+    ServerStatus { role, addrs: peer.addrs(), targets, connected, shares_memory, waiting }
 }
 
 fn waiting_call(core: &Core, call: &Call) -> WaitingCall {

@@ -130,6 +130,7 @@ fn server_json(server: &ServerStatus) -> Value {
         "addrs": server.addrs,
         "targets": server.targets.iter().map(|target| target.0).collect::<Vec<_>>(),
         "connected": server.connected,
+        "shares_memory": server.shares_memory,
         "waiting": server.waiting.as_ref().map(|waiting| json!({
             "since_ms": millis(waiting.since),
             "tries": waiting.tries,

@@ -16,6 +16,7 @@ pub fn run() -> Outcome {
     findings.extend(papers::check(&root)?);
     findings.extend(metrics::check(&root)?);
     findings.extend(crate::bench::check_page(&root).err());
+    findings.extend(crate::links::check_page(&root).err());
     if findings.is_empty() {
         return Ok(());
     }

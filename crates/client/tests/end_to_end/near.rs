@@ -59,6 +59,7 @@ impl Shared {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn objects_of_this_machine_are_read_without_asking_their_iods() {
     let it = Shared::start().await;
+    assert!(it.client.status().servers.iter().all(|server| server.shares_memory));
     let sent = Sent::since_now(&it.client);
     for at in (0..800_000).step_by(40_961) {
         it.check(at, 4096).await;
