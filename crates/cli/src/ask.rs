@@ -1,7 +1,7 @@
 //! Questions to daemons about themselves: one try, a short deadline, no session.
 
 use crate::{config::Cluster, error::CliError};
-use pvfs_env::{HostTransport, Metrics};
+use pvfs_env::{HostTransport, Metrics, Transport};
 use pvfs_net::{CallError, Dialer, Identity, Peer};
 use pvfs_wire::msg::{
     admin::{DaemonStatus, GetStatus},
@@ -33,7 +33,8 @@ pub struct Answer {
 }
 
 impl Asker {
-    pub fn new(cluster: &Cluster) -> Result<Asker, CliError> {
+    /// Over `transport`, where that is said.
+    pub fn new(cluster: &Cluster, transport: Option<Arc<dyn Transport>>) -> Result<Asker, CliError> {
         let identity = Identity {
             role: Role::Client,
             fs: Some(cluster.fs),
@@ -42,7 +43,8 @@ impl Asker {
             cluster_secret: Some(cluster.cluster_secret()?),
             daemon_secret: None,
         };
-        Ok(Asker { dialer: Dialer::new(Arc::new(HostTransport::default()), identity, Metrics::new()) })
+        let transport = transport.unwrap_or_else(|| Arc::new(HostTransport::default()));
+        Ok(Asker { dialer: Dialer::new(transport, identity, Metrics::new()) })
     }
 
     pub fn peer(&self, role: Role, addr: &str) -> Arc<Peer> {

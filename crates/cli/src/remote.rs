@@ -117,7 +117,7 @@ impl Remote {
 
     /// All targets and iodtabs, from the mgr.
     pub async fn targets(&self) -> Result<Targets, CliError> {
-        let asker = Asker::new(&self.cluster)?;
+        let asker = Asker::new(&self.cluster, None)?;
         ask::first_mgr(&self.cluster, async |mgr| asker.targets(mgr).await).await.map(|(_, targets)| targets)
     }
 

@@ -12,7 +12,14 @@ pub async fn commit_all(iod: &Arc<Iod>, period: Duration) {
     for index in 0..iod.targets.len() {
         pvfs_env::task::spawn_in(&mut targets, commit_one(Arc::clone(iod), index, period));
     }
-    targets.join_all().await;
+    while let Some(ended) = targets.join_next().await {
+        // They end with the runtime, or by a bug.
+        if let Err(error) = ended
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
 }
 
 async fn commit_one(iod: Arc<Iod>, index: usize, period: Duration) {

@@ -23,7 +23,7 @@ pub struct Args {
 pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     let cluster = Cluster::locate(global.cluster.as_deref())?;
     runtime::run_tool(async {
-        let asker = Arc::new(Asker::new(&cluster)?);
+        let asker = Arc::new(Asker::new(&cluster, global.transport())?);
         let (mgr, usage) = first_mgr(&cluster, async |mgr| asker.usage(mgr).await).await?;
         let (_, known) = first_mgr(&cluster, async |mgr| asker.targets(mgr).await).await?;
         if args.json {

@@ -59,10 +59,10 @@ fn check(args: &Args, global: &Global) -> Result<Outcome, CliError> {
         groups: Vec::new(),
     };
     runtime::run_tool(async {
-        let asker = Asker::new(&cluster)?;
+        let asker = Asker::new(&cluster, global.transport())?;
         let (mgr, known) = first_mgr(&cluster, async |mgr| asker.targets(mgr).await).await?;
         // Its connection would be fenced by the checker's.
-        let asker = Asker::new(&cluster)?;
+        let asker = Asker::new(&cluster, global.transport())?;
         let checked = Checker::new(&asker, &mgr, known, cred, &shown).run(args.repair).await;
         shown.0.finish_and_clear();
         checked.map_err(|error| match error {

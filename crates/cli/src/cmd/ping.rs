@@ -31,7 +31,7 @@ pub struct Args {
 pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     let cluster = Cluster::locate(global.cluster.as_deref())?;
     runtime::run_tool(async {
-        let asker = Arc::new(Asker::new(&cluster)?);
+        let asker = Arc::new(Asker::new(&cluster, global.transport())?);
         let (daemons, _) = status::known_daemons(&asker, &cluster).await;
         let mut all_up = true;
         for (role, addr) in daemons {

@@ -36,18 +36,19 @@ pub struct Args {
 pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     let mounts = mounts::all();
     let found = Cluster::locate(global.cluster.as_deref()).map_err(CliError::from);
-    let (cluster, asker) = match found.and_then(|cluster| Ok((Asker::new(&cluster)?, cluster))) {
-        Ok((asker, cluster)) => (cluster, Arc::new(asker)),
-        // The daemons cannot be asked; what waits here can be shown all the same.
-        Err(error) => {
-            if args.json && !mounts.is_empty() {
-                out::line(format_args!("{:#}", json!({ "mounts": mounts::to_json(&mounts) })))?;
-            } else {
-                out::write(mounts::to_text(&mounts))?;
+    let (cluster, asker) =
+        match found.and_then(|cluster| Ok((Asker::new(&cluster, global.transport())?, cluster))) {
+            Ok((asker, cluster)) => (cluster, Arc::new(asker)),
+            // The daemons cannot be asked; what waits here can be shown all the same.
+            Err(error) => {
+                if args.json && !mounts.is_empty() {
+                    out::line(format_args!("{:#}", json!({ "mounts": mounts::to_json(&mounts) })))?;
+                } else {
+                    out::write(mounts::to_text(&mounts))?;
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
-    };
+        };
     runtime::run_tool(async {
         let (daemons, targets) = known_daemons(&asker, &cluster).await;
         let answers = asker.status_of_all(daemons).await;

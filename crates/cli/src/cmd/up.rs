@@ -336,7 +336,7 @@ async fn start_all(
 /// Waits until the mgr has heard of every target.
 async fn wait_for_targets(cluster: &Cluster, log: &Path) -> Result<(), CliError> {
     let want: usize = cluster.local.iter().flat_map(|local| &local.iod).map(|iod| iod.targets.len()).sum();
-    let asker = Asker::new(cluster)?;
+    let asker = Asker::new(cluster, None)?;
     let begin = Instant::now();
     loop {
         let known = first_mgr(cluster, async |mgr| asker.targets(mgr).await).await;

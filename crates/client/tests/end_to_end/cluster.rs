@@ -202,6 +202,11 @@ impl Cluster {
         self.mgr.metrics.snapshot().iter().filter(|(name, _)| counts(name)).map(|(_, n)| n).sum()
     }
 
+    /// Heartbeats that the mgr received.
+    pub fn heartbeats(&self) -> u64 {
+        count(&self.mgr.metrics, "received", "heartbeat")
+    }
+
     /// Requests of that operation that all iods received.
     pub fn iods_received(&self, op: &str) -> u64 {
         self.iods.iter().map(|iod| count(&iod.metrics, "received", op)).sum()

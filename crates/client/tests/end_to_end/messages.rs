@@ -147,3 +147,52 @@ async fn a_file_opened_again_for_writing_stays_known_as_written() {
         tokio::task::yield_now().await;
     }
 }
+
+/// What operations on one file over `iods` targets cost, a strip on each.
+async fn check_costs_over(iods: u16) -> Cluster {
+    let cluster = Cluster::start(usize::from(iods)).await;
+    let client = cluster.client().await;
+    let (all, data) = (u64::from(iods), bytes(1, usize::from(iods) * 4096));
+    let sent = Sent::since_now(&client);
+    let file = create(&client, "f", layout(iods, 4096)).await;
+    assert_eq!(sent.get(), (1, 0), "create");
+    let sent = Sent::since_now(&client);
+    file.write_at(0, data.clone().into()).await.unwrap();
+    assert_eq!(sent.get(), (0, all), "a write of all strips");
+    let sent = Sent::since_now(&client);
+    file.close().await.unwrap();
+    assert_eq!(sent.get(), (1, 0), "close after writing");
+    let sent = Sent::since_now(&client);
+    let attr = client.lookup(&ROOT, Ino::ROOT, &name("f")).await.unwrap();
+    assert_eq!((sent.get(), attr.size), ((1, 0), data.len() as u64), "stat");
+    let sent = Sent::since_now(&client);
+    let file = client.open(&ROOT, attr.ino, OpenOptions::READ).await.unwrap();
+    assert_eq!(sent.get(), (1, 0), "open");
+    let sent = Sent::since_now(&client);
+    assert!(file.read_at(0, data.len() as u64).await.unwrap() == data);
+    assert_eq!(sent.get(), (0, all), "a read of all strips");
+    let sent = Sent::since_now(&client);
+    assert!(file.read_at(4096, 100).await.unwrap() == data[4096..4196]);
+    assert_eq!(sent.get(), (0, 1), "a read of one strip");
+    file.close().await.unwrap();
+    let sent = Sent::since_now(&client);
+    client.unlink(&ROOT, Ino::ROOT, &name("f")).await.unwrap();
+    assert_eq!(sent.get(), (1, 0), "unlink");
+    eventually("its objects are removed", || cluster.iods_received("remove_objects") >= all).await;
+    assert_eq!(cluster.iods_received("remove_objects"), all, "one message to each target");
+    cluster
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_cost_the_same_over_twenty_four_iods() {
+    check_costs_over(24).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a minute and many descriptors: 1,000 iods"]
+async fn names_cost_the_same_over_a_thousand_iods() {
+    let cluster = check_costs_over(1_000).await;
+    let before = cluster.heartbeats();
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    println!("{} heartbeats in 5 s", cluster.heartbeats() - before);
+}
