@@ -1,11 +1,17 @@
 //! TCP.
 
 use super::{BoxFuture, Listener, Memory, Stream, Transport};
-use std::{io, sync::Arc, time::Duration};
-use tokio::net::{TcpListener, TcpStream};
+use std::{io, pin::pin, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{sleep, timeout},
+};
 
 /// After this time a peer is given up whose machine vanished without a word.
 const VANISHED_AFTER: Duration = Duration::from_secs(30);
+
+/// When a dial that has no answer is made once more, beside the first.
+const DIAL_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// TCP with Nagle's delay off. A peer whose machine vanished without a word is noticed after about 30 s, whether the
 /// connection is idle or not.
@@ -42,7 +48,7 @@ struct Accepting {
 impl Transport for Tcp {
     fn connect<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Stream>> {
         Box::pin(async move {
-            let stream = TcpStream::connect(addr).await?;
+            let stream = dial(addr).await?;
             // Two sockets of one machine that dial a free port at once can meet themselves; nobody listens there.
             if stream.local_addr()? == stream.peer_addr()? {
                 return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
@@ -56,6 +62,27 @@ impl Transport for Tcp {
             let listener = TcpListener::bind(addr).await?;
             Ok(Box::new(Accepting { listener, tcp: *self }) as Box<dyn Listener>)
         })
+    }
+}
+
+/// Connects. A SYN that is lost the kernel sends again after a second; and it drops one that comes in the moment in which a
+/// listener is being closed, as that of a daemon is that was killed. So another one goes out before, and again.
+async fn dial(addr: &str) -> io::Result<TcpStream> {
+    let mut first = pin!(TcpStream::connect(addr));
+    let again = async {
+        sleep(DIAL_AGAIN_AFTER).await;
+        let mut patience = DIAL_AGAIN_AFTER;
+        loop {
+            if let Ok(dialled) = timeout(patience, TcpStream::connect(addr)).await {
+                return dialled;
+            }
+            patience *= 2;
+        }
+    };
+    tokio::select! {
+        biased;
+        dialled = &mut first => dialled,
+        dialled = again => dialled,
     }
 }
 
@@ -96,6 +123,32 @@ impl Tcp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_dial_whose_first_packet_is_lost_does_not_wait_for_the_kernel_s_second_one() {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        // The kernel drops what comes while more wait to be accepted than were asked for.
+        let mut waiting = Vec::new();
+        while let Ok(dialled) = timeout(Duration::from_millis(50), TcpStream::connect(&addr)).await {
+            waiting.push(dialled.unwrap());
+        }
+        let (mut plain, mut insisting) = (Box::pin(TcpStream::connect(&addr)), Box::pin(dial(&addr)));
+        tokio::select! {
+            _ = &mut plain => panic!("nobody accepts it"),
+            _ = &mut insisting => panic!("nobody accepts it"),
+            () = sleep(Duration::from_millis(20)) => {}
+        }
+        let accepting = async { while listener.accept().await.is_ok() {} };
+        tokio::select! {
+            biased;
+            dialled = insisting => drop(dialled.unwrap()),
+            _ = plain => panic!("the kernel's second packet came first"),
+            () = accepting => {}
+        }
+    }
 
     #[tokio::test]
     async fn both_ends_give_up_a_vanished_machine_within_half_a_minute() {
