@@ -112,6 +112,8 @@ impl Cluster {
             let up = client.status().targets.iter().filter(|target| target.up).count();
             client.shutdown().await.unwrap();
             if up == self.iods.len() {
+                // What the mgr grants in the millisecond in which an iod first heard of it makes no objects there.
+                tokio::time::sleep(Duration::from_millis(2)).await;
                 return;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
