@@ -144,8 +144,8 @@ mod tests {
         let accepting = async { while listener.accept().await.is_ok() {} };
         tokio::select! {
             biased;
-            dialled = insisting => drop(dialled.unwrap()),
             _ = plain => panic!("the kernel's second packet came first"),
+            dialled = insisting => drop(dialled.unwrap()),
             () = accepting => {}
         }
     }
