@@ -6,6 +6,7 @@
 use crate::{
     cluster::Cluster,
     leftovers, memory,
+    page::{self, Record},
     run::{self, Outcome},
 };
 use serde_json::{Value, json};
@@ -15,11 +16,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const JSON: &str = "docs/performance.json";
-const PAGE: &str = "docs/performance.md";
+const RECORD: Record = Record {
+    json: "docs/performance.json",
+    page: "docs/performance.md",
+    begins: "<!-- the table: written by `cargo xtask bench --record` -->\n",
+    ends: "<!-- the table ends -->\n",
+    command: "cargo xtask bench --record",
+};
 const PICTURE: &str = "docs/performance.svg";
-const TABLE_BEGINS: &str = "<!-- the table: written by `cargo xtask bench --record` -->\n";
-const TABLE_ENDS: &str = "<!-- the table ends -->\n";
 
 const ROUNDS: u32 = 5;
 
@@ -66,33 +70,24 @@ pub fn run(record: bool, dir: Option<&str>) -> Outcome {
     let (rows, memory) = measured?;
     down?;
     let report = json!({ "machine": machine(), "rounds": ROUNDS, "rows": rows, "memory": memory });
-    let table = table(&report)? + "\n" + &memory::table(&report)?;
-    println!("{table}");
+    println!("{}", tables(&report)?);
     if !record {
         return Ok(());
     }
-    let text = serde_json::to_string_pretty(&report).map_err(|e| e.to_string())?;
-    write(JSON, &(text + "\n"))?;
-    write(PICTURE, &picture(&report)?)?;
-    let page = read(PAGE)?;
-    let (before, rest) = page.split_once(TABLE_BEGINS).ok_or(format!("{PAGE} has no place for the table"))?;
-    let (_, after) = rest.split_once(TABLE_ENDS).ok_or(format!("the table of {PAGE} does not end"))?;
-    write(PAGE, &format!("{before}{TABLE_BEGINS}{}{TABLE_ENDS}{after}", shown(&table)))
+    page::write(PICTURE, &picture(&report)?)?;
+    RECORD.write(&report, &shown(&report)?)
 }
 
-/// The picture and the table.
-fn shown(table: &str) -> String {
-    format!(
-        "\n![MiB/s of each phase that moves bytes](performance.svg)\n\n{table}\nAll of it: [performance.json](performance.json).\n\n"
-    )
+fn tables(report: &Value) -> Result<String, String> {
+    Ok(table(report)? + "\n" + &memory::table(report)?)
 }
 
-fn read(name: &str) -> Result<String, String> {
-    std::fs::read_to_string(run::root().join(name)).map_err(|e| format!("{name}: {e}"))
-}
-
-fn write(name: &str, text: &str) -> Outcome {
-    std::fs::write(run::root().join(name), text).map_err(|e| format!("{name}: {e}"))
+/// The picture and the tables.
+fn shown(report: &Value) -> Result<String, String> {
+    Ok(format!(
+        "\n![MiB/s of each phase that moves bytes](performance.svg)\n\n{}\nAll of it: [performance.json](performance.json).\n\n",
+        tables(report)?
+    ))
 }
 
 fn bench(cluster: &Cluster, line: &Line) -> Result<Value, String> {
@@ -254,16 +249,7 @@ fn picture(report: &Value) -> Result<String, String> {
     Ok(svg)
 }
 
-/// For `tidy`: the page's table is that of the recorded figures, if there are any.
+/// For `tidy`: the page's tables are those of the recorded figures.
 pub fn check_page(root: &Path) -> Outcome {
-    if !root.join(JSON).exists() {
-        return Ok(());
-    }
-    let read = |name: &str| std::fs::read_to_string(root.join(name)).map_err(|e| format!("{name}: {e}"));
-    let report: Value = serde_json::from_str(&read(JSON)?).map_err(|e| format!("{JSON}: {e}"))?;
-    let tables = table(&report)? + "\n" + &memory::table(&report)?;
-    if read(PAGE)?.contains(&format!("{TABLE_BEGINS}{}{TABLE_ENDS}", shown(&tables))) {
-        return Ok(());
-    }
-    Err(format!("the table of {PAGE} is not that of {JSON}: `cargo xtask bench --record` writes both"))
+    RECORD.check(root, shown)
 }

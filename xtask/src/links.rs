@@ -3,7 +3,10 @@
 //! Each iod and each client is a process in a network of its own, with one link to a switch, shaped both ways to
 //! [`RATE_MBIT`]. The switch and the mgr are in one more network. All of that goes with the processes; nothing outside is touched.
 
-use crate::run::{self, Outcome};
+use crate::{
+    page::Record,
+    run::{self, Outcome},
+};
 use serde_json::{Value, json};
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -13,10 +16,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-const JSON: &str = "docs/links.json";
-const PAGE: &str = "docs/performance.md";
-const TABLE_BEGINS: &str = "<!-- the links: written by `cargo xtask links --record` -->\n";
-const TABLE_ENDS: &str = "<!-- the links end -->\n";
+const RECORD: Record = Record {
+    json: "docs/links.json",
+    page: "docs/performance.md",
+    begins: "<!-- the links: written by `cargo xtask links --record` -->\n",
+    ends: "<!-- the links end -->\n",
+    command: "cargo xtask links --record",
+};
 
 /// Fast Ethernet.
 const RATE_MBIT: u32 = 100;
@@ -64,17 +70,7 @@ pub fn run_inside(record: bool) -> Outcome {
     let _ = std::fs::remove_dir_all(&base);
     let report = json!({ "mbit_per_s": RATE_MBIT, "rows": rows? });
     println!("{}", table(&report)?);
-    if !record {
-        return Ok(());
-    }
-    let at = |name: &str| run::root().join(name);
-    let text = serde_json::to_string_pretty(&report).map_err(|e| e.to_string())?;
-    std::fs::write(at(JSON), text + "\n").map_err(|e| format!("{JSON}: {e}"))?;
-    let page = std::fs::read_to_string(at(PAGE)).map_err(|e| format!("{PAGE}: {e}"))?;
-    let (before, rest) = page.split_once(TABLE_BEGINS).ok_or(format!("{PAGE} has no place for the table"))?;
-    let (_, after) = rest.split_once(TABLE_ENDS).ok_or(format!("the table of {PAGE} does not end"))?;
-    let page = format!("{before}{TABLE_BEGINS}\n{}\n{TABLE_ENDS}{after}", table(&report)?);
-    std::fs::write(at(PAGE), page).map_err(|e| format!("{PAGE}: {e}"))
+    if record { RECORD.write(&report, &shown(&report)?) } else { Ok(()) }
 }
 
 /// `count` iods and as many clients, which all write and then all read.
@@ -267,12 +263,12 @@ fn table(report: &Value) -> Result<String, String> {
     Ok(text)
 }
 
+/// The table as the page has it.
+fn shown(report: &Value) -> Result<String, String> {
+    Ok(format!("\n{}\n", table(report)?))
+}
+
 /// For `tidy`: the page's table is that of the recorded figures.
 pub fn check_page(root: &Path) -> Outcome {
-    let read = |name: &str| std::fs::read_to_string(root.join(name)).map_err(|e| format!("{name}: {e}"));
-    let report: Value = serde_json::from_str(&read(JSON)?).map_err(|e| format!("{JSON}: {e}"))?;
-    if read(PAGE)?.contains(&format!("{TABLE_BEGINS}\n{}\n{TABLE_ENDS}", table(&report)?)) {
-        return Ok(());
-    }
-    Err(format!("the links' table of {PAGE} is not that of {JSON}: `cargo xtask links --record` writes both"))
+    RECORD.check(root, shown)
 }

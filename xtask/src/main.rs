@@ -10,6 +10,7 @@ mod leftovers;
 mod licences;
 mod links;
 mod memory;
+mod page;
 mod real_programs;
 mod run;
 mod sim;

@@ -37,15 +37,13 @@ impl Watch {
         for mount in said["mounts"].as_array().into_iter().flatten() {
             daemons.push(("mount", pid(mount)?));
         }
-        let at_start = look(&daemons);
+        let mut at_start = Sizes::new();
+        look(&daemons, &mut at_start);
         let (stop, stopped) = mpsc::channel();
         let watching = std::thread::spawn(move || {
             let mut most = Sizes::new();
             while stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
-                for (role, kib) in look(&daemons) {
-                    let known = most.entry(role).or_default();
-                    *known = kib.max(*known);
-                }
+                look(&daemons, &mut most);
             }
             most
         });
@@ -63,14 +61,13 @@ impl Watch {
     }
 }
 
-fn look(daemons: &[(&'static str, u64)]) -> Sizes {
-    let mut sizes = Sizes::new();
+/// Raises `sizes` to what the daemons take now.
+fn look(daemons: &[(&'static str, u64)], sizes: &mut Sizes) {
     for &(role, pid) in daemons {
         let kib = kib_of(pid, role == "mount");
         let known = sizes.entry(role).or_default();
         *known = kib.max(*known);
     }
-    sizes
 }
 
 /// 0 of a process that is gone.
