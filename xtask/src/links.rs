@@ -38,7 +38,8 @@ const PORT: u16 = 7335;
 const SWITCH: &str = "10.77.0.1";
 
 /// Makes a network for the switch, and runs all in it.
-pub fn run(record: bool) -> Outcome {
+pub fn run(args: &[&str]) -> Outcome {
+    counts(args)?;
     if !rustix::process::geteuid().is_root() {
         return Err("only root makes networks".into());
     }
@@ -50,17 +51,18 @@ pub fn run(record: bool) -> Outcome {
     run::run(&mut run::command("cargo build --quiet --release --locked --package pvfs-cli --bin pvfs"))?;
     let me = std::env::current_exe().map_err(|e| e.to_string())?;
     let mut switch = run::command("unshare --net --");
-    run::run(switch.arg(me).arg("links-inside").args(record.then_some("--record")))
+    run::run(switch.arg(me).arg("links-inside").args(args))
 }
 
 /// As [`run()`], in the switch's network.
-pub fn run_inside(record: bool) -> Outcome {
+pub fn run_inside(args: &[&str]) -> Outcome {
+    let (record, counts) = (args == ["--record"], counts(args)?);
     let base = PathBuf::from(format!("/dev/shm/pvfs-links-{}", run::mark()));
     ip("link set lo up")?;
     ip(&format!("addr add {SWITCH}/32 dev lo"))?;
     std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").map_err(|e| format!("ip_forward: {e}"))?;
     let rows: Result<Vec<Value>, String> = {
-        let rows = COUNTS.iter().map(|&count| {
+        let rows = counts.into_iter().map(|count| {
             let row = measure(count, &base.join(count.to_string()))?;
             println!("{row}");
             Ok(row)
@@ -71,6 +73,18 @@ pub fn run_inside(record: bool) -> Outcome {
     let report = json!({ "mbit_per_s": RATE_MBIT, "rows": rows? });
     println!("{}", table(&report)?);
     if record { RECORD.write(&report, &shown(&report)?) } else { Ok(()) }
+}
+
+/// How many iods and clients: all of them where no number is given.
+fn counts(args: &[&str]) -> Result<Vec<u32>, String> {
+    if matches!(args, [] | ["--record"]) {
+        return Ok(COUNTS.to_vec());
+    }
+    let count = |word: &&str| match word.parse() {
+        Ok(count) if (1..=200).contains(&count) => Ok(count),
+        _ => Err(format!("`{word}` is no number of iods from 1 to 200")),
+    };
+    args.iter().map(count).collect()
 }
 
 /// `count` iods and as many clients, which all write and then all read.

@@ -33,7 +33,8 @@ cargo xtask COMMAND
   bench [--record] [DIR]
                    the recorded set of benchmarks on a fresh cluster below DIR (default /dev/shm), about 20 minutes; with
                    --record it becomes what docs/performance.md shows
-  links [--record] how far 1 to 32 iods and as many clients fill links of 100 Mbit/s, in networks of their own (root; 5 minutes)
+  links [--record | COUNT…]
+                   how far 1 to 32 iods, or COUNT, and as many clients fill links of 100 Mbit/s, in networks of their own (root; 8 minutes)
   real-programs [--all] [--only PART[,PART…]] [PVFS]
                    cp, tar, git, cargo, databases, stress tests, MPI-IO and others on a mount, contents compared; with a
                    binary that is there instead of a fresh release build. --all: the slow ones too (half an hour);
@@ -65,10 +66,8 @@ fn main() -> ExitCode {
         ["bench", "--record", dir] => alone(|| bench::run(true, Some(dir))),
         ["bench"] => alone(|| bench::run(false, None)),
         ["bench", dir] => alone(|| bench::run(false, Some(dir))),
-        ["links"] => alone(|| links::run(false)),
-        ["links", "--record"] => alone(|| links::run(true)),
-        ["links-inside"] => links::run_inside(false),
-        ["links-inside", "--record"] => links::run_inside(true),
+        ["links", ref args @ ..] => alone(|| links::run(args)),
+        ["links-inside", ref args @ ..] => links::run_inside(args),
         ["sim", ref args @ ..] => sim::run(args),
         ["real-programs", ref args @ ..] => alone(|| real_programs::run(args)),
         [] | ["help" | "--help" | "-h"] => {
