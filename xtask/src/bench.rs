@@ -33,10 +33,14 @@ struct Line {
     args: &'static str,
 }
 
-const SET: [Line; 10] = [
+const SET: [Line; 11] = [
     Line { name: "own files, 1 MiB calls", args: "--pattern ior-easy -b 512M --limits-dir %" },
     Line { name: "own files, 1 MiB calls, over TCP", args: "--tcp --pattern ior-easy -b 512M --no-limits" },
     Line { name: "own files, 1 MiB calls", args: "--pattern ior-easy -b 512M --path @ --no-limits" },
+    Line {
+        name: "own files, 1 MiB calls, opened for both",
+        args: "--run write --read-write -b 512M --path @ --no-limits",
+    },
     Line { name: "one file, 1 MiB calls", args: "--run write,read --shared -b 512M --path @ --no-limits" },
     Line { name: "one file, 47,008-byte records", args: "--pattern ior-hard -b 256M --no-limits" },
     Line { name: "one file, 47,008-byte records", args: "--pattern ior-hard -b 256M --path @ --no-limits" },

@@ -133,7 +133,7 @@ fn kind(strided: bool) -> &'static str {
 /// Returns how many transfers there was time for.
 async fn write<P: Place>(plan: Plan, place: P, mut rank: Rank) -> Result<(Rank, u64), BenchError> {
     let (name, content) = (plan.name(rank.number), plan.content(rank.number));
-    let opened = place.open(&name, true).await;
+    let opened = place.open_writing(&name, plan.spec.writer).await;
     let mut data = BytesMut::zeroed(usize::try_from(plan.runs(0, 0).bytes()).unwrap_or(0));
     // Whatever is verified later, nothing here is all zeros, which somebody on the way might treat apart.
     Content { verify: Verify::Full, ..content }.put(plan.runs(rank.number, 0), &mut data);
@@ -167,7 +167,7 @@ async fn read<P: Place>(
     runs: impl Iterator<Item = Runs> + Send,
 ) -> Result<(Rank, ()), BenchError> {
     let (name, content) = (plan.name(writer), plan.content(writer));
-    let opened = if direct { place.open_direct(&name).await } else { place.open(&name, false).await };
+    let opened = if direct { place.open_direct(&name).await } else { place.open_reading(&name).await };
     let mut scratch = Vec::new();
     rank.ready().await;
     let file = opened.map_err(BenchError::at("open", &name))?;
@@ -189,7 +189,7 @@ async fn forget<P: Place>(plan: &Plan, place: &P) -> Result<(), BenchError> {
     let ranks = if plan.spec.files == Files::Own { u64::from(plan.spec.ranks) } else { 1 };
     for rank in 0..ranks {
         let name = plan.name(rank);
-        let file = place.open(&name, false).await.map_err(BenchError::at("open", &name))?;
+        let file = place.open_reading(&name).await.map_err(BenchError::at("open", &name))?;
         place.forget(&file).map_err(BenchError::at("fadvise", &name))?;
         place.close(file).await.map_err(BenchError::at("close", &name))?;
     }

@@ -23,7 +23,7 @@ pub use local::Local;
 pub use native::Native;
 pub use place::{Place, ReadBack, Runs};
 pub use report::{Report, Row};
-pub use spec::{Files, Spec, Verify, Workload};
+pub use spec::{Files, Spec, Verify, Workload, Writer};
 
 use cpu::Meter;
 use std::path::Path;

@@ -2,7 +2,7 @@
 //!
 //! Its futures never wait: each rank is a thread that blocks in system calls, as an application's would.
 
-use crate::{Place, ReadBack, Runs};
+use crate::{Place, ReadBack, Runs, Writer};
 use bytes::Bytes;
 use rustix::fs::Advice;
 use std::{
@@ -55,8 +55,9 @@ impl Place for Local {
         receive
     }
 
-    async fn open(&self, name: &str, create: bool) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).create(create).truncate(false).open(self.path(name))
+    async fn open_writing(&self, name: &str, writer: Writer) -> io::Result<File> {
+        let reads = writer == Writer::ReadsToo;
+        OpenOptions::new().read(reads).write(true).create(true).truncate(false).open(self.path(name))
     }
 
     async fn write(&self, file: &File, runs: Runs, data: &Bytes) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! A PVFS directory through the client core: no kernel between, ranks are tasks.
 
-use crate::{Place, ReadBack, Runs};
+use crate::{Place, ReadBack, Runs, Writer};
 use bytes::Bytes;
 use pvfs_client::{Access, Client, ClientError, CreateOptions, File, OpenOptions};
 use pvfs_types::{Cred, Ino, Level, LogicalOffset, Name, Pattern};
@@ -79,14 +79,12 @@ impl Place for Native {
         receive
     }
 
-    async fn open(&self, name: &str, create: bool) -> io::Result<File> {
-        if create {
-            return self.create_file(name, Access::READ_WRITE, false).await;
-        }
-        let (dir, name) = self.parent(name)?;
-        let Shared { client, cred, .. } = &*self.shared;
-        let attr = client.lookup(cred, dir, &name).await.map_err(failed)?;
-        client.open(cred, attr.ino, OpenOptions::READ).await.map_err(failed)
+    async fn open_writing(&self, name: &str, writer: Writer) -> io::Result<File> {
+        let access = match writer {
+            Writer::Only => Access::WRITE,
+            Writer::ReadsToo => Access::READ_WRITE,
+        };
+        self.create_file(name, access, false).await
     }
 
     async fn write(&self, file: &File, runs: Runs, data: &Bytes) -> io::Result<()> {
@@ -121,11 +119,14 @@ impl Place for Native {
     }
 
     async fn open_reading(&self, name: &str) -> io::Result<File> {
-        self.open(name, false).await
+        let (dir, name) = self.parent(name)?;
+        let Shared { client, cred, .. } = &*self.shared;
+        let attr = client.lookup(cred, dir, &name).await.map_err(failed)?;
+        client.open(cred, attr.ino, OpenOptions::READ).await.map_err(failed)
     }
 
     async fn open_direct(&self, name: &str) -> io::Result<File> {
-        self.open(name, false).await
+        self.open_reading(name).await
     }
 
     /// As through a mount: opened for writing, written, and closed.

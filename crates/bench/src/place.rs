@@ -1,5 +1,6 @@
 //! Where a benchmark runs: the calls it needs, whoever answers them.
 
+use crate::Writer;
 use bytes::Bytes;
 use std::{io, ops::Deref};
 
@@ -64,8 +65,9 @@ pub trait Place: Clone + Send + Sync + 'static {
         rank: impl Future<Output = T> + Send + 'static,
     ) -> tokio::sync::oneshot::Receiver<T>;
 
-    /// Opens for reading and writing; creates where `create`.
-    fn open(&self, name: &str, create: bool) -> impl Future<Output = io::Result<Self::File>> + Send;
+    /// Opens for writing, and creates what is not there.
+    fn open_writing(&self, name: &str, writer: Writer)
+    -> impl Future<Output = io::Result<Self::File>> + Send;
 
     fn write(
         &self,

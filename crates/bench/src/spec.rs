@@ -67,6 +67,16 @@ pub enum Files {
     Own,
 }
 
+/// What the files of write phases are opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Writer {
+    /// Writing.
+    Only,
+    /// Reading too.
+    ReadsToo,
+}
+
 /// How what is read is held against what was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -93,6 +103,7 @@ pub struct Spec {
     /// Strided phases: how many pieces one transfer consists of.
     pub pieces: u64,
     pub files: Files,
+    pub writer: Writer,
     /// `fsync` at the end of a write phase, within its time.
     pub fsync: bool,
     pub verify: Verify,
@@ -180,6 +191,7 @@ impl Default for Spec {
             rank_bytes: 512 << 20,
             pieces: 16,
             files: Files::Own,
+            writer: Writer::Only,
             fsync: false,
             verify: Verify::Stamps,
             random_bytes: 4096,

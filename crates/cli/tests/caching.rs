@@ -6,12 +6,13 @@ use pvfs_testkit::{TestCluster, can_mount, wait_until};
 use rustix::process::Signal;
 use std::{
     fs::{self, File},
-    io::{ErrorKind, Seek as _, SeekFrom, Write as _},
+    io::{BufRead as _, BufReader, ErrorKind, Seek as _, SeekFrom, Write as _},
     os::{
         fd::AsRawFd as _,
         unix::fs::{FileExt, MetadataExt, OpenOptionsExt as _, PermissionsExt},
     },
     path::Path,
+    process::{Command, Stdio},
     sync::atomic::{AtomicBool, AtomicI32, Ordering},
     time::Duration,
 };
@@ -473,4 +474,56 @@ fn a_file_without_a_name_is_opened_by_who_has_it_open() {
     assert_eq!(file.metadata().unwrap().len(), 0);
     drop(file);
     cluster.wait_objects(0);
+}
+
+/// Writes past the kernel's pages of a file, which it and two others map and read meanwhile.
+const WRITE: &str = r"
+import mmap, os, signal, struct, sys
+path, rounds, pages = sys.argv[1], int(sys.argv[2]), 8
+write, read = os.open(path, os.O_WRONLY), os.open(path, os.O_RDONLY)
+memory = mmap.mmap(read, pages * 4096, prot=mmap.PROT_READ)
+readers = []
+for _ in range(2):
+    reader = os.fork()
+    while reader == 0:
+        for at in range(0, pages * 4096, 4096):
+            memory[at]
+    readers.append(reader)
+try:
+    for number in range(1, rounds + 1):
+        at = number % pages * 4096
+        os.pwrite(write, struct.pack('<Q', number), at)
+        mapped, = struct.unpack_from('<Q', memory, at)
+        got, = struct.unpack('<Q', os.pread(read, 8, at))
+        assert (mapped, got) == (number, number), (mapped, got, number)
+        if number == rounds // 4:
+            print('a quarter', flush=True)
+finally:
+    for reader in readers:
+        os.kill(reader, signal.SIGKILL)
+        os.waitpid(reader, 0)
+";
+
+#[test]
+fn what_is_written_past_the_pages_is_found_at_once_by_who_maps_and_who_reads_them() {
+    const PYTHON: &str = "/usr/bin/python3";
+    if !can_mount() {
+        return;
+    }
+    if !Path::new(PYTHON).exists() {
+        return eprintln!("no {PYTHON} here: no safe Rust maps a file that others change");
+    }
+    let mut cluster = TestCluster::builder(PVFS).iods(2).start();
+    let mount = cluster.mount(&[]);
+    let path = mount.join("f");
+    fs::write(&path, vec![0; 1 << 16]).unwrap();
+    let mut command = Command::new(PYTHON);
+    let mut program =
+        command.args(["-c", WRITE]).arg(&path).arg("4000").stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(program.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    assert_eq!(said, "a quarter\n");
+    // Of what a worker had given away, the next one does not know how it was opened.
+    cluster.kill_worker("mount0");
+    assert!(program.wait().unwrap().success());
 }

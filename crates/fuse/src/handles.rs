@@ -1,6 +1,9 @@
 //! What is open through the mount, by the numbers the kernel calls it.
 
-use crate::ops::{Handle, Reply};
+use crate::{
+    openfile::Way,
+    ops::{Handle, Reply},
+};
 use pvfs_types::Errno;
 use std::{
     collections::HashMap,
@@ -17,19 +20,25 @@ pub struct Opening {
     pub read: bool,
     pub write: bool,
     pub dir: bool,
+    pub way: Way,
 }
 
 impl Opening {
-    const BITS: u32 = 3;
+    const BITS: u32 = 4;
 
     /// How the thing with that number was opened.
     pub fn of(handle: Handle) -> Opening {
         let bit = |at: u32| handle.0 >> at & 1 != 0;
-        Opening { read: bit(0), write: bit(1), dir: bit(2) }
+        let way = if bit(3) { Way::Direct } else { Way::Pages };
+        Opening { read: bit(0), write: bit(1), dir: bit(2), way }
     }
 
     fn number(self, count: u64) -> Handle {
-        let bits = u64::from(self.read) | u64::from(self.write) << 1 | u64::from(self.dir) << 2;
+        let Opening { read, write, dir, way } = self;
+        let bits = [read, write, dir, way == Way::Direct]
+            .into_iter()
+            .rev()
+            .fold(0, |bits, bit| bits << 1 | u64::from(bit));
         Handle(count << Opening::BITS | bits)
     }
 }
@@ -80,10 +89,11 @@ mod tests {
     #[test]
     fn a_handle_tells_how_it_was_opened_and_is_never_given_twice() {
         let handles = Handles::of_worker(1);
-        let opening = Opening { read: true, write: false, dir: true };
+        let opening = Opening { read: true, write: false, dir: true, way: Way::Pages };
         let first = handles.add(opening, "first");
-        let second = handles.add(Opening { read: false, write: true, dir: false }, "second");
-        assert_eq!((first.0 & 7, second.0 & 7), (0b101, 0b010));
+        let second =
+            handles.add(Opening { read: false, write: true, dir: false, way: Way::Direct }, "second");
+        assert_eq!((first.0 & 15, second.0 & 15), (0b0101, 0b1010));
         assert_ne!(first, second);
         assert_eq!(Opening::of(first), opening);
         assert_eq!(handles.load(second).map(|t| *t), Ok("second"));
@@ -94,7 +104,7 @@ mod tests {
 
     #[test]
     fn workers_of_one_mount_give_no_number_twice_and_know_each_others() {
-        let opening = Opening { read: true, write: true, dir: false };
+        let opening = Opening { read: true, write: true, dir: false, way: Way::Pages };
         let (first, second) = (Handles::of_worker(1), Handles::of_worker(2));
         let old = first.add(opening, "old");
         assert_ne!(second.add(opening, "new"), old);

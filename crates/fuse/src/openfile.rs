@@ -24,8 +24,6 @@ pub enum Way {
     /// Through the page cache.
     Pages,
     Direct,
-    /// A former worker gave it away.
-    Unknown,
 }
 
 impl OpenFile {

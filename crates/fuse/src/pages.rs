@@ -93,9 +93,10 @@ impl Pages {
         delegation.is_some() && self.files().get(&ino).is_some_and(|file| file.under == delegation)
     }
 
-    /// A former worker gave the kernel a handle of `ino`.
-    pub fn inherited(&self, ino: Ino) {
-        self.files().entry(ino).or_insert_with(|| FilePages::new(false, true)).handles += 1;
+    /// A former worker gave the kernel a handle of `ino`, through the page cache or past it.
+    pub fn inherited(&self, ino: Ino, through_pages: bool) {
+        let mut files = self.files();
+        files.entry(ino).or_insert_with(|| FilePages::new(false, true)).handles += u32::from(through_pages);
     }
 
     /// A handle is closed. The kernel goes on holding the pages.
@@ -141,6 +142,11 @@ impl Pages {
             Some(file) if file.is_inherited => TakeBack::TimesOut,
             Some(_) => TakeBack::Nothing,
         }
+    }
+
+    /// Whether `ino` is open through the page cache.
+    pub fn are_open(&self, ino: Ino) -> bool {
+        self.files().get(&ino).is_some_and(|file| file.handles > 0)
     }
 
     /// Whether `ino` was opened through the page cache.
@@ -199,7 +205,7 @@ mod tests {
     #[test]
     fn what_a_former_worker_told_times_out_where_the_kernel_may_wait_for_news() {
         let pages = Pages::default();
-        pages.inherited(F);
+        pages.inherited(F, true);
         assert_eq!(pages.recalled(F), TakeBack::TimesOut);
         assert_eq!(pages.recalled(Ino(6)), TakeBack::Notice, "no descriptor asks for that one");
         assert_eq!(pages.read(F, 1, 7), Reader::Tagged);

@@ -108,13 +108,13 @@ impl PvfsFs {
         let mut unanswered = HashMap::new();
         for record in open {
             let handle = Handle(record.handle);
-            let Opening { read, write, .. } = Opening::of(handle);
+            let Opening { read, write, way, .. } = Opening::of(handle);
             let held = fs.client.hold(Ino(record.ino), Access { read, write });
-            fs.pages.inherited(Ino(record.ino));
+            fs.pages.inherited(Ino(record.ino), way == Way::Pages);
             if read && write {
                 fs.twins.inherited(Ino(record.ino));
             }
-            fs.files.put(handle, Arc::new(OpenFile::held(held, Way::Unknown)));
+            fs.files.put(handle, Arc::new(OpenFile::held(held, way)));
             unanswered.insert(record.request, handle);
         }
         fs.unanswered.lock().unwrap_or_else(PoisonError::into_inner).extend(unanswered);
@@ -142,7 +142,7 @@ impl PvfsFs {
 
     /// A handle for what is open in `way`.
     fn opened(&self, ctx: &Context, open: OpenFile, flags: OpenFlags, ino: Ino) -> Opened {
-        let opening = Opening { read: flags.read, write: flags.write, dir: false };
+        let opening = Opening { read: flags.read, write: flags.write, dir: false, way: open.way() };
         let direct = open.way() == Way::Direct;
         // To drop pages is to wait for reads of them, maybe for a dead iod, and no signal ends that. But of reads of pages that
         // are kept the kernel does not tell.
@@ -167,11 +167,13 @@ impl PvfsFs {
         Opened { handle, direct, keeps_pages, attributes_changed: false }
     }
 
-    /// How a file is to be read and written that is opened so.
-    fn way(&self, flags: OpenFlags, others_write: bool) -> Way {
-        // Past the page cache what one call appends is one request; else it is cut where pages begin.
-        let appends = flags.append && self.cache.is_strict();
-        if flags.direct || appends || self.cache.is_direct(others_write) { Way::Direct } else { Way::Pages }
+    /// How `ino` is to be read and written where it is opened so.
+    fn way(&self, ino: Ino, flags: OpenFlags, others_write: bool) -> Way {
+        // Past the page cache what one call appends is one request; else it is cut where pages begin. And who only writes has no use
+        // for pages, which cost a copy.
+        let writes = flags.append || !flags.read && !self.pages.are_open(ino);
+        let writes = flags.write && writes && self.cache.is_strict();
+        if flags.direct || writes || self.cache.is_direct(others_write) { Way::Direct } else { Way::Pages }
     }
 
     /// The request came again, so the kernel knows nothing of what was opened for it the first time.
@@ -408,7 +410,7 @@ impl Filesystem for PvfsFs {
         let made = made.map_err(|e| errno(&e)).inspect_err(|_| self.forget_unanswered(ctx.request))?;
         // The entry that goes with the answer is what the kernel will hold.
         let entry = self.entry(&made.attr);
-        let way = self.way(flags, made.file.at_open().has_writers);
+        let way = self.way(made.attr.ino, flags, made.file.at_open().has_writers);
         Ok((entry, self.opened(ctx, OpenFile::opened(made.file, way), flags, made.attr.ino)))
     }
 
@@ -423,7 +425,7 @@ impl Filesystem for PvfsFs {
         let options = TmpFileOptions { access, mode, linkable, layout };
         let made = self.client.tmpfile(&creds::whole(ctx), self.ino(dir), options).await;
         let made = made.map_err(|e| errno(&e)).inspect_err(|_| self.forget_unanswered(ctx.request))?;
-        let way = self.way(flags, false);
+        let way = self.way(made.attr.ino, flags, false);
         Ok((self.entry(&made.attr), self.opened(ctx, OpenFile::opened(made.file, way), flags, made.attr.ino)))
     }
 
@@ -439,7 +441,7 @@ impl Filesystem for PvfsFs {
         let attributes_changed = self.cache != CacheMode::Coherent
             && !flags.truncate
             && self.told.is_old(node, &now.attr, now.has_writers);
-        let way = self.way(flags, now.has_writers);
+        let way = self.way(ino, flags, now.has_writers);
         Ok(Opened { attributes_changed, ..self.opened(ctx, OpenFile::opened(file, way), flags, ino) })
     }
 
@@ -455,7 +457,7 @@ impl Filesystem for PvfsFs {
         let file = open.load(&self.client, || creds::whole(ctx)).await.map_err(|e| errno(&e))?;
         let (ino, way) = (file.ino(), open.way());
         let delegation = self.delegation(ino);
-        if self.cache.is_strict() && way != Way::Pages && delegation.is_none() {
+        if self.cache.is_strict() && way == Way::Direct && delegation.is_none() {
             // Another mount may have cut the file, or replaced all of it.
             file.attr().await.map_err(|e| errno(&e))?;
         }
@@ -484,6 +486,7 @@ impl Filesystem for PvfsFs {
             file.drop_privileges(&creds::whole(ctx)).await.map_err(|e| errno(&e))?;
         }
         let (ino, delegation) = (file.ino(), self.delegation(file.ino()));
+        let len = data.len() as u64;
         let written = if how.from_pages {
             self.write_back(file, offset, data).await.map(|()| offset)
         } else if how.appends && self.cache.is_strict() {
@@ -496,8 +499,11 @@ impl Filesystem for PvfsFs {
         let is_there = written.as_ref().is_ok_and(|at| *at == offset);
         let same = open.way() == Way::Pages && is_there && delegation == self.delegation(ino);
         self.pages.filled(ino, delegation.filter(|_| same));
-        written.map_err(|e| errno(&e))?;
-        if how.durable && (how.direct || open.way() != Way::Pages) {
+        let at = written.map_err(|e| errno(&e))?;
+        if open.way() == Way::Direct && !how.from_pages && self.pages.are_open(ino) {
+            self.forget_range(ino, at, len).await;
+        }
+        if how.durable && (how.direct || open.way() == Way::Direct) {
             file.sync().await.map_err(|e| errno(&e))?;
         }
         Ok(())
@@ -515,7 +521,7 @@ impl Filesystem for PvfsFs {
     async fn release(&self, _ctx: &Context, handle: Handle, flock: Option<u64>) -> Reply<()> {
         let open = self.files.remove(handle).ok_or(Errno::EBADF)?;
         self.is_closed(handle, open.ino());
-        if let Some(ino) = open.ino().filter(|_| open.way() != Way::Direct) {
+        if let Some(ino) = open.ino().filter(|_| open.way() == Way::Pages) {
             self.pages.closed(ino);
         }
         let released = async {
@@ -601,7 +607,7 @@ impl Filesystem for PvfsFs {
 
     async fn opendir(&self, _ctx: &Context, _node: NodeId) -> Reply<Opened> {
         // The kernel has checked the right to read; the mgr does with each page.
-        let opening = Opening { read: true, write: false, dir: true };
+        let opening = Opening { read: true, write: false, dir: true, way: Way::Pages };
         let handle = self.dirs.add(opening, OpenDir::default());
         Ok(Opened { handle, direct: false, keeps_pages: false, attributes_changed: false })
     }

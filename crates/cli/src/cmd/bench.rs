@@ -3,7 +3,7 @@
 use crate::{
     args::Global, context::Context, error::CliError, out, remote, runtime, spec::Spec as Path, unit,
 };
-use pvfs_bench::{Files, Local, Native, Place, Report, Row, Spec, Verify, Workload};
+use pvfs_bench::{Files, Local, Native, Place, Report, Row, Spec, Verify, Workload, Writer};
 use std::path::PathBuf;
 
 /// Measure how fast it is, and the machine's own limits beside it
@@ -57,6 +57,9 @@ pub struct Args {
     /// Bytes of one call of a random read
     #[arg(long, value_name = "BYTES", default_value = "4K", value_parser = unit::parse_bytes)]
     random: u64,
+    /// Open the files of write phases for reading too, as IOR does
+    #[arg(long)]
+    read_write: bool,
     /// fsync at the end of each write phase, within its time
     #[arg(long)]
     fsync: bool,
@@ -142,6 +145,7 @@ impl Args {
             rank_bytes: self.bytes,
             pieces: self.pieces,
             files: if self.shared { Files::Shared } else { Files::Own },
+            writer: if self.read_write { Writer::ReadsToo } else { Writer::Only },
             fsync: self.fsync,
             verify: self.verify,
             random_bytes: self.random,

@@ -90,6 +90,16 @@ impl PvfsFs {
         }
     }
 
+    /// The kernel forgets what it holds of `len` bytes of `ino` from `offset` on, which were written past its pages: who read them in
+    /// that moment may have brought what was there before. Waits for such reads.
+    pub(super) async fn forget_range(&self, ino: Ino, offset: u64, len: u64) {
+        let (notifier, node) = (self.notifier.wait().await, self.node(ino).0);
+        let forget = move |kernel: &Waiting<'_>| kernel.range_changed(node, offset, len);
+        if let Err(error) = notifier.apart(forget).await.flatten() {
+            warn!(%ino, %error, "the kernel does not forget what was written over");
+        }
+    }
+
     /// Others may have the file open and change it without a recall.
     pub(super) fn is_shared(&self, ino: Ino) -> bool {
         match self.cache {
@@ -158,7 +168,7 @@ impl PvfsFs {
         if !may(&alone) && (ctx.uid == 0 || !may(&creds::whole(ctx))) {
             return None;
         }
-        Some(OpenFile::held(self.client.hold_known(ino)?, self.way(flags, false)))
+        Some(OpenFile::held(self.client.hold_known(ino)?, self.way(ino, flags, false)))
     }
 }
 
