@@ -7,11 +7,11 @@ use crate::{
     cluster::Cluster,
     leftovers, memory,
     page::{self, Record},
+    rounds::Rounds,
     run::{self, Outcome},
 };
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeMap,
     fmt::Write as _,
     path::{Path, PathBuf},
 };
@@ -28,12 +28,12 @@ const PICTURE: &str = "docs/performance.svg";
 const ROUNDS: u32 = 5;
 
 /// One `pvfs bench`. `@` stands for the mount, `%` for a directory on the disk of the targets.
-struct Line {
-    name: &'static str,
-    args: &'static str,
+pub struct Line {
+    pub name: &'static str,
+    pub args: &'static str,
 }
 
-const SET: [Line; 11] = [
+pub const SET: [Line; 11] = [
     Line { name: "own files, 1 MiB calls", args: "--pattern ior-easy -b 512M --limits-dir %" },
     Line { name: "own files, 1 MiB calls, over TCP", args: "--tcp --pattern ior-easy -b 512M --no-limits" },
     Line { name: "own files, 1 MiB calls", args: "--pattern ior-easy -b 512M --path @ --no-limits" },
@@ -101,51 +101,22 @@ fn bench(cluster: &Cluster, line: &Line) -> Result<Value, String> {
     serde_json::from_str(&text).map_err(|e| format!("pvfs bench {}: {e}", line.args))
 }
 
-/// The figures of a row that are recorded, of each round.
-#[derive(Default)]
-struct Samples(BTreeMap<&'static str, Vec<f64>>);
-
-const FIGURES: [&str; 5] =
-    ["mib_per_s", "calls_per_s", "cpu_secs_per_gib", "latency_us_p50", "latency_us_p99"];
-
 fn measure(cluster: &Cluster) -> Result<Vec<Value>, String> {
-    // In the order in which they first came.
-    let mut rows: Vec<((&str, String, String), Samples)> = Vec::new();
-    // The first round touches memory that the machine may never have touched before.
+    let mut rounds = Rounds::default();
     for round in 0..=ROUNDS {
         for line in &SET {
             let report = bench(cluster, line)?;
             for row in report["rows"].as_array().into_iter().flatten() {
-                let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
-                let key = (line.name, text("workload"), text("where"));
-                let at = rows.iter().position(|(k, _)| *k == key).unwrap_or_else(|| {
-                    rows.push((key, Samples::default()));
-                    rows.len() - 1
-                });
-                for figure in FIGURES.into_iter().filter(|_| round > 0) {
-                    let samples = rows[at].1.0.entry(figure).or_default();
-                    samples.extend(row[figure].as_f64());
-                }
+                rounds.take(line.name, row["where"].as_str().unwrap_or_default(), row, round > 0);
             }
         }
         println!("round {round} of {ROUNDS}");
     }
-    let row = |((name, workload, place), samples): ((&str, String, String), Samples)| {
-        let mut row = json!({ "name": name, "workload": workload, "where": place });
-        for (figure, samples) in samples.0 {
-            row[figure] = median(samples).into();
-        }
-        row
-    };
-    Ok(rows.into_iter().map(row).collect())
+    Ok(rounds.medians())
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
-}
-
-fn machine() -> Value {
+/// What the figures are of.
+pub fn machine() -> Value {
     let first = |path: &str, key: &str| {
         let text = std::fs::read_to_string(path).unwrap_or_default();
         let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default().to_owned();
@@ -195,7 +166,7 @@ fn shown_place(row: &Value) -> &str {
 }
 
 /// With commas between thousands.
-fn grouped(value: f64, digits: usize) -> String {
+pub fn grouped(value: f64, digits: usize) -> String {
     let text = format!("{value:.digits$}");
     let (whole, rest) = text.find('.').map_or((text.as_str(), ""), |at| text.split_at(at));
     let mut out = String::new();

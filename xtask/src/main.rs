@@ -12,6 +12,7 @@ mod links;
 mod memory;
 mod page;
 mod real_programs;
+mod rounds;
 mod run;
 mod sim;
 mod suites;
