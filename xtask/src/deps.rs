@@ -4,6 +4,7 @@ use crate::run::{self, Outcome};
 use std::{
     collections::BTreeSet,
     io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -97,6 +98,24 @@ pub fn install_programs(needs: impl Iterator<Item = Need>) -> Outcome {
         }
     }
     install(&packages.into_iter().collect::<Vec<_>>())
+}
+
+/// Installs what is missing of `needs`, where we are root on a Debian; no service starts by that.
+pub fn install_without_services(needs: impl Iterator<Item = Need>) -> Outcome {
+    let packages: BTreeSet<&str> = needs.filter(|need| !need.is_there()).map(Need::package).collect();
+    if !can_install() || packages.is_empty() {
+        return Ok(());
+    }
+    // What packages ask before they start a service. Who has one of their own keeps it.
+    let policy = Path::new("/usr/sbin/policy-rc.d");
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(policy);
+    let packages: Vec<&str> = packages.into_iter().collect();
+    let Ok(mut file) = made else { return install(&packages) };
+    let failed = |e: std::io::Error| format!("{}: {e}", policy.display());
+    let written = file.write_all(b"#!/bin/sh\nexit 101\n").map_err(failed);
+    drop(file);
+    let installed = written.and_then(|()| install(&packages));
+    std::fs::remove_file(policy).map_err(failed).and(installed)
 }
 
 fn can_install() -> bool {

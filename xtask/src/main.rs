@@ -11,6 +11,7 @@ mod licences;
 mod links;
 mod memory;
 mod page;
+mod peers;
 mod real_programs;
 mod rounds;
 mod run;
@@ -36,6 +37,9 @@ cargo xtask COMMAND
                    --record it becomes what docs/performance.md shows
   links [--record | COUNT…]
                    how far 1 to 32 iods, or COUNT, and as many clients fill links of 100 Mbit/s, in networks of their own (root; 8 minutes)
+  peers [--record] [--install] [--secs SECONDS]
+                   the set's lines through mounts, of ours and of GlusterFS and MooseFS, in turn, no phase longer than SECONDS
+                   (default 10; root, 16 GiB of memory, 8 minutes); --install: their Debian packages too, starting no service
   real-programs [--all] [--only PART[,PART…]] [PVFS]
                    cp, tar, git, cargo, databases, stress tests, MPI-IO and others on a mount, contents compared; with a
                    binary that is there instead of a fresh release build. --all: the slow ones too (half an hour);
@@ -69,6 +73,8 @@ fn main() -> ExitCode {
         ["bench", dir] => alone(|| bench::run(false, Some(dir))),
         ["links", ref args @ ..] => alone(|| links::run(args)),
         ["links-inside", ref args @ ..] => links::run_inside(args),
+        ["peers", ref args @ ..] => alone(|| peers::run(args)),
+        ["peers-inside", ref args @ ..] => peers::run_inside(args),
         ["sim", ref args @ ..] => sim::run(args),
         ["real-programs", ref args @ ..] => alone(|| real_programs::run(args)),
         [] | ["help" | "--help" | "-h"] => {

@@ -17,6 +17,7 @@ pub fn run() -> Outcome {
     findings.extend(metrics::check(&root)?);
     findings.extend(crate::bench::check_page(&root).err());
     findings.extend(crate::links::check_page(&root).err());
+    findings.extend(crate::peers::check_page(&root).err());
     if findings.is_empty() {
         return Ok(());
     }
