@@ -30,8 +30,9 @@ const RATE_MBIT: u32 = 100;
 const BURST: &str = "70kb";
 const WAITING: &str = "1mb";
 const COUNTS: [u32; 7] = [1, 2, 4, 8, 16, 24, 32];
-/// Of each of a client's two callers, for each iod: so many calls of one strip for each.
-const CALLS: u32 = 8;
+/// Of a call for each iod, and of each of a client's two callers in a phase: half a minute of the client's link.
+const PIECE_KIB: u32 = 1024;
+const CALLER_KIB: u32 = 192 << 10;
 const PATIENCE: Duration = Duration::from_mins(1);
 const PORT: u16 = 7335;
 /// Where the mgr is.
@@ -132,9 +133,10 @@ fn measure_on_switch(count: u32, dir: &Path) -> Result<[f64; 2], String> {
     let mut clients = Vec::new();
     for number in 0..count {
         // Calls that go to all iods at once, as PVFS was measured.
-        let (call, bytes) = (format!("{count}M"), format!("{}M", CALLS.max(32 / count) * count));
+        let call_kib = PIECE_KIB * count;
         let words = format!(
-            "bench --run write,read --ranks 2 --transfer {call} --bytes {bytes} --secs 30 --no-limits --json --pids 1"
+            "bench --run write,read --ranks 2 --transfer {call_kib}K --bytes {}K --secs 0 --no-limits --json --pids 1",
+            CALLER_KIB / call_kib * call_kib,
         );
         let client = Node::start(apart(&program(&words)))?;
         client.link(&format!("{count}c{number}"), &format!("10.77.2.{}", number + 1))?;

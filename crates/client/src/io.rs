@@ -17,7 +17,10 @@ use crate::{
     retry::{Action, Tries},
 };
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::{
+    future::join_all,
+    stream::{self, StreamExt},
+};
 use pvfs_env::{BoxFuture, memory::Room};
 use pvfs_net::{self as net, AnswerRoom, Load, ReadBody, read_into};
 use pvfs_types::{DataGen, Errno, ObjectOffset, SessionId, Slot, TargetId};
@@ -29,6 +32,13 @@ use std::{future::Future, marker, ops::Range, sync::Arc};
 
 /// How often a sync that a target's disk failed is tried again, each time after all that is held was sent again.
 pub(crate) const FAILED_SYNCS_MAX: u32 = 2;
+
+/// So much of one call is under way at once. Where many clients send to many targets at once, each link is shared by as many
+/// streams as there are clients, of which each gets too little for TCP to share well: one that loses its turn waits for seconds, and
+/// its call for it.
+const IN_FLIGHT_BYTES: u64 = 4 << 20;
+/// But so many slots in any case.
+const SIDE_BY_SIDE_MIN: usize = 4;
 
 /// What is asked of a file's targets.
 #[derive(Clone, Copy)]
@@ -193,8 +203,8 @@ async fn sync_slot(
     }
 }
 
-/// Runs `send` for all requests: slots side by side, the requests of one slot one after the other. Answers come in
-/// the order of `plan`.
+/// Runs `send` for all requests: slots side by side, as many as [`IN_FLIGHT_BYTES`] let, the requests of one slot one after the
+/// other. Answers come in the order of `plan`.
 async fn each_slot<'a, T, F>(plan: &'a [SlotRequest], send: impl Fn(&'a SlotRequest) -> F) -> Vec<Result<T>>
 where
     F: Future<Output = Result<T>>,
@@ -209,6 +219,8 @@ where
             None => by_slot.push((request.slot, vec![index])),
         }
     }
+    let largest = plan.iter().map(|request| request.bytes).max().unwrap_or(0).max(1);
+    let side_by_side = plan::size(IN_FLIGHT_BYTES / largest).max(SIDE_BY_SIDE_MIN);
     let send = &send;
     let slots = by_slot.into_iter().map(|(_, indexes)| async move {
         let mut answers = Vec::with_capacity(indexes.len());
@@ -217,7 +229,8 @@ where
         }
         answers
     });
-    let mut answers: Vec<(usize, Result<T>)> = join_all(slots).await.into_iter().flatten().collect();
+    let mut answers: Vec<(usize, Result<T>)> =
+        stream::iter(slots).buffer_unordered(side_by_side).flat_map(stream::iter).collect().await;
     answers.sort_by_key(|(index, _)| *index);
     answers.into_iter().map(|(_, answer)| answer).collect()
 }
@@ -468,4 +481,44 @@ pub(crate) fn misfit(op: Op, misfit: crate::plan::Misfit) -> ClientError {
     let crate::plan::Misfit { expected, got } = misfit;
     let text = format!("an iod sent {got} bytes where {expected} were due");
     ClientError::Refused { op, errno: Errno::EIO, text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pvfs_types::{Distribution, IodtabGen, LogicalOffset};
+    use std::cell::Cell;
+
+    /// A call of `len` bytes over 16 slots: how many requests it makes, and how many of them are under way at most.
+    async fn check(len: u64, expected: (usize, usize)) {
+        let dist = Distribution { iodtab: IodtabGen(1), base: 3, pcount: 16, ssize: 64 << 10 };
+        let plan = plan::list(&dist, [(LogicalOffset(0), len)]);
+        let (now, most) = (Cell::new(0), Cell::new(0));
+        let send = |request: &SlotRequest| {
+            let slot = request.slot;
+            now.set(now.get() + 1);
+            most.set(most.get().max(now.get()));
+            let now = &now;
+            async move {
+                tokio::task::yield_now().await;
+                now.set(now.get() - 1);
+                Ok(slot)
+            }
+        };
+        let answers: Vec<Slot> = each_slot(&plan, send).await.into_iter().map(Result::unwrap).collect();
+        assert_eq!(
+            answers,
+            plan.iter().map(|request| request.slot).collect::<Vec<_>>(),
+            "in the plan's order"
+        );
+        assert_eq!((plan.len(), most.get()), expected);
+    }
+
+    #[tokio::test]
+    async fn a_call_of_many_bytes_goes_to_few_slots_at_once_and_one_of_few_to_all() {
+        check(64 << 10, (1, 1)).await;
+        check(1 << 20, (16, 16)).await;
+        check(16 << 20, (16, 4)).await;
+        check(160 << 20, (48, 4)).await;
+    }
 }

@@ -44,9 +44,6 @@ const ROUNDS: u32 = 3;
 const PATIENCE: Duration = Duration::from_mins(1);
 /// No single line of the set may take longer, its clearing away included.
 const LINE_WITHIN: Duration = Duration::from_mins(3);
-/// More than a line that moves bytes needs on any of them, in the disks' memory and the kernel's cache; and one of names.
-const MEMORY_OF_BYTES: usize = 5 << 29;
-const MEMORY_OF_NAMES: usize = 1 << 29;
 /// The one machine there is, on its loopback device. Both peers' servers refuse an address of the loopback network.
 const HOST: &str = "10.77.0.1";
 /// Of each file system: bricks, chunk servers, iods.
@@ -176,7 +173,7 @@ fn measure(cluster: &Cluster, places: &[Place], secs: &str) -> Result<Vec<Value>
 }
 
 fn measure_line(cluster: &Cluster, place: &Place, line: &Line, secs: &str) -> Result<Vec<Value>, String> {
-    use_memory(if line.args.contains(" -b ") { MEMORY_OF_BYTES } else { MEMORY_OF_NAMES });
+    line.use_memory();
     let dir = place.dir.display().to_string();
     let pids: Vec<String> = pids_of(place.programs).iter().map(u32::to_string).collect();
     let said = cluster.dir().join("bench.json");
@@ -189,14 +186,6 @@ fn measure_line(cluster: &Cluster, place: &Place, line: &Line, secs: &str) -> Re
     let text = std::fs::read_to_string(&said).map_err(|e| failed(&e))?;
     let report: Value = serde_json::from_str(&text).map_err(|e| failed(&e))?;
     report["rows"].as_array().cloned().ok_or_else(|| failed(&"no rows"))
-}
-
-/// Has `bytes` of free memory used a moment ago. A virtual machine gives free memory back to its host after a while, and takes ten
-/// times as long for a page that it must get again: that would be the cost of whoever is measured after an idle moment.
-fn use_memory(bytes: usize) {
-    let mut memory = vec![0_u8; bytes];
-    memory.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
-    drop(std::hint::black_box(memory));
 }
 
 /// Every process here that runs one of `programs`.
