@@ -14,8 +14,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Address space of an arena, in bytes. Memory is what was taken at once, at most; see [`Arena::trim`].
+/// Address space of an arena, in bytes. For memory see [`KEPT_BYTES`] and [`Arena::trim`].
 const ARENA_BYTES: usize = 4 << 30;
+/// With more memory than this no pages of free blocks are kept: they go before others come into being.
+const KEPT_BYTES: usize = 160 << 20;
 const BLOCK_BYTES_MIN: usize = 32 << 10;
 const PAGE: usize = 4096;
 
@@ -30,6 +32,8 @@ pub struct Arena {
 struct Blocks {
     /// Nothing behind this was ever taken.
     end: usize,
+    /// Bytes that have pages, or are about to.
+    resident: usize,
     /// By size.
     free: BTreeMap<usize, Free>,
 }
@@ -39,6 +43,8 @@ struct Blocks {
 struct Free {
     /// The last one given back is the first one taken: its pages are the likeliest in the processor's cache.
     blocks: VecDeque<Vacant>,
+    /// Bytes of them that have pages.
+    resident: usize,
     /// The fewest there were since the last trim: so many nobody needed.
     spare: usize,
 }
@@ -80,7 +86,12 @@ impl Arena {
 
     /// Room for `len` bytes, which are what they are; it begins on a page, and its pages are there. `None`: there is none left.
     pub fn take(self: &Arc<Self>, len: usize) -> Option<Block> {
-        let vacant = self.lock().take(class(len))?;
+        let (vacant, excess) = {
+            let mut blocks = self.lock();
+            let vacant = blocks.take(class(len), pages(len))?;
+            (vacant, blocks.take_excess(KEPT_BYTES))
+        };
+        self.empty(excess);
         let mut block = Block { arena: Arc::clone(self), vacant, len };
         block.touch();
         Some(block)
@@ -95,14 +106,22 @@ impl Arena {
 
     /// Gives the pages back of blocks that nobody has needed since the last time. To be called now and then.
     pub fn trim(&self) {
-        let spare: Vec<(usize, Vacant)> = self.lock().take_spare();
-        for &(_, Vacant { at, touched }) in &spare {
+        let spare = self.lock().take_spare();
+        self.empty(spare);
+    }
+
+    /// Gives the pages of `vacant` blocks back, which nobody can take meanwhile.
+    fn empty(&self, vacant: Vec<(usize, Vacant)>) {
+        if vacant.is_empty() {
+            return;
+        }
+        for &(_, Vacant { at, touched }) in &vacant {
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             // Where that fails they stay.
             let _ = fallocate(&self.fd, flags, at as u64, touched as u64);
         }
         let mut blocks = self.lock();
-        for (class, vacant) in spare {
+        for (class, vacant) in vacant {
             let free = blocks.free.entry(class).or_default();
             free.blocks.push_front(Vacant { touched: 0, ..vacant });
         }
@@ -114,20 +133,26 @@ impl Arena {
 }
 
 impl Blocks {
-    fn take(&mut self, class: usize) -> Option<Vacant> {
+    /// A block of which `touched` bytes are to have pages.
+    fn take(&mut self, class: usize, touched: usize) -> Option<Vacant> {
         let free = self.free.entry(class).or_default();
-        if let Some(vacant) = free.blocks.pop_back() {
+        let vacant = if let Some(vacant) = free.blocks.pop_back() {
+            free.resident -= vacant.touched;
             free.spare = free.spare.min(free.blocks.len());
-            return Some(vacant);
-        }
-        let at = self.end;
-        let end = at.checked_add(class).filter(|end| *end <= ARENA_BYTES)?;
-        self.end = end;
-        Some(Vacant { at, touched: 0 })
+            vacant
+        } else {
+            let at = self.end;
+            self.end = at.checked_add(class).filter(|end| *end <= ARENA_BYTES)?;
+            Vacant { at, touched: 0 }
+        };
+        self.resident += touched.saturating_sub(vacant.touched);
+        Some(vacant)
     }
 
     fn give_back(&mut self, class: usize, vacant: Vacant) {
-        self.free.entry(class).or_default().blocks.push_back(vacant);
+        let free = self.free.entry(class).or_default();
+        free.resident += vacant.touched;
+        free.blocks.push_back(vacant);
     }
 
     /// Takes those out that were free all the time, the longest ones, and have pages.
@@ -140,10 +165,36 @@ impl Blocks {
                 free.blocks.push_front(vacant);
             }
             free.spare = free.blocks.len();
-            spare.extend(with_pages.into_iter().map(|vacant| (class, vacant)));
+            for vacant in with_pages {
+                free.resident -= vacant.touched;
+                self.resident -= vacant.touched;
+                spare.push((class, vacant));
+            }
         }
         spare
     }
+
+    /// Takes free ones with pages out until no more than `kept` bytes have some, or none is left: of the size of which most
+    /// bytes lie idle, the one that does so longest.
+    fn take_excess(&mut self, kept: usize) -> Vec<(usize, Vacant)> {
+        let mut excess = Vec::new();
+        while self.resident > kept {
+            let most = self.free.iter_mut().max_by_key(|(_, free)| free.resident);
+            let Some((&class, free)) = most.filter(|(_, free)| free.resident > 0) else { break };
+            let Some(at) = free.blocks.iter().position(|vacant| vacant.touched > 0) else { break };
+            let Some(vacant) = free.blocks.remove(at) else { break };
+            free.resident -= vacant.touched;
+            free.spare = free.spare.min(free.blocks.len());
+            self.resident -= vacant.touched;
+            excess.push((class, vacant));
+        }
+        excess
+    }
+}
+
+/// `len` bytes in whole pages.
+fn pages(len: usize) -> usize {
+    len.next_multiple_of(PAGE)
 }
 
 /// The size of the block that `len` bytes get: at most a quarter more, so that few sizes serve all.
@@ -157,7 +208,7 @@ impl Block {
     /// into one that is not there would fail, and could have come again to another process.
     #[expect(unsafe_code, reason = "fetches pages")]
     fn touch(&mut self) {
-        let len = self.len.next_multiple_of(PAGE);
+        let len = pages(self.len);
         if self.vacant.touched >= len {
             return;
         }
@@ -332,12 +383,35 @@ mod tests {
     }
 
     #[test]
+    fn pages_of_free_blocks_go_before_more_than_is_kept_comes_into_being() {
+        let arena = Arena::new().unwrap();
+        let of = |len: usize, bytes: usize| -> Vec<Block> {
+            (0..bytes / len).map(|_| arena.take(len).unwrap()).collect()
+        };
+        drop(of(1 << 20, KEPT_BYTES));
+        assert_eq!(resident(&arena), KEPT_BYTES as u64, "kept for the next one who takes them");
+        for len in [96 << 10, 2 << 20, 768 << 10, 4 << 20] {
+            drop(of(len, KEPT_BYTES));
+            let now = resident(&arena);
+            assert!(now <= KEPT_BYTES as u64, "{now} bytes with blocks of {len}");
+        }
+        let needed = of(1 << 20, 2 * KEPT_BYTES);
+        assert_eq!(resident(&arena), 2 * KEPT_BYTES as u64, "who needs more gets it");
+        drop(needed);
+        let other = arena.take(64 << 10).unwrap();
+        assert!(resident(&arena) <= KEPT_BYTES as u64, "and gives it back");
+        drop(other);
+        [(); 2].iter().for_each(|()| arena.trim());
+        assert_eq!((resident(&arena), arena.lock().resident), (0, 0));
+    }
+
+    #[test]
     fn an_arena_that_is_full_says_so() {
-        let mut blocks = Blocks { end: ARENA_BYTES - BLOCK_BYTES_MIN, free: BTreeMap::new() };
-        assert!(blocks.take(2 * BLOCK_BYTES_MIN).is_none());
-        assert!(blocks.take(BLOCK_BYTES_MIN).is_some());
-        assert!(blocks.take(BLOCK_BYTES_MIN).is_none());
+        let mut blocks = Blocks { end: ARENA_BYTES - BLOCK_BYTES_MIN, ..Blocks::default() };
+        assert!(blocks.take(2 * BLOCK_BYTES_MIN, 0).is_none());
+        assert!(blocks.take(BLOCK_BYTES_MIN, 0).is_some());
+        assert!(blocks.take(BLOCK_BYTES_MIN, 0).is_none());
         blocks.give_back(BLOCK_BYTES_MIN, Vacant { at: 0, touched: 0 });
-        assert!(blocks.take(BLOCK_BYTES_MIN).is_some());
+        assert!(blocks.take(BLOCK_BYTES_MIN, 0).is_some());
     }
 }
