@@ -47,14 +47,20 @@ impl HeldWrite {
     }
 }
 
-/// `payload`, `bytes` long, so that keeping it keeps little more than its own length in memory.
-pub(crate) fn own(payload: Vec<Bytes>, bytes: u64) -> Vec<Bytes> {
-    if bytes >= SHARED_BYTES_MIN {
-        return payload;
-    }
-    match payload.as_slice() {
-        [only] => vec![Bytes::copy_from_slice(only)],
-        parts => vec![parts.concat().into()],
+/// `payload`, `bytes` long and cut out of a buffer of `whole` bytes, so that keeping it keeps little more than its own length
+/// in memory: a third at most, but for what a caller has cut out of larger ones. `join` puts parts into one.
+pub(crate) fn own(
+    payload: Vec<Bytes>,
+    bytes: u64,
+    whole: u64,
+    join: impl Fn(&[Bytes]) -> Bytes,
+) -> Vec<Bytes> {
+    if bytes < SHARED_BYTES_MIN {
+        vec![payload.concat().into()]
+    } else if bytes < whole / 4 * 3 {
+        vec![join(&payload)]
+    } else {
+        payload
     }
 }
 
@@ -328,11 +334,16 @@ mod tests {
     #[test]
     fn small_payloads_let_go_of_the_large_buffer_they_came_in() {
         let large = Bytes::from(vec![7; 1 << 20]);
-        let small = own(vec![large.slice(10..20), large.slice(30..40)], 20);
+        let join = |parts: &[Bytes]| parts.concat().into();
+        let is_of_it = |part: &[Bytes]| large.as_ptr_range().contains(&part[0].as_ptr());
+        let small = own(vec![large.slice(10..20), large.slice(30..40)], 20, 20, join);
         assert_eq!(small.concat(), [7; 20]);
-        assert!(!large.as_ptr_range().contains(&small[0].as_ptr()));
-        let shared = own(vec![large.slice(..1 << 19)], 1 << 19);
-        assert!(large.as_ptr_range().contains(&shared[0].as_ptr()), "no copy");
+        assert!(!is_of_it(&small));
+        for (bytes, copied) in [(1 << 18, true), (1 << 19, true), (3 << 18, false), (1 << 20, false)] {
+            let part = own(vec![large.slice(..bytes)], bytes as u64, 1 << 20, join);
+            assert_eq!(part.concat(), large[..bytes]);
+            assert_eq!(!is_of_it(&part), copied, "{bytes} of a MiB");
+        }
     }
 
     #[derive(Clone, Debug)]

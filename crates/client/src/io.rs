@@ -9,7 +9,7 @@ use crate::{
     calls::{op_refused, pause_after},
     client::Core,
     error::Result,
-    held::{self, Held, HeldWrite, Object, What},
+    held::{Held, HeldWrite, Object, What},
     holds,
     inode::{Inode, WriteInFlight},
     near,
@@ -287,7 +287,7 @@ async fn write_slot(
     let (data_gen, (written, _)) =
         call_slot(core, inode, capability, want, request.slot, &payload, make).await?;
     core.counters.bytes_written.add(request.bytes);
-    let what = What::Bytes { ranges: ranges(), payload: held::own(payload, request.bytes) };
+    let what = What::Bytes { ranges: ranges(), payload: core.own(payload, request.bytes, data) };
     keep(core, (inode.ino, data_gen, request.slot), target, room, what, request.bytes, &written);
     Ok((data_gen, ()))
 }

@@ -3,6 +3,7 @@
 use crate::{
     calls::shut_down,
     client::Core,
+    held,
     inode::Inode,
     plan::{self, SlotRequest},
 };
@@ -26,6 +27,13 @@ impl Core {
             return payload;
         }
         vec![self.together(payload.iter())]
+    }
+
+    /// `payload`, `bytes` long, of a write of `data`: see [`held::own`].
+    pub fn own(&self, payload: Vec<Bytes>, bytes: u64, data: &Bytes) -> Vec<Bytes> {
+        let is_of_it = payload.first().is_some_and(|part| data.as_ptr_range().contains(&part.as_ptr()));
+        let whole = if is_of_it { data.len() as u64 } else { bytes };
+        held::own(payload, bytes, whole, |parts| self.together(parts.iter()))
     }
 
     /// `parts` one behind the other.
