@@ -34,7 +34,7 @@ pub struct ClientConfig {
     /// How much of what was written to one target and may not be durable yet is kept, in bytes. When it is full, writes
     /// wait until the target has committed. What is kept is sent again if the target's machine dies.
     pub held_bytes_target: u64,
-    /// The same, for all targets together.
+    /// The same, for all targets together. A target may have half of what the others leave of it.
     pub held_bytes_client: u64,
     /// `soft`: a call that has waited this long fails with [`crate::ClientError::TimedOut`] (`EIO`), it alone: the client goes
     /// on, and is whole again with its daemons. A change is still made once, in the background, or not at all. `None`,
@@ -60,7 +60,7 @@ impl ClientConfig {
             label: format!("pid {}", std::process::id()),
             connect_deadline: None,
             held_bytes_target: 64 << 20,
-            held_bytes_client: 1 << 30,
+            held_bytes_client: 128 << 20,
             timeo: None,
             delegations: Delegating::No,
             metrics: Metrics::new(),

@@ -1,7 +1,8 @@
 //! What this client keeps of its writes, for all targets: bounds, who waits for room, who may send to a target now.
 //!
-//! Memory is bounded by target and in all. A write takes its room before it is sent; where there is none it waits, and
-//! asks for a commit that makes room.
+//! Memory is bounded by target and in all, however many targets there are. A write takes its room before it is sent; where
+//! there is none it waits, and asks for a commit that makes room. A target has at most half of what the others leave: so
+//! one that commits late, or not at all, never has the room without which nobody can write to the others.
 
 use crate::held::{Held, HeldWrite};
 use pvfs_env::{Counter, Gauge, Metrics};
@@ -19,11 +20,31 @@ use tokio::sync::Notify;
 /// What a write costs beside its bytes, so that many small ones are bounded too.
 const OVERHEAD_BYTES: u64 = 256;
 
-/// How much may be held, in bytes. One request is always let through.
+/// How much may be held, in bytes: no more than `client` and one request, over all targets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     pub target: u64,
     pub client: u64,
+}
+
+impl Bounds {
+    /// How much a target may have that has `mine` of `total`: half of what the others leave, so that as much stays free. One
+    /// that stands still has half of all in the end, two have a third each, and so on.
+    fn share(self, mine: u64, total: u64) -> u64 {
+        let left = self.client.saturating_sub(total.saturating_sub(mine));
+        self.target.min(left / 2)
+    }
+
+    /// Whether it may have `bytes` more. One request of any length is let through to a target that has nothing: there is no
+    /// commit that it could wait for.
+    fn admits(self, mine: u64, total: u64, bytes: u64) -> bool {
+        if mine == 0 { total < self.client } else { mine + bytes <= self.share(mine, total) }
+    }
+
+    /// Whether it is to commit, before anybody has to wait.
+    fn is_crowded(self, mine: u64, total: u64) -> bool {
+        mine > self.share(mine, total) / 2
+    }
 }
 
 /// What is held for all targets.
@@ -119,7 +140,7 @@ impl Holds {
     pub async fn room(&self, target: TargetId, bytes: u64) -> Room {
         let hold = self.of(target);
         let bytes = bytes + OVERHEAD_BYTES;
-        if hold.charge(bytes).is_ok() {
+        if hold.charge(bytes) {
             return Room { hold, bytes };
         }
         self.shared.counters.waits.inc();
@@ -127,12 +148,21 @@ impl Holds {
             let released = self.shared.room.notified();
             tokio::pin!(released);
             released.as_mut().enable();
-            match hold.charge(bytes) {
-                Ok(()) => return Room { hold, bytes },
-                Err(Crowded::Target) => hold.urgent.notify_one(),
-                Err(Crowded::Client) => self.all().iter().for_each(|hold| hold.urgent.notify_one()),
+            if hold.charge(bytes) {
+                return Room { hold, bytes };
             }
+            self.ask_for_room(&hold, bytes);
             released.await;
+        }
+    }
+
+    /// Has those commit who have what a write of `bytes` waits for: its own target, and those that have more than that.
+    fn ask_for_room(&self, hold: &Hold, bytes: u64) {
+        hold.urgent.notify_one();
+        let mine = hold.with(|state| state.charged);
+        if mine + bytes <= self.shared.bounds.target {
+            let larger = |other: &&Arc<Hold>| other.with(|state| state.charged) > mine;
+            self.all().iter().filter(larger).for_each(|other| other.urgent.notify_one());
         }
     }
 
@@ -158,11 +188,6 @@ impl Holds {
     }
 }
 
-enum Crowded {
-    Target,
-    Client,
-}
-
 impl Hold {
     fn new(target: TargetId, shared: Arc<Shared>) -> Hold {
         Hold {
@@ -178,22 +203,15 @@ impl Hold {
         act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn charge(&self, bytes: u64) -> Result<(), Crowded> {
-        let Bounds { target, client } = self.shared.bounds;
+    /// Takes room, if there is some.
+    fn charge(&self, bytes: u64) -> bool {
+        let Shared { bounds, total, .. } = &*self.shared;
         self.with(|state| {
-            if state.charged > 0 && state.charged + bytes > target {
-                return Err(Crowded::Target);
-            }
-            let fits = |total: u64| (total == 0 || total + bytes <= client).then_some(total + bytes);
-            // A target that holds nothing gets its one request: whoever holds the rest may be waited for long.
-            if self.shared.total.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits).is_err() {
-                if state.charged > 0 {
-                    return Err(Crowded::Client);
-                }
-                self.shared.total.fetch_add(bytes, Ordering::SeqCst);
-            }
-            state.charged += bytes;
-            Ok(())
+            let mine = state.charged;
+            let more = |total: u64| bounds.admits(mine, total, bytes).then_some(total + bytes);
+            let has_room = total.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok();
+            state.charged += if has_room { bytes } else { 0 };
+            has_room
         })
     }
 
@@ -219,6 +237,12 @@ impl Hold {
             self.show();
         }
         done
+    }
+
+    /// Somebody would have to wait soon.
+    pub fn is_crowded(&self) -> bool {
+        let total = self.shared.total.load(Ordering::SeqCst);
+        self.shared.bounds.is_crowded(self.with(|state| state.charged), total)
     }
 
     /// Looks at what is held.
@@ -253,16 +277,16 @@ impl Room {
     pub fn keep(mut self, write: HeldWrite) -> bool {
         let hold = Arc::clone(&self.hold);
         let mine = std::mem::take(&mut self.bytes);
-        let (is_new, released, crowded) = hold.with(|state| {
+        let (is_new, released) = hold.with(|state| {
             let before = state.held.count();
             state.held.push(write);
             let kept = state.held.count() > before;
             let is_new = kept && !std::mem::replace(&mut state.is_kept, true);
-            (is_new, if kept { 0 } else { mine }, state.charged > hold.shared.bounds.target / 2)
+            (is_new, if kept { 0 } else { mine })
         });
         hold.discharge(released);
         hold.show();
-        if crowded {
+        if hold.is_crowded() {
             // Before anybody has to wait.
             hold.urgent.notify_one();
         }
@@ -282,6 +306,7 @@ mod tests {
     use crate::held::What;
     use bytes::Bytes;
     use futures_util::FutureExt;
+    use proptest::prelude::*;
     use pvfs_types::{DataGen, Ino, Slot};
     use pvfs_wire::msg::data::{Acked, Durability, Generations, Ranges};
 
@@ -334,11 +359,92 @@ mod tests {
     #[tokio::test]
     async fn all_targets_together_are_bounded_too_and_each_may_have_one_request() {
         let holds = holds(10_000, 12_000);
-        holds.room(ONE, 9_000).await.keep(write(9_000, 5));
-        holds.room(TWO, 9_000).await.keep(write(9_000, 5));
-        assert!(waits(&holds, TWO, 100));
+        holds.room(ONE, 4_000).await.keep(write(4_000, 5));
+        holds.room(TWO, 3_000).await.keep(write(3_000, 5));
+        assert!(waits(&holds, TWO, 1_000));
+        assert!(!waits(&holds, TargetId(3), 20_000));
         holds.of(ONE).told(&committed(5));
-        assert!(!waits(&holds, TWO, 100));
+        assert!(!waits(&holds, TWO, 1_000));
+    }
+
+    #[tokio::test]
+    async fn who_waits_because_of_others_has_those_commit_and_not_the_ones_that_have_less() {
+        let holds = holds(10_000, 12_000);
+        let [large, small] = [(TargetId(3), 5_000), (TargetId(4), 100)].map(|(target, bytes)| {
+            holds.room(target, bytes).now_or_never().unwrap().keep(write(bytes, 5));
+            holds.of(target)
+        });
+        let is_asked = |hold: &Hold| hold.urgent.notified().now_or_never().is_some();
+        for hold in [&large, &small] {
+            is_asked(hold);
+        }
+        holds.room(ONE, 1_000).await.keep(write(1_000, 5));
+        assert!(waits(&holds, ONE, 3_000));
+        assert_eq!([&large, &small, &holds.of(ONE)].map(|hold| is_asked(hold)), [true, false, true]);
+    }
+
+    const MIB: u64 = 1 << 20;
+    const DEFAULT: Bounds = Bounds { target: 64 * MIB, client: 128 * MIB };
+
+    /// What `count` targets have when each has got all that it is given, in turn, a MiB at a time, and none commits.
+    fn standing(count: usize) -> Vec<u64> {
+        let mut have = vec![0; count];
+        loop {
+            let before = have.clone();
+            for at in 0..count {
+                let total = have.iter().sum();
+                have[at] += if DEFAULT.admits(have[at], total, MIB) { MIB } else { 0 };
+            }
+            if have == before {
+                return have;
+            }
+        }
+    }
+
+    #[test]
+    fn targets_that_stand_still_leave_as_much_as_each_of_them_has() {
+        for (count, each) in [(1, 64), (2, 42), (3, 32), (7, 16), (31, 4), (100, 1)] {
+            let have = standing(count);
+            let most = have.iter().max().unwrap() / MIB;
+            assert!(most == each || most == each + 1, "each of {count} has {most}");
+            let total: u64 = have.iter().sum();
+            assert!(total + most * MIB <= DEFAULT.client, "{count} have {} MiB", total / MIB);
+            let is_last = |n: &u64| !DEFAULT.admits(n * MIB, total + n * MIB, MIB);
+            let another = (0..=128).find(is_last).unwrap();
+            assert!(another >= each.div_ceil(2), "another one beside {count} has {another} MiB");
+        }
+    }
+
+    #[test]
+    fn a_target_is_asked_to_commit_when_half_of_what_it_may_have_is_left() {
+        for others in [0, 30, 64, 100, 120, 127] {
+            let others = others * MIB;
+            let steps = || (0..=DEFAULT.client).step_by(4096);
+            let asked = steps().find(|have| DEFAULT.is_crowded(*have, others + have)).unwrap();
+            let most = steps().find(|have| !DEFAULT.admits(*have, others + have, 4096)).unwrap();
+            assert!(asked * 2 <= most + 2 * 4096, "asked at {asked} of {most}, others have {others}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn however_many_targets_there_are_no_more_is_held_than_the_bound_and_one_request(
+            requests in proptest::collection::vec((0usize..300, 1u64..4 * MIB), 0..2_000),
+        ) {
+            let mut have = vec![0; 300];
+            let (mut total, mut largest) = (0, 0);
+            for (at, bytes) in requests {
+                if DEFAULT.admits(have[at], total, bytes) {
+                    have[at] += bytes;
+                    total += bytes;
+                    largest = largest.max(bytes);
+                    prop_assert!(total <= DEFAULT.client + largest, "{total} bytes");
+                    prop_assert!(have[at] == bytes || have[at] + total <= DEFAULT.client, "as much stays free");
+                } else {
+                    prop_assert!(have[at] > 0 || total >= DEFAULT.client, "one request is let through");
+                }
+            }
+        }
     }
 
     #[tokio::test]

@@ -223,7 +223,9 @@ impl Core {
     async fn release(self: &Arc<Self>, hold: &Hold) {
         let (mut tries, mut failed) = (Tries::default(), 0);
         while !hold.let_go() {
-            let now = tokio::time::timeout(ASK_PERIOD, hold.urgent.notified()).await.is_ok();
+            let asked = tokio::time::timeout(ASK_PERIOD, hold.urgent.notified()).await.is_ok();
+            // Nobody may have written here for long, and others have come to need the room.
+            let now = asked || hold.is_crowded();
             let store = hold.look(crate::held::Held::known);
             if store.is_none() {
                 continue;

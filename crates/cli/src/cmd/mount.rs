@@ -36,7 +36,8 @@ returned on one mount is what the next one on any other sees), cache=open (what 
 within a second), cache=none (every call asks the servers, and sees what the last one on any mount did) or cache=private (this mount \
 alone uses the tree: another one's changes may be seen a minute late); cluster=FILE (as \
 --cluster); secret=FILE (cluster.key, where there is no cluster.toml); log=FILE; metrics=ADDR; held_target=SIZE, held_total=SIZE (how \
-much of what was written is kept until it is durable, by target and in all: 64M and 1G). What only fstab needs (_netdev, \
+much of what was written is kept until it is durable, by target and in all: 64M and 128M; a target has at most half of what the \
+others leave). What only fstab needs (_netdev, \
 noauto, user, nofail, x-…) is ignored. Called as mount.pvfs this command serves `mount -t pvfs` and fstab; as mount.fuse.pvfs \
 (make both links to it in /sbin) `mount -o remount` too, which changes ro, suid, dev, exec, atime, sync and dirsync:
   pvfs://mgr1:7334/  /scratch  pvfs  _netdev,noatime,cluster=/etc/pvfs/cluster.toml  0 0

@@ -12,5 +12,6 @@ mod overload;
 mod power;
 mod shared_sizes;
 mod soak;
+mod throttled;
 mod upkeep;
 mod vanished_clients;
