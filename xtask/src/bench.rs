@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 const RECORD: Record = Record {
@@ -120,6 +121,7 @@ fn measure(cluster: &Cluster) -> Result<Vec<Value>, String> {
     for round in 0..=ROUNDS {
         for line in &SET {
             line.use_memory();
+            wait_for_rest();
             let report = bench(cluster, line)?;
             for row in report["rows"].as_array().into_iter().flatten() {
                 rounds.take(line.name, row["where"].as_str().unwrap_or_default(), row, round > 0);
@@ -128,6 +130,29 @@ fn measure(cluster: &Cluster) -> Result<Vec<Value>, String> {
         println!("round {round} of {ROUNDS}");
     }
     Ok(rounds.medians())
+}
+
+/// Waits until next to nothing runs: daemons go on for a while with what the line before has left to be cleared away.
+fn wait_for_rest() {
+    const LOOK: Duration = Duration::from_millis(250);
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let before = ticks();
+        std::thread::sleep(LOOK);
+        let (idle, all) = ticks();
+        if (idle - before.0) * 100 >= (all - before.1) * 95 || Instant::now() > end {
+            return;
+        }
+    }
+}
+
+/// Of all processors, since the machine's start: idle ones, and all.
+fn ticks() -> (u64, u64) {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let ticks = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
+    let ticks: Vec<u64> = ticks.filter_map(|word| word.parse().ok()).collect();
+    // Waiting for a disk is idle too.
+    (ticks.iter().skip(3).take(2).sum(), ticks.iter().sum())
 }
 
 /// What the figures are of.
