@@ -1,27 +1,20 @@
 //! Disks that turn read-only or flip bits: what cannot be right is an error that is said, never silent, and all is there when
 //! the disk is whole again.
 
-use super::native::{LIMIT, PVFS, ROOT, connect, run};
-use pvfs_client::{Client, CreateOptions, File, OpenOptions};
+use super::native::{LIMIT, PVFS, ROOT, connect, create_on, run};
+use pvfs_client::OpenOptions;
 use pvfs_kv::{Durability, Engine as _, LmdbEngine, WriteSet};
 use pvfs_meta::{
     keys,
     record::{Record as _, Superblock},
 };
 use pvfs_testkit::{FsKind, Image, TestCluster, wait_until};
-use pvfs_types::{Errno, LayoutHint};
+use pvfs_types::Errno;
 use std::{
     fs,
     path::Path,
     process::{Command, Output, Stdio},
 };
-
-/// A new file on one target, the `base`th.
-async fn create_on(client: &Client, path: &str, base: u16) -> File {
-    let layout = LayoutHint { base: Some(base), pcount: Some(1), ssize: None };
-    let options = CreateOptions { layout, ..CreateOptions::default() };
-    client.create_path(&ROOT, path, options).await.unwrap().file
-}
 
 #[test]
 fn a_target_whose_disk_turned_read_only_errs_loses_nothing_and_holds_up_no_other() {

@@ -96,3 +96,10 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 pub async fn until_it_waits(client: &Client) {
     eventually("a call waits for a daemon", || !client.status().waiting.is_empty()).await;
 }
+
+/// A new file on one target, the `base`th.
+pub async fn create_on(client: &Client, path: &str, base: u16) -> File {
+    let layout = LayoutHint { base: Some(base), pcount: Some(1), ssize: None };
+    let options = CreateOptions { layout, ..CreateOptions::default() };
+    client.create_path(&ROOT, path, options).await.unwrap().file
+}

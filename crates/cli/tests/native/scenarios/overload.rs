@@ -1,10 +1,10 @@
 //! Slow daemons, daemons without descriptors, strangers that say half a word, a whole cluster that stands still: who can be
 //! served is served, nobody counts as dead who is not, and all goes on.
 
-use super::native::{LIMIT, PVFS, ROOT, connect, run};
-use pvfs_client::{Client, CreateOptions, File};
+use super::native::{LIMIT, PVFS, ROOT, connect, create_on, run};
+use pvfs_client::File;
 use pvfs_testkit::{TestCluster, wait_until};
-use pvfs_types::{Ino, LayoutHint, Name};
+use pvfs_types::{Ino, Name};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs,
@@ -58,13 +58,6 @@ impl Drop for Slow {
         self.thread.take().unwrap().join().ok();
         signal(self.pid, Signal::CONT);
     }
-}
-
-/// A new file on one target, the `base`th.
-async fn create_on(client: &Client, path: &str, base: u16) -> File {
-    let layout = LayoutHint { base: Some(base), pcount: Some(1), ssize: None };
-    let options = CreateOptions { layout, ..CreateOptions::default() };
-    client.create_path(&ROOT, path, options).await.unwrap().file
 }
 
 /// Writes and reads back `rounds` times 64 KiB.

@@ -1,10 +1,9 @@
 //! Targets that acknowledge writes and do not commit, or do nothing at all: their writers wait, others go on, memory stays
 //! bounded, and all ends by itself when they are back.
 
-use super::native::{LIMIT, PVFS, ROOT, bytes, config, connect, count, eventually, run};
-use pvfs_client::{Client, ClientConfig, CreateOptions, File, OpenOptions};
+use super::native::{LIMIT, PVFS, ROOT, bytes, config, connect, count, create_on, eventually, run};
+use pvfs_client::{Client, ClientConfig, File, OpenOptions};
 use pvfs_testkit::{Caught, Fate, Ports, TestCluster, Way, can_mount, wait_until};
-use pvfs_types::LayoutHint;
 use pvfs_wire::Op;
 use rustix::process::Signal;
 use std::{
@@ -34,9 +33,7 @@ async fn a_file_on_each(client: &Client, cluster: &TestCluster) -> Vec<File> {
     let mut files = Vec::new();
     let names: Vec<String> = cluster.iods().map(str::to_owned).collect();
     for base in 0..u16::try_from(names.len()).unwrap() {
-        let layout = LayoutHint { base: Some(base), pcount: Some(1), ssize: None };
-        let options = CreateOptions { layout, ..CreateOptions::default() };
-        let file = client.create_path(&ROOT, &format!("f{base}"), options).await.unwrap().file;
+        let file = create_on(client, &format!("f{base}"), base).await;
         let before: Vec<usize> = names.iter().map(|iod| cluster.objects(iod).len()).collect();
         file.write_at(0, "some".into()).await.unwrap();
         let at = names.iter().zip(&before).position(|(iod, before)| cluster.objects(iod).len() > *before);
