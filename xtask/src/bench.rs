@@ -74,10 +74,10 @@ impl Line {
 /// Runs the set and shows its medians; `record`: writes them down too. The daemons' disks are in `dir`, on tmpfs unless told
 /// otherwise.
 pub fn run(record: bool, dir: Option<&str>) -> Outcome {
-    run::run(&mut run::command("cargo build --quiet --release --locked --package pvfs-cli --bin pvfs"))?;
+    run::build_release()?;
     leftovers::prepare()?;
     let base = dir.map_or_else(|| PathBuf::from("/dev/shm"), PathBuf::from);
-    let pvfs = run::target_dir().join("release/pvfs");
+    let pvfs = run::release();
     let cluster = Cluster::new(&pvfs, base.join(format!("pvfs-xtask-bench-{}", std::process::id())))?;
     let measured = cluster.up().and_then(|()| {
         let watch = memory::Watch::start(&cluster)?;

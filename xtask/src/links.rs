@@ -44,12 +44,8 @@ pub fn run(args: &[&str]) -> Outcome {
     if !rustix::process::geteuid().is_root() {
         return Err("only root makes networks".into());
     }
-    if let Some(missing) =
-        ["unshare", "nsenter", "ip", "tc"].into_iter().find(|name| !run::is_installed(name))
-    {
-        return Err(format!("{missing} is missing: apt install util-linux iproute2"));
-    }
-    run::run(&mut run::command("cargo build --quiet --release --locked --package pvfs-cli --bin pvfs"))?;
+    run::need(&["unshare", "nsenter", "ip", "tc"], "util-linux iproute2")?;
+    run::build_release()?;
     let me = std::env::current_exe().map_err(|e| e.to_string())?;
     let mut switch = run::command("unshare --net --");
     run::run(switch.arg(me).arg("links-inside").args(args))
@@ -102,7 +98,7 @@ fn measure(count: u32, dir: &Path) -> Result<Value, String> {
 
 /// Bytes a second of the writes and of the reads.
 fn measure_on_switch(count: u32, dir: &Path) -> Result<[f64; 2], String> {
-    let pvfs = run::target_dir().join("release/pvfs");
+    let pvfs = run::release();
     let shown = dir.display();
     run::output(run::program(&pvfs).args(["format", "--iods", &count.to_string(), "--dir"]).arg(dir))?;
     let file = dir.join("cluster.toml");

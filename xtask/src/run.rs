@@ -103,6 +103,25 @@ fn pass_on(from: impl Read, keep: fn(&str) -> bool, kept: &mpsc::Sender<String>)
     }
 }
 
+/// Builds the product as it is shipped; where it is then, see [`release`].
+pub fn build_release() -> Outcome {
+    run(&mut command("cargo build --quiet --release --locked --package pvfs-cli --bin pvfs"))
+}
+
+/// The program that [`build_release`] makes.
+pub fn release() -> PathBuf {
+    target_dir().join("release/pvfs")
+}
+
+/// # Errors
+/// One of `programs` is missing: Debian has them in `packages`.
+pub fn need(programs: &[&str], packages: &str) -> Outcome {
+    match programs.iter().find(|name| !is_installed(name)) {
+        Some(missing) => Err(format!("{missing} is missing: apt install {packages}")),
+        None => Ok(()),
+    }
+}
+
 /// Whether `program` is in the `PATH`.
 pub fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();

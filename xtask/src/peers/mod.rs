@@ -82,11 +82,7 @@ pub fn run(args: &[&str]) -> Outcome {
     if !rustix::process::geteuid().is_root() {
         return Err("only root makes networks and mounts, which the peers' daemons need".into());
     }
-    if let Some(missing) =
-        ["setpriv", "unshare", "mount", "ip"].into_iter().find(|name| !run::is_installed(name))
-    {
-        return Err(format!("{missing} is missing: apt install util-linux mount iproute2"));
-    }
+    run::need(&["setpriv", "unshare", "mount", "ip"], "util-linux mount iproute2")?;
     if asked.install {
         deps::install_without_services(NEEDS.into_iter())?;
     }
@@ -97,7 +93,7 @@ pub fn run(args: &[&str]) -> Outcome {
             missing.join(", ")
         ));
     }
-    run::run(&mut run::command("cargo build --quiet --release --locked --package pvfs-cli --bin pvfs"))?;
+    run::build_release()?;
     let me = std::env::current_exe().map_err(|e| e.to_string())?;
     // Killed when this ends, however it ends; and with it goes every process of the namespace.
     let mut inside = run::command(
@@ -114,7 +110,7 @@ pub fn run_inside(args: &[&str]) -> Outcome {
     let base = Path::new("/run/pvfs-peers");
     run::run(&mut run::command("ip link set lo up"))?;
     run::run(&mut run::command(&format!("ip addr add {HOST}/32 dev lo")))?;
-    let cluster = Cluster::new(&run::target_dir().join("release/pvfs"), base.join("pvfs"))?;
+    let cluster = Cluster::new(&run::release(), base.join("pvfs"))?;
     let mut places = start_ours(&cluster)?;
     places.push(gluster::start(&base.join("gluster"))?);
     places.push(moosefs::start(&base.join("moosefs"))?);

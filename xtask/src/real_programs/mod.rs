@@ -53,8 +53,8 @@ pub fn run(args: &[&str]) -> Outcome {
 
 /// Builds the binary, runs all programs on a fresh file system, leaves nothing behind.
 pub fn build_and_run(wanted: Wanted<'_>) -> Outcome {
-    run::run(&mut run::command("cargo build --quiet --release --locked --package pvfs-cli --bin pvfs"))?;
-    run_with(&run::target_dir().join("release/pvfs"), wanted)
+    run::build_release()?;
+    run_with(&run::release(), wanted)
 }
 
 /// The same with a binary that is there.
