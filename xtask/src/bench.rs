@@ -140,7 +140,9 @@ fn wait_for_rest() {
         let before = ticks();
         std::thread::sleep(LOOK);
         let (idle, all) = ticks();
-        if (idle - before.0) * 100 >= (all - before.1) * 95 || Instant::now() > end {
+        // The kernel may count time that was spent waiting for disks back.
+        let [idle, all] = [idle.saturating_sub(before.0), all.saturating_sub(before.1)];
+        if idle * 100 >= all * 95 || Instant::now() > end {
             return;
         }
     }
