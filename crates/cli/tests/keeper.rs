@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what goes wrong here fails the test")]
 
-use pvfs_testkit::{Child, Half, TestCluster, can_mount, wait_until};
+use pvfs_testkit::{Child, Half, TestCluster, can_mount, offer_io_uring, wait_until};
 use rustix::{
     fs::{AtFlags, CWD, Mode, OFlags, linkat},
     process::{Pid, Signal, kill_process},
@@ -145,11 +145,23 @@ fn kill9(pid: u32) {
 
 #[test]
 fn fifty_kills_of_a_mounts_worker_cost_programs_only_time() {
-    if !can_mount() {
-        return;
+    if can_mount() {
+        fifty_kills(&[]);
     }
+}
+
+#[test]
+fn fifty_kills_of_a_worker_that_serves_over_io_uring_cost_programs_only_time() {
+    if can_mount()
+        && let Some(_offered) = offer_io_uring()
+    {
+        fifty_kills(&["-o", "io_uring"]);
+    }
+}
+
+fn fifty_kills(options: &[&str]) {
     let mut cluster = TestCluster::builder(PVFS).iods(3).start();
-    let mount = cluster.mount(&[]);
+    let mount = cluster.mount(options);
     let stop = cluster.dir().join("stop");
     let programs: Vec<_> = (0..3)
         .map(|n| {

@@ -30,7 +30,8 @@ pub const SESSION_THREADS: usize = 2;
 /// What a mount with `options` wants of the kernel.
 pub fn wanted(options: &MountOptions) -> Wanted {
     let locks = if options.local_locks { 0 } else { init::POSIX_LOCKS | init::FLOCK_LOCKS };
-    Wanted { flags: WANTED.flags | locks, ..WANTED }
+    let rings = if options.io_uring { init::OVER_IO_URING } else { 0 };
+    Wanted { flags: WANTED.flags | locks | rings, ..WANTED }
 }
 
 const WANTED: Wanted = Wanted {

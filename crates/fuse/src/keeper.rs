@@ -62,6 +62,7 @@ pub async fn keep(
         args: args.to_vec(),
         program: PathBuf::from(SAME_PROGRAM),
         book: Book::create().map_err(start)?,
+        rings: ring_memory().map_err(start)?,
         session: None,
         control: None,
         upgrades: mpsc::channel(1),
@@ -74,6 +75,8 @@ struct Keeper<R> {
     args: Vec<std::ffi::OsString>,
     program: PathBuf,
     book: fs::File,
+    /// What requests lie in that come over rings.
+    rings: OwnedFd,
     session: Option<Kept>,
     control: Option<Control>,
     upgrades: (mpsc::Sender<Upgrade>, mpsc::Receiver<Upgrade>),
@@ -197,7 +200,7 @@ impl<R: FnOnce(&Path)> Keeper<R> {
                     }
                 }
                 Event::Said(Some(Word::Failed(why))) => said = Some(why),
-                Event::Said(Some(Word::Begin { .. })) => {}
+                Event::Said(Some(Word::Begin { .. } | Word::Rings(_))) => {}
                 Event::Said(None) => {
                     let ended = end(child).await;
                     return end_of(&ended, said, live);
@@ -241,6 +244,7 @@ impl<R: FnOnce(&Path)> Keeper<R> {
             .spawn()?;
         // One that is dead already does not hear it; its end is seen next.
         let _ = ours.say_begin(self.book.as_fd(), self.session.as_ref().map(|session| session.fd.as_fd()));
+        let _ = ours.say_rings(self.rings.as_fd());
         let (tell, words) = mpsc::channel(8);
         tokio::task::spawn_blocking(move || {
             while let Ok(Some(word)) = ours.hear() {
@@ -265,6 +269,11 @@ impl<R: FnOnce(&Path)> Keeper<R> {
             }
         }
     }
+}
+
+/// An empty file in memory for rings.
+pub(crate) fn ring_memory() -> io::Result<OwnedFd> {
+    Ok(rustix::fs::memfd_create("pvfs-rings", rustix::fs::MemfdFlags::CLOEXEC)?)
 }
 
 /// Waits until the worker has let go of the line, which all of it does that can still do anything.
@@ -317,6 +326,8 @@ pub struct Worker {
     pub(crate) line: Line,
     pub(crate) book: fs::File,
     pub(crate) session: Option<OwnedFd>,
+    /// `None`: the keeper knows nothing of rings.
+    pub(crate) rings: Option<OwnedFd>,
 }
 
 impl Worker {
@@ -331,8 +342,12 @@ impl Worker {
         let line = Line::from_fd(io::stdin().as_fd().try_clone_to_owned()?);
         rustix::stdio::dup2_stdin(fs::File::open("/dev/null")?)?;
         match line.hear()? {
-            Some(Word::Begin { book, device }) => {
-                Ok(Some(Worker { line, book: book.into(), session: device }))
+            Some(Word::Begin { book, device, rings_follow }) => {
+                let rings = match if rings_follow { line.hear()? } else { None } {
+                    Some(Word::Rings(rings)) => Some(rings),
+                    _ => None,
+                };
+                Ok(Some(Worker { line, book: book.into(), session: device, rings }))
             }
             _ => Err(io::ErrorKind::UnexpectedEof.into()),
         }

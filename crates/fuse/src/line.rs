@@ -16,6 +16,9 @@ const MESSAGE_BYTES_MAX: usize = 16 << 10;
 /// The most descriptors of one message.
 const DESCRIPTORS_MAX: usize = 2;
 
+/// Says at the begin that the memory of rings comes next. (Keepers of older versions do not.)
+const RINGS_FOLLOW: &str = "rings";
+
 /// One end.
 #[derive(Debug)]
 pub struct Line(OwnedFd);
@@ -24,7 +27,10 @@ pub struct Line(OwnedFd);
 #[derive(Debug)]
 pub enum Word {
     /// Keeper to worker, first of all: the book, and the session's descriptor if there is a session.
-    Begin { book: OwnedFd, device: Option<OwnedFd> },
+    /// The next word is [`Word::Rings`] if that is said.
+    Begin { book: OwnedFd, device: Option<OwnedFd>, rings_follow: bool },
+    /// Keeper to worker: the memory of rings.
+    Rings(OwnedFd),
     /// Worker to keeper: mounted on `dir`, the mount's device number being `device`; this is the session's descriptor.
     Mounted { fd: OwnedFd, device: String, dir: String },
     /// Worker to keeper: requests are served.
@@ -54,7 +60,11 @@ impl Line {
 
     pub fn say_begin(&self, book: BorrowedFd, device: Option<BorrowedFd>) -> io::Result<()> {
         let fds: Vec<_> = std::iter::once(book).chain(device).collect();
-        self.send(b'B', "", &fds)
+        self.send(b'B', RINGS_FOLLOW, &fds)
+    }
+
+    pub fn say_rings(&self, memory: BorrowedFd) -> io::Result<()> {
+        self.send(b'R', "", &[memory])
     }
 
     pub fn say_mounted(&self, fd: BorrowedFd, device: &str, dir: &str) -> io::Result<()> {
@@ -93,7 +103,12 @@ impl Line {
         let Some((tag, text)) = bytes[..len].split_first() else { return Ok(None) };
         let text = std::str::from_utf8(text).map_err(|_| bad())?;
         let word = match tag {
-            b'B' => Word::Begin { book: fds.next().ok_or_else(bad)?, device: fds.next() },
+            b'B' => Word::Begin {
+                book: fds.next().ok_or_else(bad)?,
+                device: fds.next(),
+                rings_follow: text == RINGS_FOLLOW,
+            },
+            b'R' => Word::Rings(fds.next().ok_or_else(bad)?),
             b'M' => {
                 let (device, dir) = text.split_once('\n').ok_or_else(bad)?;
                 let fd = fds.next().ok_or_else(bad)?;

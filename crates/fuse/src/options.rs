@@ -39,6 +39,8 @@ pub struct MountOptions {
     pub soft: bool,
     /// Locks hold among the processes of this mount only; no server hears of them.
     pub local_locks: bool,
+    /// Requests come over `io_uring`, where the kernel can do that.
+    pub io_uring: bool,
     /// What the kernel may keep of names, attributes and bytes.
     pub cache: CacheMode,
     /// How long that is.
@@ -73,6 +75,7 @@ impl Default for MountOptions {
             allow_other: false,
             soft: false,
             local_locks: false,
+            io_uring: false,
             cache: CacheMode::default(),
             timeo: None,
             cluster: None,
@@ -91,7 +94,7 @@ impl Default for MountOptions {
 pub enum OptionError {
     #[error(
         "unknown mount option `{option}`; known are ro, rw, suid, nosuid, dev, nodev, exec, noexec, atime, noatime, \
-         relatime, strictatime, diratime, nodiratime, sync, async, dirsync, allow_other, hard, soft, timeo=SECONDS, locks=cluster, locks=local, cache=coherent, cache=open, cache=none, cache=private, cluster=FILE, secret=FILE, log=FILE, \
+         relatime, strictatime, diratime, nodiratime, sync, async, dirsync, allow_other, hard, soft, timeo=SECONDS, locks=cluster, locks=local, cache=coherent, cache=open, cache=none, cache=private, io_uring, cluster=FILE, secret=FILE, log=FILE, \
          metrics=HOST:PORT, held_target=SIZE, held_total=SIZE"
     )]
     Unknown { option: String },
@@ -252,6 +255,7 @@ impl MountOptions {
             "dirsync" => self.dirsync = true,
             "allow_other" => self.allow_other = true,
             "soft" => self.soft = true,
+            "io_uring" => self.io_uring = true,
             "hard" => (self.soft, self.timeo) = (false, None),
             "defaults" => {
                 (self.read_only, self.suid, self.dev, self.exec) = (false, true, true, true);
@@ -326,6 +330,7 @@ mod tests {
         assert_eq!(parsed("secret=a=b").secret, Some("a=b".into()));
         assert!(parsed("locks=local").local_locks);
         assert!(!parsed("locks=local,locks=cluster").local_locks);
+        assert!(parsed("io_uring").io_uring && !parsed("").io_uring);
         assert_eq!(parsed("").cache, CacheMode::Coherent);
         assert_eq!(parsed("cache=private,cache=none").cache, CacheMode::None);
         assert_eq!(parsed("metrics=127.0.0.1:9").metrics.as_deref(), Some("127.0.0.1:9"));

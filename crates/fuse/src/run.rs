@@ -153,7 +153,7 @@ pub async fn run_worker<E: From<MountError>>(
     let fs = Arc::new(SetOnce::new());
     let (client, mounted, begun) = match (worker.session, book.agreed()) {
         (Some(fd), Some(agreed)) => {
-            let session = Session::attach(fd, agreed).map_err(start)?;
+            let session = Session::attach(fd, agreed, worker.rings.as_ref()).map_err(start)?;
             let memory = config.memory.as_ref();
             let (mounted, begun) =
                 serve(Arc::clone(&fs), session, config.dir, Held::ByKeeper, metrics, memory)?;
@@ -171,7 +171,7 @@ pub async fn run_worker<E: From<MountError>>(
         (None, _) => {
             let client = connect.await?;
             book.set_root(load_root(&client, &config.path).await?);
-            let begun = session::begin(&config.source, &config.dir, &config.options).await?;
+            let begun = session::begin(&config.source, &config.dir, &config.options, worker.rings).await?;
             // First, so that whoever finds the session in the keeper's hands finds this too.
             book.set_agreed(begun.session.agreed());
             let fd = begun.session.descriptor().map_err(start)?;

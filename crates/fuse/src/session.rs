@@ -5,7 +5,7 @@ use crate::{
     adapter::{REQUEST_BYTES_MAX, SESSION_THREADS, wanted},
     control::Control,
     device::{self, Refused, Unmount},
-    memory, mountinfo,
+    keeper, memory, mountinfo,
     ops::Filesystem,
 };
 use pvfs_env::{Metrics, memory::Arena};
@@ -51,7 +51,8 @@ pub async fn mount<F: Filesystem>(
     metrics: &Metrics,
     memory: Option<&Arc<Arena>>,
 ) -> Result<Mounted, MountError> {
-    let begun = begin(source, dir, options).await?;
+    let rings = keeper::ring_memory().map_err(|source| MountError::Start { source })?;
+    let begun = begin(source, dir, options, Some(rings)).await?;
     let control = Control::listen(&begun.device, None)
         .inspect_err(|error| debug!(%error, "no control socket: umount will not wait for this daemon"))
         .ok();
@@ -62,8 +63,13 @@ pub async fn mount<F: Filesystem>(
 }
 
 /// Mounts and agrees with the kernel on how to talk; serves nothing yet.
-pub(crate) async fn begin(source: &str, dir: &Path, options: &MountOptions) -> Result<Begun, MountError> {
-    let start = Start { source: source.to_owned(), dir: dir.to_owned(), options: options.clone() };
+pub(crate) async fn begin(
+    source: &str,
+    dir: &Path,
+    options: &MountOptions,
+    rings: Option<OwnedFd>,
+) -> Result<Begun, MountError> {
+    let start = Start { source: source.to_owned(), dir: dir.to_owned(), options: options.clone(), rings };
     let begun = tokio::task::spawn_blocking(move || start.run()).await;
     begun.map_err(|e| MountError::Start { source: io::Error::other(e) })?
 }
@@ -80,7 +86,7 @@ pub(crate) enum Held {
 /// Serves `fs` in `session`, which is mounted on `dir`. Until there is an `fs`, requests wait for it.
 pub(crate) fn serve<F: Filesystem>(
     fs: Arc<SetOnce<Arc<F>>>,
-    session: Session,
+    mut session: Session,
     dir: PathBuf,
     held: Held,
     metrics: &Metrics,
@@ -88,6 +94,7 @@ pub(crate) fn serve<F: Filesystem>(
 ) -> Result<(Mounted, oneshot::Receiver<pvfs_kfuse::Control>), MountError> {
     let (tell, ended) = watch::channel(None);
     let (alive, jobs) = mpsc::channel(1);
+    session.mounted_on(&dir);
     let notifier = session.notifier();
     let adapter = Arc::new(Adapter::new(fs, alive, notifier.clone(), metrics));
     let runtime = tokio::runtime::Handle::current();
@@ -128,6 +135,8 @@ struct Start {
     source: String,
     dir: PathBuf,
     options: MountOptions,
+    /// Memory for rings, if they are wanted.
+    rings: Option<OwnedFd>,
 }
 
 /// A mount that waits to be served.
@@ -142,7 +151,7 @@ impl Start {
     fn run(self) -> Result<Begun, MountError> {
         let dir = device::check_dir(&self.dir)?;
         let fd = device::mount(&self.source, &dir, &self.options)?;
-        match Self::shake_hands(fd, &dir, &self.options) {
+        match Self::shake_hands(fd, &dir, &self.options, self.rings.as_ref()) {
             Ok((session, device)) => Ok(Begun { session, dir, device }),
             Err(source) => {
                 // Nobody serves it: it must not stay.
@@ -152,8 +161,13 @@ impl Start {
         }
     }
 
-    fn shake_hands(fd: OwnedFd, dir: &Path, options: &MountOptions) -> io::Result<(Session, String)> {
-        let session = Session::handshake(fd, &wanted(options))?;
+    fn shake_hands(
+        fd: OwnedFd,
+        dir: &Path,
+        options: &MountOptions,
+        rings: Option<&OwnedFd>,
+    ) -> io::Result<(Session, String)> {
+        let session = Session::handshake(fd, &wanted(options), rings)?;
         let mount = mountinfo::find_mount(dir)?
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it was unmounted at once"))?;
         if let Err(error) = device::set_read_ahead(&mount.device, REQUEST_BYTES_MAX / 1024) {

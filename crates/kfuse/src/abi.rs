@@ -290,6 +290,20 @@ layouts! {
     InvalInodeOut { ino: u64, off: i64, len: i64, } = 24;
     InvalEntryOut { parent: u64, namelen: u32, flags: u32, } = 16;
     DeleteOut { parent: u64, child: u64, namelen: u32, padding: u32, } = 24;
+
+    /// Of a request over a ring: by what its answer finds it, and how long the payload is.
+    RingInOut { flags: u64, commit_id: u64, payload_sz: u32, padding: u32, reserved: u64, } = 32;
+    /// What an entry of a ring has beside the payload. `in_out` begins with the [`InHeader`], or the answer's [`OutHeader`];
+    /// `op_in` with what the operation has of fixed size.
+    RingHead { in_out: [u64; 16], op_in: [u64; 16], ent: RingInOut, } = 288;
+    /// The command to the kernel about an entry.
+    RingCommand { flags: u64, commit_id: u64, qid: u16, padding: [u8; 6], } = 24;
+}
+
+/// Commands about an entry of a ring: it takes part from now on; its request is answered, and it takes the next one.
+pub mod ring {
+    pub const REGISTER: u32 = 1;
+    pub const COMMIT_AND_FETCH: u32 = 2;
 }
 
 /// What stands before the bytes of a write.

@@ -10,7 +10,7 @@ use rustix::{
 };
 use std::{
     io::{self, IoSlice},
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
 };
 use zerocopy::IntoBytes;
 
@@ -28,6 +28,12 @@ pub(crate) enum Received {
     Request(usize),
     /// The file system was unmounted, or the session aborted: there will be no more.
     End,
+}
+
+impl AsRawFd for Device {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
 }
 
 impl Device {

@@ -14,8 +14,10 @@ mod inflight;
 mod job;
 mod notify;
 mod request;
+mod ring;
 mod session;
 mod signals;
+mod way;
 
 pub use buffer::{Heap, Memory, Room};
 pub use inflight::Reply;

@@ -4,7 +4,7 @@ use crate::{
     abi::{self, notify},
     device::Device,
 };
-use std::{io, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 use zerocopy::IntoBytes;
 
 /// Tells the kernel that what it holds is old, or that it is to send requests again.
@@ -77,6 +77,31 @@ impl Waiting<'_> {
 
 fn inval_inode(device: &Device, out: &abi::InvalInodeOut) -> io::Result<bool> {
     found(device.notify(notify::INVAL_INODE, &[out.as_bytes()]))
+}
+
+/// Has the kernel send that many requests (`STATFS`) of the file system on `dir`, one after the other, on the processor that
+/// this runs on. Their caller is the thread that `tell` is told of.
+///
+/// That is one like those of [`Notifier::apart`], and for the same reason.
+pub(crate) fn provoke(
+    device: &Arc<Device>,
+    dir: Arc<Path>,
+    requests: usize,
+    tell: impl FnOnce(u32) + Send + 'static,
+) -> io::Result<()> {
+    let device = Arc::clone(device);
+    let calls = move || {
+        #[expect(unsafe_code, reason = "the thread's own table of descriptors is what this is for")]
+        // SAFETY: no descriptor is used from here on, and the device's is closed by nobody before `device` is dropped.
+        if unsafe { device.keep_alone() }.is_ok() {
+            tell(rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned());
+            for _ in 0..requests {
+                // What it says is of no interest.
+                let _ = rustix::fs::statfs(&*dir);
+            }
+        }
+    };
+    std::thread::Builder::new().name("fuse-call".to_owned()).spawn(calls).map(drop)
 }
 
 /// What the kernel does not hold need not be dropped.

@@ -8,12 +8,15 @@ use crate::{
     job::Job,
     notify::Notifier,
     request::{Init, Malformed, Op, Request},
+    ring::{self, Ring, Take},
     signals::{self, Pending},
+    way::Way,
 };
 use std::{
     future::Future,
     io,
     os::fd::OwnedFd,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -22,7 +25,7 @@ use std::{
     time::Duration,
 };
 use tokio::runtime::Handle;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 use zerocopy::IntoBytes;
 
 /// How long an interrupted request may still be answered as if nothing had happened, whatever the signal.
@@ -33,6 +36,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// When to look again for a request that is interrupted before it was read (another thread may be about to note it).
 const UNKNOWN_AGAIN: Duration = Duration::from_millis(1);
+
+/// From which pause on such a request is taken to be answered.
+const UNKNOWN_UNTIL: Duration = Duration::from_millis(200);
 
 /// What serves requests.
 pub trait Serve: Send + Sync + 'static {
@@ -75,6 +81,8 @@ pub struct Session {
     agreed: Agreed,
     /// There may be requests that nobody has.
     lost: bool,
+    /// What requests come over beside the device; none: all come by the device.
+    rings: Vec<Ring>,
 }
 
 /// What the reading threads share.
@@ -84,6 +92,7 @@ struct Shared<S> {
     in_flight: Arc<InFlight>,
     draining: Arc<AtomicBool>,
     lost: bool,
+    over_rings: bool,
     runtime: Handle,
 }
 
@@ -96,11 +105,12 @@ pub struct Control {
 
 impl Session {
     /// Agrees with the kernel on `fd`, fresh from a mount, about how to talk. Waits for the kernel's first request.
+    /// Rings lie in `memory`, an empty file in memory; without it there are none.
     ///
     /// # Errors
     /// A kernel whose FUSE is older than 7.31, or another major version.
-    pub fn handshake(fd: OwnedFd, wanted: &Wanted) -> io::Result<Session> {
-        let device = Device::new(fd);
+    pub fn handshake(fd: OwnedFd, wanted: &Wanted, memory: Option<&OwnedFd>) -> io::Result<Session> {
+        let device = Arc::new(Device::new(fd));
         let mut buffer = Pool::new(request_bytes(wanted.request_bytes_max), None).take();
         loop {
             let Received::Request(len) = device.receive(&mut buffer)? else {
@@ -120,22 +130,32 @@ impl Session {
                 let text = format!("FUSE {}.{} is too old: {} is needed", offer.major, offer.minor, oldest());
                 return Err(invalid(text));
             }
-            let (agreed, out) = agree(&offer, wanted);
+            let (wanted, rings) = try_rings(&device, memory, &offer, wanted);
+            let (agreed, out) = agree(&offer, &wanted);
             device.answer(unique, Ok(&[out.as_bytes()]))?;
             debug!(offer.minor, flags = format!("{:#x}", agreed.flags), "FUSE session agreed on");
-            return Ok(Session { device: Arc::new(device), agreed, lost: false });
+            return Ok(Session { device, agreed, lost: false, rings });
         }
     }
 
     /// Goes on with a session that another process began: `agreed` is what it was told by [`Session::agreed`]. The
     /// requests that were in its hands come again ([`Request::is_resent`]), if the kernel can do that.
     ///
+    /// `memory` is what that process had. What came to it over rings is found there and comes again too.
+    ///
     /// Before Linux 6.9 it cannot: then their callers wait until they are sent a signal.
     ///
     /// # Errors
     /// The session is over.
-    pub fn attach(fd: OwnedFd, agreed: Agreed) -> io::Result<Session> {
-        let mut session = Session { device: Arc::new(Device::new(fd)), agreed, lost: false };
+    pub fn attach(fd: OwnedFd, agreed: Agreed, memory: Option<&OwnedFd>) -> io::Result<Session> {
+        let device = Arc::new(Device::new(fd));
+        let rings = if agreed.flags & init::OVER_IO_URING == 0 {
+            Vec::new()
+        } else {
+            let memory = memory.ok_or(io::ErrorKind::InvalidInput)?;
+            ring::prepare(&device, memory, agreed.request_bytes_max)?
+        };
+        let mut session = Session { device, agreed, lost: false, rings };
         if agreed.flags & init::HAS_RESEND == 0 {
             warn!(
                 "this kernel sends no request twice: calls that were under way hang until they are interrupted"
@@ -149,6 +169,12 @@ impl Session {
 
     pub fn agreed(&self) -> Agreed {
         self.agreed
+    }
+
+    /// Says where it is mounted: rings need that.
+    pub fn mounted_on(&mut self, dir: &Path) {
+        let dir: Arc<Path> = dir.into();
+        self.rings.iter_mut().for_each(|ring| ring.set_dir(Arc::clone(&dir)));
     }
 
     /// The descriptor, for whoever is to keep the session alive. It holds no thread's request.
@@ -180,14 +206,27 @@ impl Session {
             in_flight: Arc::clone(&control.in_flight),
             draining: Arc::clone(&control.draining),
             lost: self.lost,
+            over_rings: !self.rings.is_empty(),
             runtime,
         };
+        let shared = &shared;
         let pool = Pool::new(request_bytes(self.agreed.request_bytes_max), memory);
         ready(control);
         thread::scope(|scope| {
             let reader = || shared.read_all(pool.take());
             for n in 1..threads {
                 thread::Builder::new().name(format!("fuse-{n}")).spawn_scoped(scope, reader)?;
+            }
+            for (n, ring) in self.rings.into_iter().enumerate() {
+                let buffer = pool.take();
+                thread::Builder::new().name(format!("fuse-ring-{n}")).spawn_scoped(scope, move || {
+                    let _context = shared.runtime.enter();
+                    if let Err(error) = ring.run(shared, buffer, &shared.draining) {
+                        // Half a server is none: the next process goes on with all of it.
+                        error!(%error, "a ring cannot be served");
+                        std::process::abort();
+                    }
+                })?;
             }
             reader()
         })
@@ -221,51 +260,25 @@ impl<S: Serve> Shared<S> {
                 break;
             }
             match Request::decode(&mut buffer, len) {
-                Ok(request) => self.take(request),
-                Err(malformed) => self.refuse(malformed),
+                Ok(request) => self.take(request, self.by_device()),
+                Err(malformed) => self.refuse(malformed, self.by_device()),
             }
         }
         Ok(())
     }
 
-    fn take(&self, request: Request) {
-        let Request { unique, node, pid, ref op, .. } = request;
-        match *op {
-            Op::Forget { lookups } => self.serve.forget(node, lookups),
-            Op::BatchForget(ref nodes) => {
-                for one in nodes {
-                    self.serve.forget(one.nodeid, one.nlookup);
-                }
-            }
-            Op::Interrupt { unique: target } => self.interrupted(unique, target),
-            Op::NotifyReply => {}
-            // The unmount that sends it waits for nothing else.
-            Op::Destroy => self.answer(unique, Ok(&[])),
-            Op::Init(_) => self.answer(unique, Err(rustix::io::Errno::IO.raw_os_error())),
-            Op::Other(opcode) => {
-                debug!(opcode, "not served");
-                self.answer(unique, Err(rustix::io::Errno::NOSYS.raw_os_error()));
-            }
-            _ => {
-                let job = Job::new(self.runtime.clone());
-                let caller = Caller { pid, wants_lock: matches!(op, Op::SetLock { wait: true, .. }) };
-                self.in_flight.add(unique, caller, &job);
-                let reply = Reply::new(unique, &self.device, &self.in_flight);
-                job.begin(self.serve.serve(request, reply));
-            }
-        }
+    fn by_device(&self) -> Way {
+        Way::Device(Arc::clone(&self.device))
     }
 
     /// The caller of `target` was sent a signal. If it still waits a little later, it is told so, where the signal ends a wait.
     fn interrupted(&self, unique: u64, target: u64) {
         let (device, in_flight) = (Arc::clone(&self.device), Arc::clone(&self.in_flight));
         let serve = Arc::clone(&self.serve);
-        let (known, lost) = (in_flight.contains(target), self.lost);
+        let (lost, over_rings) = (self.lost, self.over_rings);
         self.runtime.spawn(async move {
-            if !known {
-                // Not noted yet, or answered already. In the first case the kernel, told EAGAIN, interrupts again.
-                tokio::time::sleep(UNKNOWN_AGAIN).await;
-                if lost && !in_flight.contains(target) {
+            if !is_known(&in_flight, target, over_rings).await {
+                if lost {
                     let _ = device.answer(target, Err(rustix::io::Errno::INTR.raw_os_error()));
                     return;
                 }
@@ -281,25 +294,102 @@ impl<S: Serve> Shared<S> {
                 }
                 pause = LOOK_AGAIN.min(pause * 3 / 2);
             }
-            if let Some(job) = in_flight.take(target) {
-                // What it leaves to be taken back comes before what the caller does next.
-                job.give_up();
-                let _ = device.answer(target, Err(rustix::io::Errno::INTR.raw_os_error()));
+            end(&in_flight, target);
+        });
+    }
+
+    /// The former process may have been told of a signal to the caller of `unique`, and the kernel tells of it once.
+    fn look_after(&self, unique: u64) {
+        let in_flight = Arc::clone(&self.in_flight);
+        self.runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                let Some(caller) = in_flight.find_caller(unique) else { return };
+                if signals::pending(caller.pid) == Some(Pending::Deadly) {
+                    return end(&in_flight, unique);
+                }
             }
         });
     }
 
-    fn refuse(&self, malformed: Malformed) {
-        warn!(?malformed, "the kernel sent what is no request");
-        if let Some(unique) = malformed.unique {
-            self.answer(unique, Err(rustix::io::Errno::IO.raw_os_error()));
+    fn answer(unique: u64, answer: Result<&[&[u8]], i32>, way: Way) {
+        if let Err(error) = way.answer(unique, answer) {
+            debug!(unique, %error, "the kernel did not take an answer");
+        }
+    }
+}
+
+impl<S: Serve> Take for Shared<S> {
+    fn take(&self, request: Request, way: Way) {
+        let Request { unique, node, pid, ref op, .. } = request;
+        match *op {
+            Op::Forget { lookups } => {
+                self.serve.forget(node, lookups);
+                way.release();
+            }
+            Op::BatchForget(ref nodes) => {
+                for one in nodes {
+                    self.serve.forget(one.nodeid, one.nlookup);
+                }
+                way.release();
+            }
+            Op::Interrupt { unique: target } => {
+                self.interrupted(unique, target);
+                way.release();
+            }
+            Op::NotifyReply => way.release(),
+            // The unmount that sends it waits for nothing else.
+            Op::Destroy => Self::answer(unique, Ok(&[]), way),
+            Op::Init(_) => Self::answer(unique, Err(rustix::io::Errno::IO.raw_os_error()), way),
+            Op::Other(opcode) => {
+                debug!(opcode, "not served");
+                Self::answer(unique, Err(rustix::io::Errno::NOSYS.raw_os_error()), way);
+            }
+            _ => {
+                let job = Job::new(self.runtime.clone());
+                let caller = Caller { pid, wants_lock: matches!(op, Op::SetLock { wait: true, .. }) };
+                let look_after = way.is_ring() && request.is_resent();
+                self.in_flight.add(unique, caller, &job, way);
+                if look_after {
+                    self.look_after(unique);
+                }
+                let reply = Reply::new(unique, &self.in_flight);
+                job.begin(self.serve.serve(request, reply));
+            }
         }
     }
 
-    fn answer(&self, unique: u64, answer: Result<&[&[u8]], i32>) {
-        if let Err(error) = self.device.answer(unique, answer) {
-            debug!(unique, %error, "the kernel did not take an answer");
+    fn refuse(&self, malformed: Malformed, way: Way) {
+        warn!(?malformed, "the kernel sent what is no request");
+        if let Some(unique) = malformed.unique {
+            Self::answer(unique, Err(rustix::io::Errno::IO.raw_os_error()), way);
         }
+    }
+}
+
+/// Whether the request `target`, which an interrupt names, is noted: if it is not, it may be answered already, or another
+/// thread may be about to note it. One that came by the device is interrupted again then, if the kernel is told so. Of
+/// those of rings the device knows nothing, so that is waited for here.
+async fn is_known(in_flight: &InFlight, target: u64, over_rings: bool) -> bool {
+    let mut pause = UNKNOWN_AGAIN;
+    loop {
+        if in_flight.contains(target) {
+            return true;
+        }
+        if pause > UNKNOWN_AGAIN && !over_rings || pause > UNKNOWN_UNTIL {
+            return false;
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+}
+
+/// Gives the request `target` up, and tells its caller so.
+fn end(in_flight: &InFlight, target: u64) {
+    if let Some((job, way)) = in_flight.take(target) {
+        // What it leaves to be taken back comes before what the caller does next.
+        job.give_up();
+        let _ = way.answer(target, Err(rustix::io::Errno::INTR.raw_os_error()));
     }
 }
 
@@ -325,6 +415,30 @@ fn oldest() -> String {
 
 fn invalid(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+/// Rings, where they are wanted and to be had; and what is left to be wanted else.
+fn try_rings(
+    device: &Arc<Device>,
+    memory: Option<&OwnedFd>,
+    offer: &Init,
+    wanted: &Wanted,
+) -> (Wanted, Vec<Ring>) {
+    let without = Wanted { flags: wanted.flags & !init::OVER_IO_URING, ..*wanted };
+    let Some(memory) = memory.filter(|_| wanted.flags & init::OVER_IO_URING != 0) else {
+        return (without, Vec::new());
+    };
+    if offer.flags & init::OVER_IO_URING == 0 {
+        warn!("this kernel does not offer FUSE over io_uring: requests are read from the device");
+        return (without, Vec::new());
+    }
+    match ring::prepare(device, memory, agree(offer, wanted).0.request_bytes_max) {
+        Ok(rings) => (*wanted, rings),
+        Err(error) => {
+            warn!(%error, "io_uring is not to be had: requests are read from the device");
+            (without, Vec::new())
+        }
+    }
 }
 
 /// What to make of an offer, and how to say so.

@@ -136,7 +136,7 @@ fn serve(kernel: Kernel, session: Session) -> Served {
 /// A session that is attached, after the kernel was asked to send again.
 fn attached() -> Served {
     let (kernel, device) = Kernel::pair();
-    let session = Session::attach(device, AGREED).expect("attaches");
+    let session = Session::attach(device, AGREED, None).expect("attaches");
     assert_eq!(session.agreed(), AGREED);
     assert_eq!(kernel.answer(), (notify::RESEND, 0, vec![]));
     serve(kernel, session)
@@ -246,7 +246,7 @@ async fn an_interrupt_of_a_request_that_is_not_there_is_asked_for_again() {
 #[tokio::test(start_paused = true)]
 async fn where_the_kernel_sends_nothing_again_an_interrupt_ends_what_a_dead_server_had() {
     let (kernel, device) = Kernel::pair();
-    let session = Session::attach(device, Agreed { flags: 0, ..AGREED }).expect("attaches");
+    let session = Session::attach(device, Agreed { flags: 0, ..AGREED }, None).expect("attaches");
     let served = serve(kernel.clone(), session);
     kernel.interrupt(2);
     let answer = spawn_on_a_thread(move || served.kernel.answer());
@@ -310,7 +310,7 @@ async fn work_that_is_given_up_is_dropped() {
 async fn the_handshake_takes_what_is_offered_and_refuses_old_kernels() {
     let shake = |offers: Vec<abi::InitIn>| async move {
         let (kernel, device) = Kernel::pair();
-        let shaking = spawn_on_a_thread(move || Session::handshake(device, &WANTED));
+        let shaking = spawn_on_a_thread(move || Session::handshake(device, &WANTED, None));
         let answers = spawn_on_a_thread(move || {
             let more = abi::InitInExt { flags2: u32::MAX, unused: [0; 11] };
             offers

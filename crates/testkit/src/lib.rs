@@ -20,7 +20,7 @@ mod status;
 pub use child::{Child, Half};
 pub use cluster::{Builder, TestCluster};
 pub use image::{FsKind, Image};
-pub use mounts::{can_mount, is_mounted, unmount_lazily};
+pub use mounts::{IoUringOffered, can_mount, is_mounted, offer_io_uring, unmount_lazily};
 pub use ports::Ports;
 pub use process::Process;
 pub use proxy::{Caught, Fate, Proxy, RawFrame, Way};

@@ -1,6 +1,10 @@
 //! What the machine says of mounts.
 
-use std::path::Path;
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    path::Path,
+};
 
 /// Whether `dir` is a mount point now. Asks the kernel's list, never the file system (which may hang or be dead).
 pub fn is_mounted(dir: &Path) -> bool {
@@ -34,4 +38,34 @@ pub fn can_mount() -> bool {
         return false;
     }
     true
+}
+
+const ENABLE_IO_URING: &str = "/sys/module/fuse/parameters/enable_uring";
+
+/// While it lives, the kernel offers new mounts to go over `io_uring`; whoever wants that too waits for its end.
+pub struct IoUringOffered {
+    parameter: File,
+    former: String,
+}
+
+/// Has the kernel offer that. `None`, and why is printed: it cannot, or not for this user.
+pub fn offer_io_uring() -> Option<IoUringOffered> {
+    let open = || {
+        let mut parameter = File::options().read(true).write(true).open(ENABLE_IO_URING)?;
+        // Several tests would put back what others have set.
+        parameter.lock()?;
+        let mut former = String::new();
+        parameter.read_to_string(&mut former)?;
+        parameter.write_all(b"Y")?;
+        Ok::<_, io::Error>(IoUringOffered { parameter, former })
+    };
+    open().inspect_err(|error| eprintln!("no FUSE over io_uring here: {ENABLE_IO_URING}: {error}")).ok()
+}
+
+impl Drop for IoUringOffered {
+    fn drop(&mut self) {
+        if let Err(error) = self.parameter.write_all(self.former.trim().as_bytes()) {
+            eprintln!("{ENABLE_IO_URING} stays as it is: {error}");
+        }
+    }
 }
