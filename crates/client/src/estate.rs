@@ -16,7 +16,7 @@ use std::{
     },
 };
 
-use crate::slots::Slot;
+use crate::{Client, slots::Slot};
 
 /// The last request of a session's slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -187,10 +187,21 @@ impl Drop for AppendRecord {
     }
 }
 
-/// Runs `work`, all of it, the answer to whoever called included, as the call `id` (not 0); to be used again when the call comes
-/// again. At most one change of `work` may be such that doing it twice would be wrong, and it has to be the first.
-pub fn once<F: Future>(id: u64, work: F) -> impl Future<Output = F::Output> {
-    CURRENT.scope(Origin::new(id, false), work)
+impl Client {
+    /// Runs `work`, all of it, the answer to whoever called included, as the call `id` (not 0); to be used again when the call
+    /// comes again. At most one change of `work` may be such that doing it twice would be wrong, and it has to be the first.
+    pub async fn once<F: Future>(&self, id: u64, work: F) -> F::Output {
+        let done = CURRENT.scope(Origin::new(id, false), work).await;
+        // What a predecessor had sent for it may have been done without being asked for again.
+        self.core.session.standing().slots.forget_call(id);
+        done
+    }
+
+    /// Of the calls that a predecessor was doing, no more will come again than `calls` and those that came and ended already.
+    /// What it had sent for the others needs not be known any more.
+    pub fn all_came_again(&self, calls: &[u64]) {
+        self.core.session.standing().slots.forget_calls_but(calls);
+    }
 }
 
 /// The number of the call that is being done; `None`: it has none.

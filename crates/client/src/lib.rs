@@ -78,7 +78,7 @@ pub use client::{Client, Forgetter};
 pub use config::{ClientConfig, Delegating};
 pub use delegations::{Delegation, OnChange};
 pub use error::{Answer, ClientError};
-pub use estate::{AppendMark, Estate, GatherMark, Gathered, Held, Journal, LockMark, Mark, once};
+pub use estate::{AppendMark, Estate, GatherMark, Gathered, Held, Journal, LockMark, Mark};
 pub use file::File;
 pub use gathers::{GATHER_BYTES_MAX, GATHERS_MAX};
 pub use locking::{LockRequest, TakenLock, TestedLock};

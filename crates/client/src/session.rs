@@ -312,10 +312,9 @@ impl Core {
         }
     }
 
-    /// Waits until no call of a predecessor can come any more; then its slots are free, and orphans are answered for.
+    /// Waits until no call of a predecessor can come any more; then orphans are answered for.
     pub async fn settle_inheritance(self: Arc<Self>) {
         tokio::time::sleep(CALLS_COME_AGAIN).await;
-        self.session.standing().slots.forget_inherited();
         self.settle_all_appends().await;
         if let Some(create) = self.session.inherited_create {
             self.session.orphans(|orphans| orphans.create_ended(create));

@@ -78,13 +78,24 @@ impl Slots {
         Some(self.slot(number, mark.seq))
     }
 
-    /// No call of a predecessor will come any more: its slots are free.
-    pub fn forget_inherited(self: &Arc<Self>) {
-        let left = std::mem::take(&mut *self.inherited.lock().unwrap_or_else(PoisonError::into_inner));
-        for (number, mark) in left.into_values() {
-            let mut slot = self.slot(number, mark.seq);
-            slot.marked = true;
-        }
+    /// A predecessor's call is answered: its slot is free, also where its change was not asked for again.
+    pub fn forget_call(self: &Arc<Self>, origin: u64) {
+        let left = self.inherited.lock().unwrap_or_else(PoisonError::into_inner).remove(&origin);
+        left.into_iter().for_each(|left| self.free(left));
+    }
+
+    /// Of the calls of a predecessor only `origins` will come again: the others' slots are free.
+    pub fn forget_calls_but(self: &Arc<Self>, origins: &[u64]) {
+        let mut inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
+        let left: Vec<_> = inherited.extract_if(|origin, _| !origins.contains(origin)).collect();
+        drop(inherited);
+        left.into_iter().for_each(|(_, left)| self.free(left));
+    }
+
+    fn free(self: &Arc<Self>, (number, mark): (u16, Mark)) {
+        let mut slot = self.slot(number, mark.seq);
+        // In the journal too, when it is dropped.
+        slot.marked = true;
     }
 
     fn slot(self: &Arc<Self>, number: u16, seq: u64) -> Slot {
@@ -156,6 +167,7 @@ impl Drop for Slot {
 mod tests {
     use super::*;
     use crate::MemJournal;
+    use futures_util::FutureExt;
 
     const SESSION: SessionId = SessionId(7);
 
@@ -240,11 +252,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_call_that_comes_again_and_needs_no_change_any_more_leaves_its_slot_to_others() {
+        let notes = MemJournal::new([7; 16]);
+        let mut sent = Slots::new(SESSION, 1, &[], Some(notes.clone())).acquire().await.expect("free");
+        sent.sent(Op::ReportSize, 99);
+        // The process dies here.
+        let next = Slots::new(SESSION, 1, &notes.estate().marks, Some(notes.clone()));
+        next.forget_call(98);
+        assert!(next.acquire().now_or_never().is_none(), "kept for the call");
+        next.forget_call(99);
+        assert_eq!(next.acquire().await.expect("free").seq(), 2);
+        assert_eq!(notes.estate().marks[0].origin, 0, "another process need not keep it either");
+    }
+
+    #[tokio::test]
     async fn slots_of_calls_that_never_come_again_are_free_in_the_end_and_other_sessions_are_none_of_ours() {
         let mark = Mark { session: SESSION, seq: 5, origin: 99, op: Op::MkDir.number() };
         let slots = Slots::new(SESSION, 1, &[mark], None);
         assert_eq!(slots.in_flight(), 0);
-        slots.forget_inherited();
+        slots.forget_calls_but(&[98]);
         assert_eq!(slots.acquire().await.expect("free").seq(), 6);
         let other = Slots::new(SessionId(8), 1, &[mark], None);
         assert_eq!(other.acquire().await.expect("free").seq(), 1);

@@ -479,4 +479,9 @@ impl<F: Filesystem> Serve for Adapter<F> {
             fs.forget(NodeId(node), lookups);
         }
     }
+
+    fn all_came_again(self: &Arc<Self>, requests: Vec<u64>) {
+        let this = Arc::clone(self);
+        tokio::spawn(async move { this.fs.wait().await.all_came_again(&requests) });
+    }
 }

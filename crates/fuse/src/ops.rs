@@ -241,6 +241,9 @@ pub trait Filesystem: Send + Sync + 'static {
         work
     }
 
+    /// Of the requests that another process was doing, no more will come again than `requests` and those answered already.
+    fn all_came_again(&self, _requests: &[u64]) {}
+
     /// Whether the call of the thread `pid` waits for what is not there.
     fn waits_in_vain(&self, pid: u32) -> impl Future<Output = bool> + Send;
 

@@ -247,9 +247,13 @@ fn access(flags: OpenFlags) -> Access {
 impl Filesystem for PvfsFs {
     async fn once<W: Future<Output = ()> + Send>(&self, request: u64, work: W) {
         match self.book {
-            Some(_) => pvfs_client::once(request, work).await,
+            Some(_) => self.client.once(request, work).await,
             None => work.await,
         }
+    }
+
+    fn all_came_again(&self, requests: &[u64]) {
+        self.client.all_came_again(requests);
     }
 
     async fn lookup(&self, ctx: &Context, dir: NodeId, bytes: &[u8]) -> Reply<Entry> {

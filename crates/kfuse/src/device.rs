@@ -5,7 +5,8 @@ use crate::{
     buffer::Buffer,
 };
 use rustix::{
-    io::Errno,
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::{Errno, retry_on_intr},
     thread::{UnshareFlags, unshare_unsafe},
 };
 use std::{
@@ -73,8 +74,8 @@ impl Device {
                 // The caller gave up before the request was read; or nothing is there yet.
                 Err(Errno::INTR | Errno::NOENT) => continue,
                 Err(Errno::AGAIN) => {
-                    let mut fds = [rustix::event::PollFd::new(&self.fd, rustix::event::PollFlags::IN)];
-                    match rustix::event::poll(&mut fds, None) {
+                    let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+                    match poll(&mut fds, None) {
                         Ok(_) | Err(Errno::INTR) => continue,
                         Err(errno) => Err(errno.into()),
                     }
@@ -83,6 +84,13 @@ impl Device {
                 Err(errno) => Err(errno.into()),
             };
         }
+    }
+
+    /// Whether something is there to be received now.
+    pub fn has_more(&self) -> io::Result<bool> {
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        let ready = retry_on_intr(|| poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })))?;
+        Ok(ready > 0)
     }
 
     /// Answers the request `unique`: with `parts`, one after the other, or the (positive) `errno`.
@@ -116,7 +124,7 @@ impl Device {
         for (slice, part) in rest.iter_mut().zip(parts) {
             *slice = IoSlice::new(part);
         }
-        let sent = rustix::io::retry_on_intr(|| rustix::io::writev(&self.fd, &slices[..=parts.len()]))?;
+        let sent = retry_on_intr(|| rustix::io::writev(&self.fd, &slices[..=parts.len()]))?;
         // The kernel takes a whole message or none.
         if u32::try_from(sent) == Ok(len) { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }

@@ -54,6 +54,11 @@ impl InFlight {
         self.with(|jobs| jobs.drain().map(|(_, noted)| noted.job).collect())
     }
 
+    /// Of all, without the mark of those that came again.
+    pub fn numbers(&self) -> Vec<u64> {
+        self.with(|jobs| jobs.keys().copied().collect())
+    }
+
     pub fn len(&self) -> usize {
         self.with(|jobs| jobs.len())
     }

@@ -80,6 +80,8 @@ pub(crate) struct Ring {
 pub(crate) trait Take {
     fn take(&self, request: Request, way: Way);
     fn refuse(&self, malformed: Malformed, way: Way);
+    /// What a former process had of this source was taken, all of it.
+    fn gave_all(&self);
 }
 
 /// A ring for each processor that may ever be there, as the kernel wants it, with the memory of `file`.
@@ -150,6 +152,7 @@ impl Ring {
         self.watch()?;
         self.arm_bell()?;
         self.begin(take, &mut buffer, draining)?;
+        take.gave_all();
         let mut answered = Vec::new();
         while self.live > 0 {
             self.queue.rest(&mut answered);

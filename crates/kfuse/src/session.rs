@@ -19,7 +19,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -51,6 +51,10 @@ pub trait Serve: Send + Sync + 'static {
 
     /// The kernel holds the inode that many lookups less.
     fn forget(&self, node: u64, lookups: u64);
+
+    /// Of the requests that a former process had, `requests` are all that came again and have no answer yet (new ones may be
+    /// among them), by [`Request::number`]. Called once where a session is gone on with.
+    fn all_came_again(self: &Arc<Self>, requests: Vec<u64>);
 }
 
 /// What a server wants of a session.
@@ -79,6 +83,8 @@ pub struct Agreed {
 pub struct Session {
     device: Arc<Device>,
     agreed: Agreed,
+    /// Another process began it.
+    attached: bool,
     /// There may be requests that nobody has.
     lost: bool,
     /// What requests come over beside the device; none: all come by the device.
@@ -93,6 +99,8 @@ struct Shared<S> {
     draining: Arc<AtomicBool>,
     lost: bool,
     over_rings: bool,
+    /// Sources of requests that come again which have not given all of them; none from the start: nothing comes again.
+    sources: AtomicUsize,
     runtime: Handle,
 }
 
@@ -134,7 +142,7 @@ impl Session {
             let (agreed, out) = agree(&offer, &wanted);
             device.answer(unique, Ok(&[out.as_bytes()]))?;
             debug!(offer.minor, flags = format!("{:#x}", agreed.flags), "FUSE session agreed on");
-            return Ok(Session { device, agreed, lost: false, rings });
+            return Ok(Session { device, agreed, attached: false, lost: false, rings });
         }
     }
 
@@ -155,7 +163,7 @@ impl Session {
             let memory = memory.ok_or(io::ErrorKind::InvalidInput)?;
             ring::prepare(&device, memory, agreed.request_bytes_max)?
         };
-        let mut session = Session { device, agreed, lost: false, rings };
+        let mut session = Session { device, agreed, attached: true, lost: false, rings };
         if agreed.flags & init::HAS_RESEND == 0 {
             warn!(
                 "this kernel sends no request twice: calls that were under way hang until they are interrupted"
@@ -207,16 +215,13 @@ impl Session {
             draining: Arc::clone(&control.draining),
             lost: self.lost,
             over_rings: !self.rings.is_empty(),
+            sources: AtomicUsize::new(if self.attached { 1 + self.rings.len() } else { 0 }),
             runtime,
         };
         let shared = &shared;
         let pool = Pool::new(request_bytes(self.agreed.request_bytes_max), memory);
         ready(control);
         thread::scope(|scope| {
-            let reader = || shared.read_all(pool.take());
-            for n in 1..threads {
-                thread::Builder::new().name(format!("fuse-{n}")).spawn_scoped(scope, reader)?;
-            }
             for (n, ring) in self.rings.into_iter().enumerate() {
                 let buffer = pool.take();
                 thread::Builder::new().name(format!("fuse-ring-{n}")).spawn_scoped(scope, move || {
@@ -228,7 +233,15 @@ impl Session {
                     }
                 })?;
             }
-            reader()
+            let mut buffer = pool.take();
+            if self.attached {
+                shared.read_what_comes_again(&mut buffer)?;
+            }
+            for n in 1..threads {
+                let reader = || shared.read_all(pool.take());
+                thread::Builder::new().name(format!("fuse-{n}")).spawn_scoped(scope, reader)?;
+            }
+            shared.read_all(buffer)
         })
     }
 }
@@ -255,15 +268,33 @@ impl Control {
 impl<S: Serve> Shared<S> {
     fn read_all(&self, mut buffer: Buffer) -> io::Result<()> {
         let _context = self.runtime.enter();
-        while let Received::Request(len) = self.device.receive(&mut buffer)? {
-            if self.draining.load(Ordering::SeqCst) {
-                break;
-            }
-            match Request::decode(&mut buffer, len) {
-                Ok(request) => self.take(request, self.by_device()),
-                Err(malformed) => self.refuse(malformed, self.by_device()),
+        while self.read_one(&mut buffer)? {}
+        Ok(())
+    }
+
+    /// Whether to go on.
+    fn read_one(&self, buffer: &mut Buffer) -> io::Result<bool> {
+        let Received::Request(len) = self.device.receive(buffer)? else { return Ok(false) };
+        if self.draining.load(Ordering::SeqCst) {
+            return Ok(false);
+        }
+        match Request::decode(buffer, len) {
+            Ok(request) => self.take(request, self.by_device()),
+            Err(malformed) => self.refuse(malformed, self.by_device()),
+        }
+        Ok(true)
+    }
+
+    /// What the kernel was asked to send again waits in its queue by now: once that was empty, all of it was read. (To be called
+    /// while no other thread reads.)
+    fn read_what_comes_again(&self, buffer: &mut Buffer) -> io::Result<()> {
+        let _context = self.runtime.enter();
+        while self.device.has_more()? {
+            if !self.read_one(buffer)? {
+                return Ok(());
             }
         }
+        self.gave_all();
         Ok(())
     }
 
@@ -320,6 +351,13 @@ impl<S: Serve> Shared<S> {
 }
 
 impl<S: Serve> Take for Shared<S> {
+    fn gave_all(&self) {
+        let decrement = |left: usize| left.checked_sub(1);
+        if self.sources.fetch_update(Ordering::SeqCst, Ordering::SeqCst, decrement) == Ok(1) {
+            self.serve.all_came_again(self.in_flight.numbers());
+        }
+    }
+
     fn take(&self, request: Request, way: Way) {
         let Request { unique, node, pid, ref op, .. } = request;
         match *op {

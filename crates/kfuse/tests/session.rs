@@ -10,7 +10,7 @@ use std::{
     future::Future,
     os::fd::OwnedFd,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     thread::JoinHandle,
@@ -68,6 +68,7 @@ struct Toy {
     /// Reads that wait.
     waiting: Arc<AtomicUsize>,
     forgotten: AtomicUsize,
+    came_again: OnceLock<Vec<u64>>,
 }
 
 struct Waiting(Arc<AtomicUsize>);
@@ -109,6 +110,10 @@ impl Serve for Toy {
     fn forget(&self, _node: u64, lookups: u64) {
         self.forgotten.fetch_add(usize::try_from(lookups).expect("few"), Ordering::SeqCst);
     }
+
+    fn all_came_again(self: &Arc<Self>, requests: Vec<u64>) {
+        self.came_again.set(requests).expect("told once");
+    }
 }
 
 /// A toy that serves; ends when the kernel's end is closed.
@@ -124,6 +129,7 @@ fn serve(kernel: Kernel, session: Session) -> Served {
         permits: Arc::new(Semaphore::new(0)),
         waiting: Arc::default(),
         forgotten: AtomicUsize::new(0),
+        came_again: OnceLock::new(),
     });
     let (serve, runtime) = (toy.clone(), Handle::current());
     let (tell, control) = std::sync::mpsc::channel();
@@ -271,6 +277,29 @@ async fn a_resent_request_is_known_as_such_and_answered_under_its_name() {
         assert_eq!(kernel.answer(), (0, unique, b"statfs".to_vec()));
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_server_is_told_once_which_requests_came_again() {
+    let (kernel, device) = Kernel::pair();
+    let session = Session::attach(device, AGREED, None).expect("attaches");
+    assert_eq!(kernel.answer(), (notify::RESEND, 0, vec![]));
+    for unique in [2, 6] {
+        let read = abi::ReadIn::default();
+        kernel.ask(unique | abi::UNIQUE_RESENT, opcode::READ, &[read.as_bytes()]);
+    }
+    kernel.ask(4 | abi::UNIQUE_RESENT, opcode::STATFS, &[]);
+    let Served { kernel, toy, .. } = serve(kernel, session);
+    let told = play(&kernel, move |kernel| {
+        until(|| toy.came_again.get().is_some());
+        kernel.ask(8, opcode::READ, &[abi::ReadIn::default().as_bytes()]);
+        until(|| toy.waiting.load(Ordering::SeqCst) == 3);
+        toy.came_again.get().cloned().expect("told")
+    });
+    let mut told = told.await;
+    told.retain(|unique| *unique != 4);
+    told.sort_unstable();
+    assert_eq!(told, [2, 6], "but for those that are answered by then");
 }
 
 #[tokio::test(start_paused = true)]
