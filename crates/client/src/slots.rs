@@ -81,7 +81,9 @@ impl Slots {
     /// A predecessor's call is answered: its slot is free, also where its change was not asked for again.
     pub fn forget_call(self: &Arc<Self>, origin: u64) {
         let left = self.inherited.lock().unwrap_or_else(PoisonError::into_inner).remove(&origin);
-        left.into_iter().for_each(|left| self.free(left));
+        if let Some(left) = left {
+            self.free(left);
+        }
     }
 
     /// Of the calls of a predecessor only `origins` will come again: the others' slots are free.
@@ -89,7 +91,9 @@ impl Slots {
         let mut inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
         let left: Vec<_> = inherited.extract_if(|origin, _| !origins.contains(origin)).collect();
         drop(inherited);
-        left.into_iter().for_each(|(_, left)| self.free(left));
+        for (_, left) in left {
+            self.free(left);
+        }
     }
 
     fn free(self: &Arc<Self>, (number, mark): (u16, Mark)) {

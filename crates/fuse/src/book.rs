@@ -22,7 +22,7 @@ use tracing::warn;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// `PVFSbook`, and the layout's version in the last byte's place: a worker of another version does not take it over.
-const MAGIC: u64 = u64::from_be_bytes(*b"PVFSbok\x03");
+const MAGIC: u64 = u64::from_be_bytes(*b"PVFSbok\x04");
 const MARKS_AT: u64 = 4096;
 const MARKS: usize = pvfs_types::limits::SESSION_SLOTS as usize;
 const NOTE_AT: u64 = 8192;

@@ -39,7 +39,7 @@ pub struct MountOptions {
     pub soft: bool,
     /// Locks hold among the processes of this mount only; no server hears of them.
     pub local_locks: bool,
-    /// Requests come over `io_uring`, where the kernel can do that.
+    /// Requests come over `io_uring`, where the kernel offers that.
     pub io_uring: bool,
     /// What the kernel may keep of names, attributes and bytes.
     pub cache: CacheMode,
@@ -75,7 +75,7 @@ impl Default for MountOptions {
             allow_other: false,
             soft: false,
             local_locks: false,
-            io_uring: false,
+            io_uring: true,
             cache: CacheMode::default(),
             timeo: None,
             cluster: None,
@@ -94,7 +94,7 @@ impl Default for MountOptions {
 pub enum OptionError {
     #[error(
         "unknown mount option `{option}`; known are ro, rw, suid, nosuid, dev, nodev, exec, noexec, atime, noatime, \
-         relatime, strictatime, diratime, nodiratime, sync, async, dirsync, allow_other, hard, soft, timeo=SECONDS, locks=cluster, locks=local, cache=coherent, cache=open, cache=none, cache=private, io_uring, cluster=FILE, secret=FILE, log=FILE, \
+         relatime, strictatime, diratime, nodiratime, sync, async, dirsync, allow_other, hard, soft, timeo=SECONDS, locks=cluster, locks=local, cache=coherent, cache=open, cache=none, cache=private, io_uring, no_io_uring, cluster=FILE, secret=FILE, log=FILE, \
          metrics=HOST:PORT, held_target=SIZE, held_total=SIZE"
     )]
     Unknown { option: String },
@@ -256,6 +256,7 @@ impl MountOptions {
             "allow_other" => self.allow_other = true,
             "soft" => self.soft = true,
             "io_uring" => self.io_uring = true,
+            "no_io_uring" => self.io_uring = false,
             "hard" => (self.soft, self.timeo) = (false, None),
             "defaults" => {
                 (self.read_only, self.suid, self.dev, self.exec) = (false, true, true, true);
@@ -330,7 +331,7 @@ mod tests {
         assert_eq!(parsed("secret=a=b").secret, Some("a=b".into()));
         assert!(parsed("locks=local").local_locks);
         assert!(!parsed("locks=local,locks=cluster").local_locks);
-        assert!(parsed("io_uring").io_uring && !parsed("").io_uring);
+        assert!(parsed("").io_uring && !parsed("no_io_uring").io_uring);
         assert_eq!(parsed("").cache, CacheMode::Coherent);
         assert_eq!(parsed("cache=private,cache=none").cache, CacheMode::None);
         assert_eq!(parsed("metrics=127.0.0.1:9").metrics.as_deref(), Some("127.0.0.1:9"));

@@ -177,7 +177,7 @@ pub async fn run_worker<E: From<MountError>>(
             let fd = begun.session.descriptor().map_err(start)?;
             let shown = begun.dir.to_string_lossy();
             worker.line.say_mounted(fd.as_fd(), &begun.device, &shown).map_err(start)?;
-            info!(dir = %shown, source = config.source, "mounted");
+            info!(dir = %shown, source = config.source, io_uring = begun.session.is_over_rings(), "mounted");
             let (session, memory) = (begun.session, config.memory.as_ref());
             let (mounted, begun) =
                 serve(Arc::clone(&fs), session, begun.dir, Held::ByKeeper, metrics, memory)?;

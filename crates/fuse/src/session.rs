@@ -56,7 +56,7 @@ pub async fn mount<F: Filesystem>(
     let control = Control::listen(&begun.device, None)
         .inspect_err(|error| debug!(%error, "no control socket: umount will not wait for this daemon"))
         .ok();
-    info!(dir = %begun.dir.display(), source, "mounted");
+    info!(dir = %begun.dir.display(), source, io_uring = begun.session.is_over_rings(), "mounted");
     let fs = Arc::new(SetOnce::new_with(Some(fs)));
     serve(fs, begun.session, begun.dir, Held::ByThis { _control: control }, metrics, memory)
         .map(|(mounted, _)| mounted)

@@ -41,7 +41,7 @@ use zerocopy::IntoBytes;
 
 /// Entries that all rings make at first, if each makes no more than [`ENTRIES_MAX`] and no fewer than [`ENTRIES_MIN`].
 const ENTRIES_IN_ALL: usize = 64;
-const ENTRIES_MIN: usize = 2;
+const ENTRIES_MIN: usize = 1;
 const ENTRIES_MAX: usize = 8;
 /// Commands that are under way to the kernel at once.
 const COMMANDS: u32 = 64;
@@ -68,6 +68,8 @@ pub(crate) struct Ring {
     free: usize,
     /// Entries that take part.
     live: usize,
+    /// The kernel takes no more entries: the session ends.
+    over: bool,
     /// Where the file system is mounted.
     dir: Option<Arc<Path>>,
     /// Answers among the commands that the kernel is to be given: entries and commit ids.
@@ -134,6 +136,7 @@ impl Ring {
             grows_by,
             free: 0,
             live: 0,
+            over: false,
             dir: None,
             committed: Vec::new(),
             completed: Vec::new(),
@@ -162,7 +165,7 @@ impl Ring {
             self.submit(1)?;
             self.queue.awake();
             self.reap(take, &mut buffer, draining)?;
-            if self.live > 0 && self.free <= self.grows_by / 2 {
+            if !self.over && self.free <= self.grows_by / 2 {
                 self.grow()?;
                 self.call_waiting();
             }
@@ -260,6 +263,7 @@ impl Ring {
         if result < 0 {
             debug!(self.qid, entry, errno = -result, "an entry takes no more requests");
             self.live -= 1;
+            self.over = true;
         } else if entry < self.area.entries() && !draining.load(Ordering::SeqCst) {
             #[expect(unsafe_code, reason = "takes what the kernel gives")]
             // SAFETY: the entry's one command has just completed.

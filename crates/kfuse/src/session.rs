@@ -175,6 +175,11 @@ impl Session {
         Ok(session)
     }
 
+    /// Whether requests come over rings, and not all by the device.
+    pub fn is_over_rings(&self) -> bool {
+        !self.rings.is_empty()
+    }
+
     pub fn agreed(&self) -> Agreed {
         self.agreed
     }
@@ -467,7 +472,7 @@ fn try_rings(
         return (without, Vec::new());
     };
     if offer.flags & init::OVER_IO_URING == 0 {
-        warn!("this kernel does not offer FUSE over io_uring: requests are read from the device");
+        debug!("this kernel does not offer FUSE over io_uring: requests are read from the device");
         return (without, Vec::new());
     }
     match ring::prepare(device, memory, agree(offer, wanted).0.request_bytes_max) {

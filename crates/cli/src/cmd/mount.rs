@@ -34,8 +34,8 @@ call waits for a dead server for ever, or until a signal) or soft,timeo=SECONDS 
 fcntl and flock hold over all mounts) or locks=local (over this one only, without a message); cache=coherent (default: what a call \
 returned on one mount is what the next one on any other sees), cache=open (what others wrote and closed is seen by the next open, else \
 within a second), cache=none (every call asks the servers, and sees what the last one on any mount did) or cache=private (this mount \
-alone uses the tree: another one's changes may be seen a minute late); io_uring (requests come through rings where the kernel \
-offers that, Linux 6.14, else by the device); cluster=FILE (as \
+alone uses the tree: another one's changes may be seen a minute late); io_uring (default: requests come through rings where the kernel \
+offers that, Linux 6.14 with /sys/module/fuse/parameters/enable_uring set, else by the device) or no_io_uring; cluster=FILE (as \
 --cluster); secret=FILE (cluster.key, where there is no cluster.toml); log=FILE; metrics=ADDR; held_target=SIZE, held_total=SIZE (how \
 much of what was written is kept until it is durable, by target and in all: 64M and 128M; a target has at most half of what the \
 others leave). What only fstab needs (_netdev, \
