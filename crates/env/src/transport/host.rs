@@ -7,7 +7,7 @@
 //! The dialler's first byte tells whether memory comes with it, and with that a line on which it is passed descriptors.
 
 use super::{
-    BoxFuture, Greeting, Line, LineEnd, Listener, Memory, Stream, TcpTransport, Transport, line::line,
+    BoxFuture, Greeting, Line, LineEnd, Listener, Memory, Stream, TcpTransport, Transport, line::line, unix,
 };
 use crate::memory::Arena;
 use rustix::{
@@ -28,7 +28,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, Interest, ReadBuf},
-    net::{UnixListener, UnixStream, unix::OwnedReadHalf},
+    net::{UnixListener, UnixStream},
 };
 use tracing::{debug, warn};
 
@@ -120,7 +120,7 @@ impl HostTransport {
                 greeted => break greeted?,
             }
         }
-        let (read, write) = stream.into_split();
+        let (read, write) = unix::split(stream)?;
         let memory = self.memory.clone().map_or(Memory::None, |memory| Memory::Own(memory, ours));
         Ok(Stream { read: Box::new(read), write: Box::new(write), peer: peer(&at.to_string()), memory })
     }
@@ -138,7 +138,7 @@ impl Listener for Accepting {
             tokio::select! {
                 stream = self.tcp.accept() => stream,
                 stream = here.accept() => {
-                    let (read, write) = stream?.0.into_split();
+                    let (read, write) = unix::split(stream?.0)?;
                     let sent = Arc::new(OnceLock::new());
                     let read = Greeted { read, is_begun: false, sent: Arc::clone(&sent) };
                     let peer = peer(&self.local_addr());
@@ -189,18 +189,17 @@ fn greet(stream: &UnixStream, memory: Option<&Arena>, line: Option<&OwnedFd>) ->
 
 /// The listener's reading half: takes the memory that comes with the first byte.
 struct Greeted {
-    read: OwnedReadHalf,
+    read: unix::Reader,
     is_begun: bool,
     sent: Arc<OnceLock<Greeting>>,
 }
 
 impl Greeted {
     /// False: the stream has ended before.
-    fn take_greeting(&self) -> io::Result<bool> {
+    fn take_greeting(&self, socket: &std::os::unix::net::UnixStream) -> io::Result<bool> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut byte = [0];
-        let socket = self.read.as_ref();
         let came = recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
         let (memory, line) = control
             .drain()
@@ -229,13 +228,10 @@ impl AsyncRead for Greeted {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         while !self.is_begun {
-            ready!(self.read.as_ref().poll_read_ready(cx))?;
-            match self.read.as_ref().try_io(Interest::READABLE, || self.take_greeting()) {
-                Ok(true) => self.is_begun = true,
-                Ok(false) => return Poll::Ready(Ok(())),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
+            if !ready!(self.read.poll_receive(cx, |socket| self.take_greeting(socket)))? {
+                return Poll::Ready(Ok(()));
             }
+            self.is_begun = true;
         }
         Pin::new(&mut self.read).poll_read(cx, buf)
     }

@@ -3,6 +3,7 @@
 mod host;
 mod line;
 mod tcp;
+mod unix;
 
 pub use host::HostTransport;
 pub use line::{Line, LineEnd};
