@@ -23,6 +23,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+use tracing::debug;
 
 const MAGIC: [u8; 4] = *b"PVj1";
 /// Magic, length of the payload (u32), number (u64), CRC-32C of these and the payload (u32); all big-endian.
@@ -48,6 +49,8 @@ pub(super) struct Journal {
 struct Segment {
     file: File,
     path: PathBuf,
+    /// Up to where its blocks were written once.
+    written: u64,
 }
 
 /// What a journal held that LMDB does not have.
@@ -132,10 +135,10 @@ impl Journal {
         for Segment { file, .. } in &self.segments {
             let there = file.metadata().map_err(|source| self.error(source))?;
             // To sync what nothing was done to still waits for what others write to the disk.
-            if there.len() == self.segment_bytes && there.blocks() * BLOCK_BYTES >= self.segment_bytes {
+            if there.blocks() * BLOCK_BYTES >= self.segment_bytes {
                 continue;
             }
-            match fallocate(file, FallocateFlags::empty(), 0, self.segment_bytes) {
+            match fallocate(file, FallocateFlags::KEEP_SIZE, 0, self.segment_bytes) {
                 Ok(()) if self.durability == Durability::NoSync => {}
                 Ok(()) => file.sync_all().map_err(|source| self.error(source))?,
                 Err(Errno::OPNOTSUPP | Errno::NOSPC) => {}
@@ -176,6 +179,9 @@ impl Journal {
     /// Writes `record`, durably.
     pub fn append(&mut self, Record(mut record): Record) -> Result<(), KvError> {
         seal(&mut record, self.last + 1);
+        if self.durability == Durability::Sync {
+            self.segments[self.current].write_ahead(self.at + record.len() as u64, self.segment_bytes);
+        }
         let file = &self.segments[self.current].file;
         let written = file.write_all_at(&record, self.at).and_then(|()| match self.durability {
             Durability::Sync => file.sync_data(),
@@ -223,7 +229,25 @@ impl Segment {
             .truncate(false)
             .open(&path)
             .map_err(error)?;
-        Ok(Segment { file, path })
+        let written = file.metadata().map_err(error)?.len();
+        Ok(Segment { file, path, written })
+    }
+
+    /// Where a record is to end at `end` and the blocks up to there were never written: writes zeros over these and some more.
+    /// To sync a block that is only allocated, a disk's file system has to note too that it is written now: that takes
+    /// twice as long.
+    fn write_ahead(&mut self, end: u64, segment_bytes: u64) {
+        const AHEAD_BYTES: u64 = 1 << 20;
+        if end <= self.written {
+            return;
+        }
+        let to = end.next_multiple_of(AHEAD_BYTES).min(segment_bytes);
+        let zeros = vec![0; usize::try_from(to - self.written).unwrap_or_default()];
+        if let Err(error) = self.file.write_all_at(&zeros, self.written) {
+            // The record itself may still find space.
+            debug!(%error, "nothing is written ahead in the journal");
+        }
+        self.written = to;
     }
 
     /// What it holds, of at most `segment_bytes`.

@@ -131,6 +131,37 @@ fn blocks_of_the_journal_that_are_missing_are_allocated() {
 }
 
 #[test]
+fn blocks_are_written_ahead_of_the_records_and_harm_none_after_a_death() {
+    const MIB: u64 = 1 << 20;
+    let dir = TempDir::new().expect("a directory");
+    let open = |dir: &Path| LmdbEngine::with_journal(dir, MAP_BYTES, Durability::Sync, 3 * MIB);
+    let journal_bytes = |dir: &Path| std::fs::metadata(dir.join("journal.0")).expect("is there").len();
+    let mut engine = open(dir.path()).expect("opens");
+    assert_eq!(journal_bytes(dir.path()), 0, "a start writes nothing");
+    let mut expected = Model::new();
+    let mut lengths = Vec::new();
+    for n in 0..9_u8 {
+        let (key, value) = (vec![b'k', n], vec![n; 300 << 10]);
+        let mut set = WriteSet::new();
+        set.put(&key, value.clone());
+        engine.commit(&set).expect("commits");
+        expected.insert(key, value);
+        lengths.push(journal_bytes(dir.path()) / MIB);
+        if n % 4 == 1 {
+            let dead = copy(dir.path());
+            assert_eq!(state_of(&open(dead.path()).expect("opens")), expected);
+            drop(engine);
+            engine = open(dir.path()).expect("opens");
+        }
+    }
+    assert!(
+        lengths.contains(&1) && lengths.contains(&2) && lengths.iter().all(|mib| *mib <= 3),
+        "{lengths:?}"
+    );
+    assert_eq!(state_of(&engine), expected);
+}
+
+#[test]
 fn a_death_at_any_commit_loses_none_that_returned() {
     // Segments so small that LMDB takes several of them on the way.
     let dir = TempDir::new().expect("a directory");
