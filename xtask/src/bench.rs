@@ -7,6 +7,7 @@ use crate::{
     cluster::Cluster,
     leftovers, memory,
     page::{self, Record},
+    rings,
     rounds::Rounds,
     run::{self, Outcome},
 };
@@ -31,16 +32,21 @@ const ROUNDS: u32 = 5;
 const MEMORY_OF_BYTES: usize = 5 << 29;
 const MEMORY_OF_NAMES: usize = 1 << 29;
 
-/// One `pvfs bench`. `@` stands for the mount, `%` for a directory on the disk of the targets.
+/// One `pvfs bench`. `@` stands for the mount, `&` for one whose requests come by the device although the kernel offers
+/// rings, `%` for a directory on the disk of the targets.
 pub struct Line {
     pub name: &'static str,
     pub args: &'static str,
 }
 
-pub const SET: [Line; 11] = [
+pub const SET: [Line; 16] = [
     Line { name: "own files, 1 MiB calls", args: "--pattern ior-easy -b 512M --limits-dir %" },
     Line { name: "own files, 1 MiB calls, over TCP", args: "--tcp --pattern ior-easy -b 512M --no-limits" },
     Line { name: "own files, 1 MiB calls", args: "--pattern ior-easy -b 512M --path @ --no-limits" },
+    Line {
+        name: "own files, 1 MiB calls, by the device",
+        args: "--pattern ior-easy -b 512M --path & --no-limits",
+    },
     Line {
         name: "own files, 1 MiB calls, opened for both",
         args: "--run write --read-write -b 512M --path @ --no-limits",
@@ -48,14 +54,30 @@ pub const SET: [Line; 11] = [
     Line { name: "one file, 1 MiB calls", args: "--run write,read --shared -b 512M --path @ --no-limits" },
     Line { name: "one file, 47,008-byte records", args: "--pattern ior-hard -b 256M --no-limits" },
     Line { name: "one file, 47,008-byte records", args: "--pattern ior-hard -b 256M --path @ --no-limits" },
+    Line {
+        name: "one file, 47,008-byte records, by the device",
+        args: "--pattern ior-hard -b 256M --path & --no-limits",
+    },
     Line { name: "4 KiB anywhere", args: "--run write,random-read -b 256M --path @ --no-limits" },
+    Line {
+        name: "4 KiB anywhere, by the device",
+        args: "--run write,random-read -b 256M --path & --no-limits",
+    },
     Line {
         name: "empty files, own directories",
         args: "--pattern mdtest-easy -n 10000 --path @ --no-limits",
     },
     Line {
+        name: "empty files, own directories, by the device",
+        args: "--pattern mdtest-easy -n 10000 --path & --no-limits",
+    },
+    Line {
         name: "3,901-byte files, one directory",
         args: "--pattern mdtest-hard -n 5000 --path @ --no-limits",
+    },
+    Line {
+        name: "3,901-byte files, one directory, by the device",
+        args: "--pattern mdtest-hard -n 5000 --path & --no-limits",
     },
     Line { name: "empty files, 16 callers", args: "--run create,stat,remove -r 16 -n 40000 --no-limits" },
 ];
@@ -79,16 +101,25 @@ pub fn run(record: bool, dir: Option<&str>) -> Outcome {
     let base = dir.map_or_else(|| PathBuf::from("/dev/shm"), PathBuf::from);
     let pvfs = run::release();
     let cluster = Cluster::new(&pvfs, base.join(format!("pvfs-xtask-bench-{}", std::process::id())))?;
+    let rings = rings::offer();
     let measured = cluster.up().and_then(|()| {
+        if rings.is_some() {
+            cluster.mount_other(&["mount", "/", "-o", "no_io_uring"])?;
+        }
         let watch = memory::Watch::start(&cluster)?;
-        let rows = measure(&cluster);
+        let rows = measure(&cluster, rings.is_some());
         Ok((rows?, watch.stop()))
     });
+    if rings.is_some() {
+        cluster.umount_other()?;
+    }
     let down = cluster.down();
     let _ = std::fs::remove_dir_all(cluster.dir());
     let (rows, memory) = measured?;
     down?;
-    let report = json!({ "machine": machine(), "rounds": ROUNDS, "rows": rows, "memory": memory });
+    let report = json!({
+        "machine": machine(), "io_uring": rings.is_some(), "rounds": ROUNDS, "rows": rows, "memory": memory,
+    });
     println!("{}", tables(&report)?);
     if !record {
         return Ok(());
@@ -116,10 +147,12 @@ fn bench(cluster: &Cluster, line: &Line) -> Result<Value, String> {
     serde_json::from_str(&text).map_err(|e| format!("pvfs bench {}: {e}", line.args))
 }
 
-fn measure(cluster: &Cluster) -> Result<Vec<Value>, String> {
+/// `over_rings`: the mount's requests come so, and the other one's do not.
+fn measure(cluster: &Cluster, over_rings: bool) -> Result<Vec<Value>, String> {
+    let lines = || SET.iter().filter(|line| over_rings || !line.args.contains('&'));
     let mut rounds = Rounds::default();
     for round in 0..=ROUNDS {
-        for line in &SET {
+        for line in lines() {
             line.use_memory();
             wait_for_rest();
             let report = bench(cluster, line)?;

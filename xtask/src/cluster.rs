@@ -60,6 +60,17 @@ impl Cluster {
         run::run_within(&mut up, Duration::from_mins(1))
     }
 
+    /// Mounts it once more: `pvfs` with `args`, and where.
+    pub fn mount_other(&self, args: &[&str]) -> Outcome {
+        let mut mount = self.command(&self.pvfs);
+        run::run_within(mount.args(args).arg(self.other()), Duration::from_mins(1))
+    }
+
+    pub fn umount_other(&self) -> Outcome {
+        let mut umount = self.command(&self.pvfs);
+        run::run_within(umount.arg("umount").arg(self.other()), Duration::from_mins(1))
+    }
+
     pub fn down(&self) -> Outcome {
         let mut down = self.command(&self.pvfs);
         run::run_within(down.arg("down").arg("--dir").arg(self.dir.join("data")), Duration::from_mins(1))

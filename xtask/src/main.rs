@@ -13,6 +13,7 @@ mod memory;
 mod page;
 mod peers;
 mod real_programs;
+mod rings;
 mod rounds;
 mod run;
 mod sim;

@@ -12,6 +12,7 @@ use crate::{
     cluster::Cluster,
     deps::{self, Need},
     page::Record,
+    rings,
     rounds::Rounds,
     run::{self, Outcome},
 };
@@ -94,6 +95,8 @@ pub fn run(args: &[&str]) -> Outcome {
         ));
     }
     run::build_release()?;
+    // The peers' mounts know nothing of it.
+    let _rings = rings::offer();
     let me = std::env::current_exe().map_err(|e| e.to_string())?;
     // Killed when this ends, however it ends; and with it goes every process of the namespace.
     let mut inside = run::command(
@@ -142,8 +145,7 @@ struct Place {
 /// As `pvfs up` makes it; and once more, as a mount has it that is on another machine than the iods.
 fn start_ours(cluster: &Cluster) -> Result<Vec<Place>, String> {
     cluster.up()?;
-    let mut mount = cluster.command(cluster.pvfs());
-    run::run_within(mount.args(["--tcp", "mount", "/"]).arg(cluster.other()), PATIENCE)?;
+    cluster.mount_other(&["--tcp", "mount", "/"])?;
     let place = |name, dir| Place { name, dir, programs: &["pvfs"] };
     Ok(vec![place(OURS, cluster.mnt()), place(OURS_OVER_TCP, cluster.other())])
 }

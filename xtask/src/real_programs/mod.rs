@@ -168,13 +168,11 @@ fn up(cluster: &Cluster) -> Outcome {
     if took > READY_WITHIN {
         return Err(format!("`pvfs up` was ready after {took:?}, not within {READY_WITHIN:?}"));
     }
-    let mut mount = cluster.command(cluster.pvfs());
-    run::run_within(mount.args(["mount", "/"]).arg(cluster.other()), Duration::from_mins(1))
+    cluster.mount_other(&["mount", "/"])
 }
 
 fn down(cluster: &Cluster) -> Outcome {
-    let mut umount = cluster.command(cluster.pvfs());
-    let umounted = run::run_within(umount.arg("umount").arg(cluster.other()), Duration::from_mins(1));
+    let umounted = cluster.umount_other();
     cluster.down().and(umounted)
 }
 
