@@ -14,7 +14,8 @@ use pvfs_types::{Ino, TargetId};
 use pvfs_wire::Op;
 use std::{
     collections::BTreeMap,
-    future::Future,
+    future::{Future, poll_fn},
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -66,7 +67,7 @@ impl Call {
     }
 }
 
-/// All calls that have not ended, the oldest first.
+/// All calls that wait for something, those first that have waited longest.
 #[derive(Debug, Default)]
 pub(crate) struct Waits {
     calls: Mutex<BTreeMap<u64, Arc<Call>>>,
@@ -78,12 +79,26 @@ impl Waits {
         act(&mut self.calls.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn enter(&self, op: Op, ino: Option<Ino>) -> Entered<'_> {
+    /// Does `work` as a call, which is in the table from when it first has to wait.
+    async fn enter<F: Future>(&self, op: Op, ino: Option<Ino>, work: F) -> F::Output {
         let pid = ASKER.try_with(|pid| *pid).ok().filter(|&pid| pid != 0);
         let call = Arc::new(Call { op, ino, pid, since: Instant::now(), on: Mutex::default() });
+        let mut work = pin!(CALL.scope(Arc::clone(&call), work));
+        let mut entered = None;
+        poll_fn(|cx| {
+            let polled = work.as_mut().poll(cx);
+            if polled.is_pending() {
+                entered.get_or_insert_with(|| self.insert(&call));
+            }
+            polled
+        })
+        .await
+    }
+
+    fn insert(&self, call: &Arc<Call>) -> Entered<'_> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.with(|calls| calls.insert(number, Arc::clone(&call)));
-        Entered { waits: self, number, call }
+        self.with(|calls| calls.insert(number, Arc::clone(call)));
+        Entered { waits: self, number }
     }
 
     /// Those under way for at least `since`.
@@ -97,7 +112,6 @@ impl Waits {
 struct Entered<'a> {
     waits: &'a Waits,
     number: u64,
-    call: Arc<Call>,
 }
 
 impl Drop for Entered<'_> {
@@ -123,8 +137,7 @@ impl Core {
             if CALL.try_with(|_| ()).is_ok() {
                 return work.await;
             }
-            let entered = self.waits.enter(op, ino);
-            within(op, self.timeo, CALL.scope(Arc::clone(&entered.call), work)).await
+            within(op, self.timeo, self.waits.enter(op, ino, work)).await
         })
     }
 
@@ -136,11 +149,7 @@ impl Core {
         ino: Option<Ino>,
         work: impl Future<Output = Result<T>>,
     ) -> impl Future<Output = Result<T>> {
-        let entered = self.waits.enter(op, ino);
-        CALL.scope(Arc::clone(&entered.call), work).map(move |done| {
-            drop(entered);
-            done
-        })
+        self.waits.enter(op, ino, work)
     }
 
     /// Bounds a part of a patient call as the user wants it.

@@ -16,7 +16,7 @@ use pvfs_kfuse::{
     abi::{READ_LOCKOWNER, RELEASE_FLOCK_UNLOCK, init},
 };
 use pvfs_types::{Errno, FileKind};
-use std::{collections::HashMap, future::Future, sync::Arc};
+use std::{future::Future, sync::Arc};
 use tokio::sync::{SetOnce, mpsc};
 use tracing::debug;
 
@@ -60,7 +60,8 @@ pub struct Adapter<F> {
     /// A clone is in each request at work: its receiver ends when all are done.
     alive: mpsc::Sender<()>,
     notifier: Notifier,
-    requests: HashMap<&'static str, Counter>,
+    /// As [`OPS`].
+    requests: Vec<Counter>,
 }
 
 /// The operations that are counted, by the kernel's names for them.
@@ -104,6 +105,27 @@ const OPS: [&str; 37] = [
     "write",
 ];
 
+/// Where `name` is in [`OPS`].
+const fn place_of(name: &str) -> usize {
+    let mut at = 0;
+    while at < OPS.len() {
+        if is_same(OPS[at].as_bytes(), name.as_bytes()) {
+            return at;
+        }
+        at += 1;
+    }
+    panic!("no operation has that name")
+}
+
+/// (`==` is not to be had at compile time.)
+const fn is_same(a: &[u8], b: &[u8]) -> bool {
+    let mut at = 0;
+    while at < a.len() && at < b.len() && a[at] == b[at] {
+        at += 1;
+    }
+    at == a.len() && at == b.len()
+}
+
 impl<F: Filesystem> Adapter<F> {
     /// The receiver that comes with `alive` ends when the session and all its requests have ended.
     pub fn new(
@@ -112,12 +134,13 @@ impl<F: Filesystem> Adapter<F> {
         notifier: Notifier,
         metrics: &Metrics,
     ) -> Adapter<F> {
-        let counter = |op| (op, metrics.counter("pvfs_fuse_requests_total", &[("op", op)]));
+        let counter = |op| metrics.counter("pvfs_fuse_requests_total", &[("op", op)]);
         let requests = OPS.into_iter().map(counter).collect();
         Adapter { fs, alive, notifier, requests }
     }
 
-    fn count(&self, op: &'static str) {
+    /// `op`: what [`place_of`] says.
+    fn count(&self, op: usize) {
         if let Some(counter) = self.requests.get(op) {
             counter.inc();
         }
@@ -131,7 +154,7 @@ struct Answering<'a, F> {
 }
 
 impl<F: Filesystem> Answering<'_, F> {
-    fn count(&self, op: &'static str) {
+    fn count(&self, op: usize) {
         self.adapter.count(op);
     }
 
@@ -175,28 +198,28 @@ impl<F: Filesystem> Answering<'_, F> {
     async fn inode(&self, ctx: &Context, node: NodeId, op: Op, reply: Reply) {
         match op {
             Op::GetAttr { handle } => {
-                self.count("getattr");
+                self.count(const { place_of("getattr") });
                 answer::attributes(reply, self.fs.getattr(ctx, node, handle.map(Handle)).await);
             }
             Op::Statx { handle } => {
-                self.count("statx");
+                self.count(const { place_of("statx") });
                 answer::statx(reply, self.fs.getattr(ctx, node, handle.map(Handle)).await);
             }
             Op::SetAttr(args) => {
-                self.count("setattr");
+                self.count(const { place_of("setattr") });
                 let (handle, changes) = convert::changes(&args);
                 answer::attributes(reply, self.fs.setattr(ctx, node, handle, changes).await);
             }
             Op::ReadLink => {
-                self.count("readlink");
+                self.count(const { place_of("readlink") });
                 answer::data(reply, self.fs.readlink(ctx, node).await.as_deref());
             }
             Op::Access { mask } => {
-                self.count("access");
+                self.count(const { place_of("access") });
                 answer::empty(reply, self.fs.access(ctx, node, mask).await);
             }
             Op::StatFs => {
-                self.count("statfs");
+                self.count(const { place_of("statfs") });
                 answer::statfs(reply, self.fs.statfs(ctx, node).await);
             }
             // The kernel does without, and asks no more.
@@ -209,15 +232,15 @@ impl<F: Filesystem> Answering<'_, F> {
         let fs = self.fs;
         match op {
             Op::Lookup { name } => {
-                self.count("lookup");
+                self.count(const { place_of("lookup") });
                 answer::entry(reply, fs.lookup(ctx, dir, &name).await);
             }
             Op::SymLink { name, target } => {
-                self.count("symlink");
+                self.count(const { place_of("symlink") });
                 answer::entry(reply, fs.symlink(ctx, dir, &name, &target).await);
             }
             Op::MkNod { name, mode, umask, rdev } => {
-                self.count("mknod");
+                self.count(const { place_of("mknod") });
                 let Some(kind) = convert::kind_of_mode(mode) else {
                     return reply.error(Errno::EINVAL.number());
                 };
@@ -229,19 +252,19 @@ impl<F: Filesystem> Answering<'_, F> {
                 answer::entry(reply, fs.mknod(ctx, dir, &name, kind, mode, rdev).await);
             }
             Op::MkDir { name, mode, umask } => {
-                self.count("mkdir");
+                self.count(const { place_of("mkdir") });
                 answer::entry(reply, fs.mkdir(ctx, dir, &name, convert::new_mode(mode, umask)).await);
             }
             Op::Unlink { name } => {
-                self.count("unlink");
+                self.count(const { place_of("unlink") });
                 answer::empty(reply, fs.unlink(ctx, dir, &name).await);
             }
             Op::RmDir { name } => {
-                self.count("rmdir");
+                self.count(const { place_of("rmdir") });
                 answer::empty(reply, fs.rmdir(ctx, dir, &name).await);
             }
             Op::Rename { name, new_dir, new_name, flags } => {
-                self.count("rename");
+                self.count(const { place_of("rename") });
                 let mode = match flags {
                     0 => RenameMode::Replace,
                     libc::RENAME_NOREPLACE => RenameMode::NoReplace,
@@ -252,7 +275,7 @@ impl<F: Filesystem> Answering<'_, F> {
                 answer::empty(reply, fs.rename(ctx, (dir, &name), to, mode).await);
             }
             Op::Link { node, name } => {
-                self.count("link");
+                self.count(const { place_of("link") });
                 answer::entry(reply, fs.link(ctx, NodeId(node), dir, &name).await);
             }
             _ => reply.error(Errno::ENOSYS.number()),
@@ -263,7 +286,7 @@ impl<F: Filesystem> Answering<'_, F> {
     async fn open(&self, ctx: &Context, node: NodeId, op: Op, reply: Reply) {
         match op {
             Op::Open { flags } => {
-                self.count("open");
+                self.count(const { place_of("open") });
                 match self.fs.open(ctx, node, OpenFlags::from_bits(flags.cast_signed())).await {
                     Ok(opened) => {
                         self.outdate(node, opened);
@@ -275,19 +298,19 @@ impl<F: Filesystem> Answering<'_, F> {
                 }
             }
             Op::Create { name, mode, umask, flags } => {
-                self.count("create");
+                self.count(const { place_of("create") });
                 let mode = convert::new_mode(mode, umask);
                 let flags = OpenFlags::from_bits(flags.cast_signed());
                 self.created(ctx, reply, self.fs.create(ctx, node, &name, mode, flags).await).await;
             }
             Op::TmpFile { mode, umask, flags } => {
-                self.count("tmpfile");
+                self.count(const { place_of("tmpfile") });
                 let mode = convert::new_mode(mode, umask);
                 let flags = OpenFlags::from_bits(flags.cast_signed());
                 self.created(ctx, reply, self.fs.tmpfile(ctx, node, mode, flags).await).await;
             }
             _ => {
-                self.count("opendir");
+                self.count(const { place_of("opendir") });
                 match self.fs.opendir(ctx, node).await {
                     Ok(opened) => {
                         if !answer::opened(reply, opened) {
@@ -326,35 +349,35 @@ impl<F: Filesystem> Answering<'_, F> {
         let fs = self.fs;
         match op {
             Op::Read { handle, offset, len, flags } => {
-                self.count("read");
+                self.count(const { place_of("read") });
                 let fills_pages = flags & READ_LOCKOWNER == 0;
                 answer::data(reply, fs.read(ctx, Handle(handle), offset, len, fills_pages).await.as_deref());
             }
             Op::Write { handle, offset, data, flags, open_flags } => {
-                self.count("write");
+                self.count(const { place_of("write") });
                 let (len, how) = (data.len(), convert::writing(flags, open_flags));
                 answer::written(reply, len, fs.write(ctx, Handle(handle), offset, data, how).await);
             }
             Op::Flush { handle, lock_owner } => {
-                self.count("flush");
+                self.count(const { place_of("flush") });
                 answer::empty(reply, fs.flush(ctx, Handle(handle), lock_owner).await);
             }
             Op::Release { handle, flags, lock_owner } => {
-                self.count("release");
+                self.count(const { place_of("release") });
                 let flock = (flags & RELEASE_FLOCK_UNLOCK != 0).then_some(lock_owner);
                 answer::empty(reply, fs.release(ctx, Handle(handle), flock).await);
             }
             Op::Fsync { handle, data_only } => {
-                self.count("fsync");
+                self.count(const { place_of("fsync") });
                 answer::empty(reply, fs.fsync(ctx, Handle(handle), data_only).await);
             }
             Op::Fallocate { handle, offset, len, mode } => {
-                self.count("fallocate");
+                self.count(const { place_of("fallocate") });
                 let done = fs.fallocate(ctx, Handle(handle), offset, len, mode.cast_signed()).await;
                 answer::empty(reply, done);
             }
             Op::CopyFileRange { handle, offset, to_handle, to_offset, len, flags, is_wide } => {
-                self.count("copy_file_range");
+                self.count(const { place_of("copy_file_range") });
                 if flags != 0 {
                     return reply.error(Errno::EINVAL.number());
                 }
@@ -363,7 +386,7 @@ impl<F: Filesystem> Answering<'_, F> {
                 answer::copied(reply, is_wide, fs.copy(ctx, from, to, len).await);
             }
             Op::Lseek { handle, offset, whence } => {
-                self.count("lseek");
+                self.count(const { place_of("lseek") });
                 if i64::try_from(offset).is_err() {
                     return reply.error(Errno::ENXIO.number());
                 }
@@ -378,7 +401,11 @@ impl<F: Filesystem> Answering<'_, F> {
     async fn use_dir(&self, ctx: &Context, node: NodeId, op: Op, reply: Reply) {
         match op {
             Op::ReadDir { handle, offset: cookie, room, plus } => {
-                self.count(if plus { "readdirplus" } else { "readdir" });
+                self.count(if plus {
+                    const { place_of("readdirplus") }
+                } else {
+                    const { place_of("readdir") }
+                });
                 let request = DirRequest { cookie, plus };
                 match self.fs.readdir(ctx, node, Handle(handle), request).await {
                     Ok(page) => answer::directory(reply, dirstream::one_reply(page.entries()), room, plus),
@@ -386,11 +413,11 @@ impl<F: Filesystem> Answering<'_, F> {
                 }
             }
             Op::ReleaseDir { handle } => {
-                self.count("releasedir");
+                self.count(const { place_of("releasedir") });
                 answer::empty(reply, self.fs.releasedir(ctx, Handle(handle)).await);
             }
             Op::FsyncDir { handle, .. } => {
-                self.count("fsyncdir");
+                self.count(const { place_of("fsyncdir") });
                 answer::empty(reply, self.fs.fsyncdir(ctx, Handle(handle)).await);
             }
             _ => reply.error(Errno::ENOSYS.number()),
@@ -401,20 +428,20 @@ impl<F: Filesystem> Answering<'_, F> {
     async fn xattr(&self, ctx: &Context, node: NodeId, op: Op, reply: Reply) {
         match op {
             Op::SetXattr { name, value, flags } => {
-                self.count("setxattr");
+                self.count(const { place_of("setxattr") });
                 let set = self.fs.setxattr(ctx, node, &name, value, flags.cast_signed()).await;
                 answer::empty(reply, set);
             }
             Op::GetXattr { name, room } => {
-                self.count("getxattr");
+                self.count(const { place_of("getxattr") });
                 answer::xattr(reply, room, self.fs.getxattr(ctx, node, &name, room).await);
             }
             Op::ListXattr { room } => {
-                self.count("listxattr");
+                self.count(const { place_of("listxattr") });
                 answer::xattr(reply, room, self.fs.listxattr(ctx, node).await);
             }
             Op::RemoveXattr { name } => {
-                self.count("removexattr");
+                self.count(const { place_of("removexattr") });
                 answer::empty(reply, self.fs.removexattr(ctx, node, &name).await);
             }
             _ => reply.error(Errno::ENOSYS.number()),
@@ -474,7 +501,7 @@ impl<F: Filesystem> Serve for Adapter<F> {
     }
 
     fn forget(&self, node: u64, lookups: u64) {
-        self.count("forget");
+        self.count(const { place_of("forget") });
         if let Some(fs) = self.fs.get() {
             fs.forget(NodeId(node), lookups);
         }

@@ -1,5 +1,5 @@
 //! Requests that were read and have no answer yet, so that each gets exactly one: from its job, or from the interrupt that
-//! ended the job.
+//! ended the job. Those that are answered at once are in no table.
 
 use crate::{abi::UNIQUE_RESENT, job::Job, way::Way};
 use std::{
@@ -8,14 +8,23 @@ use std::{
 };
 use tracing::debug;
 
-/// The requests at work, by `unique`, without the mark of those that came again.
+/// The requests at work that have to wait, by `unique`, without the mark of those that came again.
 #[derive(Default)]
-pub(crate) struct InFlight(Mutex<HashMap<u64, Noted>>);
+pub(crate) struct InFlight(Mutex<HashMap<u64, Arc<Asked>>>);
 
-struct Noted {
-    job: Arc<Job>,
+/// A request at work.
+pub(crate) struct Asked {
+    unique: u64,
     caller: Caller,
-    way: Way,
+    pub job: Arc<Job>,
+    answer: Mutex<Answer>,
+}
+
+struct Answer {
+    /// By which it goes; `None`: it has gone.
+    way: Option<Way>,
+    /// The request is in [`InFlight`].
+    noted: bool,
 }
 
 /// Who waits for a request's answer.
@@ -27,40 +36,68 @@ pub(crate) struct Caller {
     pub wants_lock: bool,
 }
 
+impl Asked {
+    pub fn new(unique: u64, caller: Caller, job: Arc<Job>, way: Way) -> Arc<Asked> {
+        let answer = Mutex::new(Answer { way: Some(way), noted: false });
+        Arc::new(Asked { unique, caller, job, answer })
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Answer) -> T) -> T {
+        act(&mut self.answer.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 impl InFlight {
-    fn with<T>(&self, act: impl FnOnce(&mut HashMap<u64, Noted>) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut HashMap<u64, Arc<Asked>>) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub fn add(&self, unique: u64, caller: Caller, job: &Arc<Job>, way: Way) {
-        self.with(|jobs| jobs.insert(number(unique), Noted { job: Arc::clone(job), caller, way }));
+    /// Notes a request that was not answered at once.
+    pub fn add(&self, asked: &Arc<Asked>) {
+        self.with(|all| {
+            let waits = asked.with(|answer| {
+                answer.noted = answer.way.is_some();
+                answer.noted
+            });
+            if waits {
+                all.insert(number(asked.unique), Arc::clone(asked));
+            }
+        });
+    }
+
+    /// Takes a request off. Whoever gets its way has to answer it; `None`: somebody else has.
+    pub fn take(&self, asked: &Asked) -> Option<Way> {
+        let (way, noted) = asked.with(|answer| (answer.way.take(), answer.noted));
+        if noted {
+            self.with(|all| all.remove(&number(asked.unique)));
+        }
+        way
+    }
+
+    pub fn find(&self, unique: u64) -> Option<Arc<Asked>> {
+        self.with(|all| all.get(&number(unique)).cloned())
     }
 
     pub fn find_caller(&self, unique: u64) -> Option<Caller> {
-        self.with(|jobs| jobs.get(&number(unique)).map(|noted| noted.caller))
+        self.with(|all| all.get(&number(unique)).map(|asked| asked.caller))
     }
 
     pub fn contains(&self, unique: u64) -> bool {
-        self.with(|jobs| jobs.contains_key(&number(unique)))
-    }
-
-    /// Takes a request off. Whoever gets it has to answer it.
-    pub fn take(&self, unique: u64) -> Option<(Arc<Job>, Way)> {
-        self.with(|jobs| jobs.remove(&number(unique))).map(|noted| (noted.job, noted.way))
+        self.with(|all| all.contains_key(&number(unique)))
     }
 
     /// All that are left, for good.
     pub fn take_all(&self) -> Vec<Arc<Job>> {
-        self.with(|jobs| jobs.drain().map(|(_, noted)| noted.job).collect())
+        self.with(|all| all.drain().map(|(_, asked)| Arc::clone(&asked.job)).collect())
     }
 
     /// Of all, without the mark of those that came again.
     pub fn numbers(&self) -> Vec<u64> {
-        self.with(|jobs| jobs.keys().copied().collect())
+        self.with(|all| all.keys().copied().collect())
     }
 
     pub fn len(&self) -> usize {
-        self.with(|jobs| jobs.len())
+        self.with(|all| all.len())
     }
 }
 
@@ -72,14 +109,14 @@ fn number(unique: u64) -> u64 {
 /// The right, and the duty, to answer one request. Dropped without an answer, it answers with `EIO`.
 #[must_use]
 pub struct Reply {
-    unique: u64,
+    asked: Arc<Asked>,
     in_flight: Arc<InFlight>,
     open: bool,
 }
 
 impl Reply {
-    pub(crate) fn new(unique: u64, in_flight: &Arc<InFlight>) -> Reply {
-        Reply { unique, in_flight: Arc::clone(in_flight), open: true }
+    pub(crate) fn new(asked: Arc<Asked>, in_flight: &Arc<InFlight>) -> Reply {
+        Reply { asked, in_flight: Arc::clone(in_flight), open: true }
     }
 
     /// Answers with `parts`, one after the other. False: nobody waits any more, and the kernel knows nothing of what it
@@ -95,17 +132,13 @@ impl Reply {
 
     fn send(&mut self, answer: Result<&[&[u8]], i32>) -> bool {
         self.open = false;
-        let Some((_, way)) = self.in_flight.take(self.unique) else {
+        let Some(way) = self.in_flight.take(&self.asked) else {
             // It was interrupted, and answered so.
             return false;
         };
-        match way.answer(self.unique, answer) {
-            Ok(()) => true,
-            Err(error) => {
-                debug!(unique = self.unique, %error, "the kernel did not take an answer");
-                false
-            }
-        }
+        let sent = way.answer(self.asked.unique, answer);
+        sent.inspect_err(|error| debug!(self.asked.unique, %error, "the kernel did not take an answer"))
+            .is_ok()
     }
 }
 

@@ -38,14 +38,16 @@ impl Job {
         Arc::new(Job { runtime, state: Mutex::new(State::Begun) })
     }
 
-    /// Polls `work` for the first time, here. The caller is in the context of the runtime.
-    pub fn begin(self: &Arc<Self>, work: impl Future<Output = ()> + Send + 'static) {
+    /// Polls `work` for the first time, here; if it has to wait, calls `waits` before anybody else goes on with it. The caller is
+    /// in the context of the runtime.
+    pub fn begin(self: &Arc<Self>, work: impl Future<Output = ()> + Send + 'static, waits: impl FnOnce()) {
         let mut work: Work = Box::pin(work);
         let waker = Waker::from(Arc::clone(self));
         if work.as_mut().poll(&mut Context::from_waker(&waker)) == Poll::Ready(()) {
             self.with(|state| *state = State::Over);
             return;
         }
+        waits();
         let given_up = self.with(|state| match state {
             State::Begun => {
                 *state = State::Parked(work);
@@ -106,10 +108,14 @@ mod tests {
         Job::new(Handle::current())
     }
 
+    fn begin(job: &Arc<Job>, work: impl Future<Output = ()> + Send + 'static) {
+        job.begin(work, || {});
+    }
+
     #[tokio::test]
     async fn what_need_not_wait_is_done_at_once() {
         let (tell, mut told) = oneshot::channel();
-        job().begin(async move { tell.send(std::thread::current().id()).expect("the test waits") });
+        begin(&job(), async move { tell.send(std::thread::current().id()).expect("the test waits") });
         assert_eq!(told.try_recv(), Ok(std::thread::current().id()));
     }
 
@@ -127,7 +133,7 @@ mod tests {
                 }
                 change
             });
-            job().begin(async move {
+            begin(&job(), async move {
                 changes.wait_for(|n| *n == 3).await.expect("the sender lives");
                 tokio::task::yield_now().await;
                 tell.send(round).expect("the test waits");
@@ -150,11 +156,11 @@ mod tests {
         };
         let (go, until) = watch::channel(false);
         let parked = job();
-        parked.begin(waiting(until.clone()));
+        begin(&parked, waiting(until.clone()));
         parked.give_up();
         assert_eq!(drops.load(Ordering::SeqCst), 1);
         let moved = job();
-        moved.begin(waiting(until));
+        begin(&moved, waiting(until));
         go.send_replace(true);
         moved.give_up();
         while drops.load(Ordering::SeqCst) < 2 {
@@ -162,7 +168,7 @@ mod tests {
         }
         let early = job();
         early.give_up();
-        early.begin(waiting(go.subscribe()));
+        begin(&early, waiting(go.subscribe()));
         assert_eq!(drops.load(Ordering::SeqCst), 3);
     }
 }

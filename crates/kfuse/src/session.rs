@@ -4,7 +4,7 @@ use crate::{
     abi::{self, init},
     buffer::{Buffer, Memory, Pool},
     device::{Device, Received},
-    inflight::{Caller, InFlight, Reply},
+    inflight::{Asked, Caller, InFlight, Reply},
     job::Job,
     notify::Notifier,
     request::{Init, Malformed, Op, Request},
@@ -252,7 +252,7 @@ impl Session {
 }
 
 impl Control {
-    /// Requests that have no answer yet.
+    /// Requests that have no answer yet and wait for something.
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
     }
@@ -392,12 +392,12 @@ impl<S: Serve> Take for Shared<S> {
                 let job = Job::new(self.runtime.clone());
                 let caller = Caller { pid, wants_lock: matches!(op, Op::SetLock { wait: true, .. }) };
                 let look_after = way.is_ring() && request.is_resent();
-                self.in_flight.add(unique, caller, &job, way);
+                let asked = Asked::new(unique, caller, Arc::clone(&job), way);
+                let reply = Reply::new(Arc::clone(&asked), &self.in_flight);
+                job.begin(self.serve.serve(request, reply), || self.in_flight.add(&asked));
                 if look_after {
                     self.look_after(unique);
                 }
-                let reply = Reply::new(unique, &self.in_flight);
-                job.begin(self.serve.serve(request, reply));
             }
         }
     }
@@ -429,9 +429,10 @@ async fn is_known(in_flight: &InFlight, target: u64, over_rings: bool) -> bool {
 
 /// Gives the request `target` up, and tells its caller so.
 fn end(in_flight: &InFlight, target: u64) {
-    if let Some((job, way)) = in_flight.take(target) {
+    let Some(asked) = in_flight.find(target) else { return };
+    if let Some(way) = in_flight.take(&asked) {
         // What it leaves to be taken back comes before what the caller does next.
-        job.give_up();
+        asked.job.give_up();
         let _ = way.answer(target, Err(rustix::io::Errno::INTR.raw_os_error()));
     }
 }

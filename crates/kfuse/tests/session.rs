@@ -327,7 +327,8 @@ async fn work_that_is_given_up_is_dropped() {
     let waiting = toy.waiting.clone();
     play(&kernel, move |kernel| {
         kernel.ask(2, opcode::READ, &[abi::ReadIn::default().as_bytes()]);
-        until(|| waiting.load(Ordering::SeqCst) == 1);
+        until(|| control.in_flight() == 1);
+        assert_eq!(waiting.load(Ordering::SeqCst), 1);
         control.give_up();
         until(|| waiting.load(Ordering::SeqCst) == 0);
         assert_eq!(control.in_flight(), 0);
