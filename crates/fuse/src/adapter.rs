@@ -49,8 +49,8 @@ const WANTED: Wanted = Wanted {
         | init::HANDLE_KILLPRIV_V2,
     request_bytes_max: REQUEST_BYTES_MAX,
     read_ahead_bytes_max: REQUEST_BYTES_MAX,
-    background_max: 64,
-    background_congested: 48,
+    background_max: 32,
+    background_congested: 24,
 };
 
 /// What the kernel's session calls.

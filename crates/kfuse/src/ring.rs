@@ -39,10 +39,10 @@ use std::{
 use tracing::debug;
 use zerocopy::IntoBytes;
 
-/// Entries that all rings make at first, if each makes no more than [`ENTRIES_MAX`] and no fewer than [`ENTRIES_MIN`].
-const ENTRIES_IN_ALL: usize = 64;
-const ENTRIES_MIN: usize = 1;
-const ENTRIES_MAX: usize = 8;
+/// As many entries are made at first, and more at once, for each ring; fewer where there are many rings.
+const GROWS_BY_MAX: usize = 4;
+/// As many entries of all rings, but one of each at least, are there as a whole: see [`Area::map`].
+const WHOLE_IN_ALL: usize = 64;
 /// Commands that are under way to the kernel at once.
 const COMMANDS: u32 = 64;
 
@@ -95,8 +95,9 @@ pub(crate) fn prepare(device: &Arc<Device>, file: &OwnedFd, request_bytes_max: u
     let queues = count(&possible).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
     let payload_bytes = usize::try_from(request_bytes_max).map_err(|_| io::ErrorKind::InvalidInput)?;
     let payload_bytes = payload_bytes.max(abi::MIN_READ_BUFFER);
-    let grows_by = (ENTRIES_IN_ALL / usize::from(queues.max(1))).clamp(ENTRIES_MIN, ENTRIES_MAX);
-    let ring = |qid| Ring::new(device, qid, Area::map(file, qid, payload_bytes)?, grows_by);
+    let whole = (WHOLE_IN_ALL / usize::from(queues.max(1))).max(1);
+    let grows_by = (whole / 2).clamp(1, GROWS_BY_MAX);
+    let ring = |qid| Ring::new(device, qid, Area::map(file, qid, payload_bytes, whole)?, grows_by);
     (0..queues).map(ring).collect()
 }
 

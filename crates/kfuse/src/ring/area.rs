@@ -35,6 +35,8 @@ const BASE_STEP: usize = 1 << 40;
 const BASES: usize = 64;
 /// What one queue may take of the addresses and of the file.
 const QUEUE_BYTES_MAX: usize = 8 << 30;
+/// As much of a payload as most requests have: a name, a few attributes, some lines of text.
+const FEW_BYTES: usize = 4 * PAGE;
 
 /// What a queue's memory begins with.
 #[repr(C)]
@@ -50,6 +52,8 @@ struct First {
 pub(crate) struct Area {
     base: NonNull<c_void>,
     payload_bytes: usize,
+    /// So many entries are there as a whole.
+    whole: usize,
 }
 
 #[expect(unsafe_code, reason = "a mapping may be used and undone from any thread")]
@@ -70,11 +74,12 @@ pub(crate) enum Left {
 }
 
 impl Area {
-    /// That of the queue `qid` in `file`, with payloads of `payload_bytes`; where it was before, if it was mapped before.
+    /// That of the queue `qid` in `file`, with payloads of `payload_bytes`, the first `whole` of which are there from the
+    /// start; where it was before, if it was mapped before.
     ///
     /// # Errors
     /// The addresses are taken, or there are too many queues.
-    pub fn map(file: &OwnedFd, qid: u16, payload_bytes: usize) -> io::Result<Arc<Area>> {
+    pub fn map(file: &OwnedFd, qid: u16, payload_bytes: usize, whole: usize) -> io::Result<Arc<Area>> {
         let payload_bytes = payload_bytes.next_multiple_of(PAGE);
         let at = usize::from(qid) * QUEUE_BYTES_MAX;
         let (from, end) = (at as u64, (at + QUEUE_BYTES_MAX) as u64);
@@ -84,29 +89,29 @@ impl Area {
         let mut address = [0; 8];
         let known = pread(file, &mut address, from + offset_of!(First, address) as u64)? == address.len();
         let area = match usize::try_from(u64::from_ne_bytes(address)) {
-            Ok(address) if known && address != 0 => Area::at(file, from, address, payload_bytes)?,
-            _ => Area::anywhere(file, from, payload_bytes)?,
+            Ok(address) if known && address != 0 => Area::at(file, from, address, payload_bytes, whole)?,
+            _ => Area::anywhere(file, from, payload_bytes, whole)?,
         };
         area.fetch(0, PAGE)?;
         area.first().address.store(area.base.as_ptr().addr() as u64, Ordering::SeqCst);
         Ok(Arc::new(area))
     }
 
-    fn anywhere(file: &OwnedFd, from: u64, payload_bytes: usize) -> io::Result<Area> {
-        let tries = (0..BASES).map(|n| Area::at(file, from, BASE + n * BASE_STEP, payload_bytes));
+    fn anywhere(file: &OwnedFd, from: u64, payload_bytes: usize, whole: usize) -> io::Result<Area> {
+        let tries = (0..BASES).map(|n| Area::at(file, from, BASE + n * BASE_STEP, payload_bytes, whole));
         let mut tries =
             tries.skip_while(|tried| matches!(tried, Err(e) if e.raw_os_error() == Some(libc::EEXIST)));
         tries.next().unwrap_or_else(|| Err(io::ErrorKind::AddrInUse.into()))
     }
 
-    fn at(file: &OwnedFd, from: u64, address: usize, payload_bytes: usize) -> io::Result<Area> {
+    fn at(file: &OwnedFd, from: u64, address: usize, payload_bytes: usize, whole: usize) -> io::Result<Area> {
         let prot = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::SHARED | MapFlags::NORESERVE | MapFlags::FIXED_NOREPLACE;
         let address = std::ptr::without_provenance_mut::<c_void>(address);
         #[expect(unsafe_code, reason = "maps memory")]
         // SAFETY: a new mapping, where none is.
         let base = unsafe { mmap(address, QUEUE_BYTES_MAX, prot, flags, file.as_fd(), from) }?;
-        let area = Area { base: NonNull::new(base).ok_or(io::ErrorKind::OutOfMemory)?, payload_bytes };
+        let area = Area { base: NonNull::new(base).ok_or(io::ErrorKind::OutOfMemory)?, payload_bytes, whole };
         #[expect(unsafe_code, reason = "advises")]
         // SAFETY: the mapping just made, whose content this does not change.
         let _ = unsafe { madvise(base, QUEUE_BYTES_MAX, Advice::LinuxDontDump) };
@@ -126,14 +131,22 @@ impl Area {
     /// There is no memory.
     pub fn grow(&self, more: usize) -> io::Result<usize> {
         let (before, after) = (self.entries(), (self.entries() + more).min(self.entries_max()));
-        self.fetch(self.offset(before), self.offset(after) - self.offset(before))?;
+        (before..after).try_for_each(|entry| self.fetch_entry(entry))?;
         self.first().entries.store(after as u64, Ordering::SeqCst);
         Ok(after)
     }
 
-    /// Has all pages of the entries there.
+    /// Has the pages of all entries there that are to be there.
     pub fn fetch_all(&self) -> io::Result<()> {
-        self.fetch(0, self.offset(self.entries()))
+        (0..self.entries()).try_for_each(|entry| self.fetch_entry(entry))
+    }
+
+    /// The first entries are there as a whole; of others, which are made where many calls wait at once, as much as nearly
+    /// all requests need: memory is not to be had for all of them. (Who writes more into one of these while the worker is killed
+    /// may find its call interrupted.)
+    fn fetch_entry(&self, entry: usize) -> io::Result<()> {
+        let payload_bytes = if entry < self.whole { self.payload_bytes } else { FEW_BYTES };
+        self.fetch(self.offset(entry), 2 * PAGE + payload_bytes)
     }
 
     /// As the kernel wants to be told of an entry: the head, the payload.
