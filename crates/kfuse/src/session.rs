@@ -161,7 +161,10 @@ impl Session {
             Vec::new()
         } else {
             let memory = memory.ok_or(io::ErrorKind::InvalidInput)?;
-            ring::prepare(&device, memory, agreed.request_bytes_max)?
+            ring::prepare(&device, memory, agreed.request_bytes_max).map_err(|error| {
+                let text = format!("io_uring, over which its requests come, is not to be had: {error}");
+                io::Error::new(error.kind(), text)
+            })?
         };
         let mut session = Session { device, agreed, attached: true, lost: false, rings };
         if agreed.flags & init::HAS_RESEND == 0 {

@@ -368,3 +368,30 @@ async fn the_handshake_takes_what_is_offered_and_refuses_old_kernels() {
     assert!(session.expect_err("too old").to_string().contains("7.31 is needed"));
     assert_eq!(answers[0].0, -libc::EPROTO);
 }
+
+#[tokio::test]
+async fn where_rings_are_not_to_be_had_requests_come_by_the_device_and_a_session_that_has_them_waits() {
+    let (kernel, device) = Kernel::pair();
+    let wanted = Wanted { flags: init::OVER_IO_URING, ..WANTED };
+    // It cannot be mapped.
+    let no_memory = || OwnedFd::from(std::io::pipe().expect("a pipe").0);
+    let shaking = spawn_on_a_thread(move || Session::handshake(device, &wanted, Some(&no_memory())));
+    let answer = spawn_on_a_thread(move || {
+        let offer = abi::InitIn { major: 7, minor: 42, max_readahead: 1 << 17, flags: u32::MAX };
+        let more = abi::InitInExt { flags2: u32::MAX, unused: [0; 11] };
+        kernel.ask(2, opcode::INIT, &[offer.as_bytes(), more.as_bytes()]);
+        kernel.answer()
+    });
+    let (session, answer) = tokio::join!(shaking, answer);
+    let session = session.expect("agrees");
+    assert!(!session.is_over_rings());
+    assert_eq!(session.agreed().flags & init::OVER_IO_URING, 0);
+    let told = abi::InitOut::read_from_bytes(&answer.2).expect("agreed");
+    assert_eq!(u64::from(told.flags2) << 32 & init::OVER_IO_URING, 0, "the kernel goes by it too");
+
+    let (_kernel, device) = Kernel::pair();
+    let agreed = Agreed { flags: init::HAS_RESEND | init::OVER_IO_URING, ..AGREED };
+    let refused =
+        Session::attach(device, agreed, Some(&no_memory())).expect_err("its requests are elsewhere");
+    assert!(refused.to_string().contains("io_uring, over which its requests come, is not to be had"));
+}
