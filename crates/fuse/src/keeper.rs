@@ -200,7 +200,7 @@ impl<R: FnOnce(&Path)> Keeper<R> {
                     }
                 }
                 Event::Said(Some(Word::Failed(why))) => said = Some(why),
-                Event::Said(Some(Word::Begin { .. } | Word::Rings(_))) => {}
+                Event::Said(Some(Word::Begin { .. })) => {}
                 Event::Said(None) => {
                     let ended = end(child).await;
                     return end_of(&ended, said, live);
@@ -243,8 +243,8 @@ impl<R: FnOnce(&Path)> Keeper<R> {
             .kill_on_drop(true)
             .spawn()?;
         // One that is dead already does not hear it; its end is seen next.
-        let _ = ours.say_begin(self.book.as_fd(), self.session.as_ref().map(|session| session.fd.as_fd()));
-        let _ = ours.say_rings(self.rings.as_fd());
+        let device = self.session.as_ref().map(|session| session.fd.as_fd());
+        let _ = ours.say_begin(self.book.as_fd(), self.rings.as_fd(), device);
         let (tell, words) = mpsc::channel(8);
         tokio::task::spawn_blocking(move || {
             while let Ok(Some(word)) = ours.hear() {
@@ -326,8 +326,7 @@ pub struct Worker {
     pub(crate) line: Line,
     pub(crate) book: fs::File,
     pub(crate) session: Option<OwnedFd>,
-    /// `None`: the keeper knows nothing of rings.
-    pub(crate) rings: Option<OwnedFd>,
+    pub(crate) rings: OwnedFd,
 }
 
 impl Worker {
@@ -342,11 +341,7 @@ impl Worker {
         let line = Line::from_fd(io::stdin().as_fd().try_clone_to_owned()?);
         rustix::stdio::dup2_stdin(fs::File::open("/dev/null")?)?;
         match line.hear()? {
-            Some(Word::Begin { book, device, rings_follow }) => {
-                let rings = match if rings_follow { line.hear()? } else { None } {
-                    Some(Word::Rings(rings)) => Some(rings),
-                    _ => None,
-                };
+            Some(Word::Begin { book, rings, device }) => {
                 Ok(Some(Worker { line, book: book.into(), session: device, rings }))
             }
             _ => Err(io::ErrorKind::UnexpectedEof.into()),

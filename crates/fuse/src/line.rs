@@ -14,10 +14,7 @@ use std::{
 /// The longest message, in bytes.
 const MESSAGE_BYTES_MAX: usize = 16 << 10;
 /// The most descriptors of one message.
-const DESCRIPTORS_MAX: usize = 2;
-
-/// Says at the begin that the memory of rings comes next. (Keepers of older versions do not.)
-const RINGS_FOLLOW: &str = "rings";
+const DESCRIPTORS_MAX: usize = 3;
 
 /// One end.
 #[derive(Debug)]
@@ -26,11 +23,8 @@ pub struct Line(OwnedFd);
 /// What was said.
 #[derive(Debug)]
 pub enum Word {
-    /// Keeper to worker, first of all: the book, and the session's descriptor if there is a session.
-    /// The next word is [`Word::Rings`] if that is said.
-    Begin { book: OwnedFd, device: Option<OwnedFd>, rings_follow: bool },
-    /// Keeper to worker: the memory of rings.
-    Rings(OwnedFd),
+    /// Keeper to worker, first of all: the book, the memory of rings, and the session's descriptor if there is a session.
+    Begin { book: OwnedFd, rings: OwnedFd, device: Option<OwnedFd> },
     /// Worker to keeper: mounted on `dir`, the mount's device number being `device`; this is the session's descriptor.
     Mounted { fd: OwnedFd, device: String, dir: String },
     /// Worker to keeper: requests are served.
@@ -58,13 +52,14 @@ impl Line {
         self.0
     }
 
-    pub fn say_begin(&self, book: BorrowedFd, device: Option<BorrowedFd>) -> io::Result<()> {
-        let fds: Vec<_> = std::iter::once(book).chain(device).collect();
-        self.send(b'B', RINGS_FOLLOW, &fds)
-    }
-
-    pub fn say_rings(&self, memory: BorrowedFd) -> io::Result<()> {
-        self.send(b'R', "", &[memory])
+    pub fn say_begin(
+        &self,
+        book: BorrowedFd,
+        rings: BorrowedFd,
+        device: Option<BorrowedFd>,
+    ) -> io::Result<()> {
+        let fds: Vec<_> = [book, rings].into_iter().chain(device).collect();
+        self.send(b'B', "", &fds)
     }
 
     pub fn say_mounted(&self, fd: BorrowedFd, device: &str, dir: &str) -> io::Result<()> {
@@ -105,10 +100,9 @@ impl Line {
         let word = match tag {
             b'B' => Word::Begin {
                 book: fds.next().ok_or_else(bad)?,
+                rings: fds.next().ok_or_else(bad)?,
                 device: fds.next(),
-                rings_follow: text == RINGS_FOLLOW,
             },
-            b'R' => Word::Rings(fds.next().ok_or_else(bad)?),
             b'M' => {
                 let (device, dir) = text.split_once('\n').ok_or_else(bad)?;
                 let fd = fds.next().ok_or_else(bad)?;
@@ -146,8 +140,8 @@ mod tests {
         let (keeper, worker) = Line::pair().expect("a pair");
         let null = File::open("/dev/null").expect("opens");
         let zero = File::open("/dev/zero").expect("opens");
-        keeper.say_begin(null.as_fd(), None).expect("says");
-        keeper.say_begin(null.as_fd(), Some(zero.as_fd())).expect("says");
+        keeper.say_begin(null.as_fd(), null.as_fd(), None).expect("says");
+        keeper.say_begin(null.as_fd(), null.as_fd(), Some(zero.as_fd())).expect("says");
         assert!(matches!(worker.hear(), Ok(Some(Word::Begin { device: None, .. }))));
         let Ok(Some(Word::Begin { device: Some(device), .. })) = worker.hear() else { panic!("both") };
         let mut byte = [1];

@@ -153,7 +153,7 @@ pub async fn run_worker<E: From<MountError>>(
     let fs = Arc::new(SetOnce::new());
     let (client, mounted, begun) = match (worker.session, book.agreed()) {
         (Some(fd), Some(agreed)) => {
-            let session = Session::attach(fd, agreed, worker.rings.as_ref()).map_err(start)?;
+            let session = Session::attach(fd, agreed, Some(&worker.rings)).map_err(start)?;
             let memory = config.memory.as_ref();
             let (mounted, begun) =
                 serve(Arc::clone(&fs), session, config.dir, Held::ByKeeper, metrics, memory)?;

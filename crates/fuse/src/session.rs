@@ -52,7 +52,7 @@ pub async fn mount<F: Filesystem>(
     memory: Option<&Arc<Arena>>,
 ) -> Result<Mounted, MountError> {
     let rings = keeper::ring_memory().map_err(|source| MountError::Start { source })?;
-    let begun = begin(source, dir, options, Some(rings)).await?;
+    let begun = begin(source, dir, options, rings).await?;
     let control = Control::listen(&begun.device, None)
         .inspect_err(|error| debug!(%error, "no control socket: umount will not wait for this daemon"))
         .ok();
@@ -67,7 +67,7 @@ pub(crate) async fn begin(
     source: &str,
     dir: &Path,
     options: &MountOptions,
-    rings: Option<OwnedFd>,
+    rings: OwnedFd,
 ) -> Result<Begun, MountError> {
     let start = Start { source: source.to_owned(), dir: dir.to_owned(), options: options.clone(), rings };
     let begun = tokio::task::spawn_blocking(move || start.run()).await;
@@ -135,8 +135,8 @@ struct Start {
     source: String,
     dir: PathBuf,
     options: MountOptions,
-    /// Memory for rings, if they are wanted.
-    rings: Option<OwnedFd>,
+    /// Memory for rings.
+    rings: OwnedFd,
 }
 
 /// A mount that waits to be served.
@@ -151,7 +151,7 @@ impl Start {
     fn run(self) -> Result<Begun, MountError> {
         let dir = device::check_dir(&self.dir)?;
         let fd = device::mount(&self.source, &dir, &self.options)?;
-        match Self::shake_hands(fd, &dir, &self.options, self.rings.as_ref()) {
+        match Self::shake_hands(fd, &dir, &self.options, &self.rings) {
             Ok((session, device)) => Ok(Begun { session, dir, device }),
             Err(source) => {
                 // Nobody serves it: it must not stay.
@@ -165,9 +165,9 @@ impl Start {
         fd: OwnedFd,
         dir: &Path,
         options: &MountOptions,
-        rings: Option<&OwnedFd>,
+        rings: &OwnedFd,
     ) -> io::Result<(Session, String)> {
-        let session = Session::handshake(fd, &wanted(options), rings)?;
+        let session = Session::handshake(fd, &wanted(options), Some(rings))?;
         let mount = mountinfo::find_mount(dir)?
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it was unmounted at once"))?;
         if let Err(error) = device::set_read_ahead(&mount.device, REQUEST_BYTES_MAX / 1024) {
