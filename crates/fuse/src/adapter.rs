@@ -105,27 +105,6 @@ const OPS: [&str; 37] = [
     "write",
 ];
 
-/// Where `name` is in [`OPS`].
-const fn place_of(name: &str) -> usize {
-    let mut at = 0;
-    while at < OPS.len() {
-        if is_same(OPS[at].as_bytes(), name.as_bytes()) {
-            return at;
-        }
-        at += 1;
-    }
-    panic!("no operation has that name")
-}
-
-/// (`==` is not to be had at compile time.)
-const fn is_same(a: &[u8], b: &[u8]) -> bool {
-    let mut at = 0;
-    while at < a.len() && at < b.len() && a[at] == b[at] {
-        at += 1;
-    }
-    at == a.len() && at == b.len()
-}
-
 impl<F: Filesystem> Adapter<F> {
     /// The receiver that comes with `alive` ends when the session and all its requests have ended.
     pub fn new(
@@ -139,10 +118,9 @@ impl<F: Filesystem> Adapter<F> {
         Adapter { fs, alive, notifier, requests }
     }
 
-    /// `op`: what [`place_of`] says.
-    fn count(&self, op: usize) {
-        if let Some(counter) = self.requests.get(op) {
-            counter.inc();
+    fn count(&self, op: &str) {
+        if let Some(at) = OPS.iter().position(|name| *name == op) {
+            self.requests[at].inc();
         }
     }
 }
@@ -154,7 +132,7 @@ struct Answering<'a, F> {
 }
 
 impl<F: Filesystem> Answering<'_, F> {
-    fn count(&self, op: usize) {
+    fn count(&self, op: &str) {
         self.adapter.count(op);
     }
 
@@ -198,28 +176,28 @@ impl<F: Filesystem> Answering<'_, F> {
     async fn inode(&self, ctx: &Context, node: NodeId, op: Op, reply: Reply) {
         match op {
             Op::GetAttr { handle } => {
-                self.count(const { place_of("getattr") });
+                self.count("getattr");
                 answer::attributes(reply, self.fs.getattr(ctx, node, handle.map(Handle)).await);
             }
             Op::Statx { handle } => {
-                self.count(const { place_of("statx") });
+                self.count("statx");
                 answer::statx(reply, self.fs.getattr(ctx, node, handle.map(Handle)).await);
             }
             Op::SetAttr(args) => {
-                self.count(const { place_of("setattr") });
+                self.count("setattr");
                 let (handle, changes) = convert::changes(&args);
                 answer::attributes(reply, self.fs.setattr(ctx, node, handle, changes).await);
             }
             Op::ReadLink => {
-                self.count(const { place_of("readlink") });
+                self.count("readlink");
                 answer::data(reply, self.fs.readlink(ctx, node).await.as_deref());
             }
             Op::Access { mask } => {
-                self.count(const { place_of("access") });
+                self.count("access");
                 answer::empty(reply, self.fs.access(ctx, node, mask).await);
             }
             Op::StatFs => {
-                self.count(const { place_of("statfs") });
+                self.count("statfs");
                 answer::statfs(reply, self.fs.statfs(ctx, node).await);
             }
             // The kernel does without, and asks no more.
@@ -232,15 +210,15 @@ impl<F: Filesystem> Answering<'_, F> {
         let fs = self.fs;
         match op {
             Op::Lookup { name } => {
-                self.count(const { place_of("lookup") });
+                self.count("lookup");
                 answer::entry(reply, fs.lookup(ctx, dir, &name).await);
             }
             Op::SymLink { name, target } => {
-                self.count(const { place_of("symlink") });
+                self.count("symlink");
                 answer::entry(reply, fs.symlink(ctx, dir, &name, &target).await);
             }
             Op::MkNod { name, mode, umask, rdev } => {
-                self.count(const { place_of("mknod") });
+                self.count("mknod");
                 let Some(kind) = convert::kind_of_mode(mode) else {
                     return reply.error(Errno::EINVAL.number());
                 };
@@ -252,19 +230,19 @@ impl<F: Filesystem> Answering<'_, F> {
                 answer::entry(reply, fs.mknod(ctx, dir, &name, kind, mode, rdev).await);
             }
             Op::MkDir { name, mode, umask } => {
-                self.count(const { place_of("mkdir") });
+                self.count("mkdir");
                 answer::entry(reply, fs.mkdir(ctx, dir, &name, convert::new_mode(mode, umask)).await);
             }
             Op::Unlink { name } => {
-                self.count(const { place_of("unlink") });
+                self.count("unlink");
                 answer::empty(reply, fs.unlink(ctx, dir, &name).await);
             }
             Op::RmDir { name } => {
-                self.count(const { place_of("rmdir") });
+                self.count("rmdir");
                 answer::empty(reply, fs.rmdir(ctx, dir, &name).await);
             }
             Op::Rename { name, new_dir, new_name, flags } => {
-                self.count(const { place_of("rename") });
+                self.count("rename");
                 let mode = match flags {
                     0 => RenameMode::Replace,
                     libc::RENAME_NOREPLACE => RenameMode::NoReplace,
@@ -275,7 +253,7 @@ impl<F: Filesystem> Answering<'_, F> {
                 answer::empty(reply, fs.rename(ctx, (dir, &name), to, mode).await);
             }
             Op::Link { node, name } => {
-                self.count(const { place_of("link") });
+                self.count("link");
                 answer::entry(reply, fs.link(ctx, NodeId(node), dir, &name).await);
             }
             _ => reply.error(Errno::ENOSYS.number()),
@@ -286,7 +264,7 @@ impl<F: Filesystem> Answering<'_, F> {
     async fn open(&self, ctx: &Context, node: NodeId, op: Op, reply: Reply) {
         match op {
             Op::Open { flags } => {
-                self.count(const { place_of("open") });
+                self.count("open");
                 match self.fs.open(ctx, node, OpenFlags::from_bits(flags.cast_signed())).await {
                     Ok(opened) => {
                         self.outdate(node, opened);
@@ -298,19 +276,19 @@ impl<F: Filesystem> Answering<'_, F> {
                 }
             }
             Op::Create { name, mode, umask, flags } => {
-                self.count(const { place_of("create") });
+                self.count("create");
                 let mode = convert::new_mode(mode, umask);
                 let flags = OpenFlags::from_bits(flags.cast_signed());
                 self.created(ctx, reply, self.fs.create(ctx, node, &name, mode, flags).await).await;
             }
             Op::TmpFile { mode, umask, flags } => {
-                self.count(const { place_of("tmpfile") });
+                self.count("tmpfile");
                 let mode = convert::new_mode(mode, umask);
                 let flags = OpenFlags::from_bits(flags.cast_signed());
                 self.created(ctx, reply, self.fs.tmpfile(ctx, node, mode, flags).await).await;
             }
             _ => {
-                self.count(const { place_of("opendir") });
+                self.count("opendir");
                 match self.fs.opendir(ctx, node).await {
                     Ok(opened) => {
                         if !answer::opened(reply, opened) {
@@ -349,35 +327,35 @@ impl<F: Filesystem> Answering<'_, F> {
         let fs = self.fs;
         match op {
             Op::Read { handle, offset, len, flags } => {
-                self.count(const { place_of("read") });
+                self.count("read");
                 let fills_pages = flags & READ_LOCKOWNER == 0;
                 answer::data(reply, fs.read(ctx, Handle(handle), offset, len, fills_pages).await.as_deref());
             }
             Op::Write { handle, offset, data, flags, open_flags } => {
-                self.count(const { place_of("write") });
+                self.count("write");
                 let (len, how) = (data.len(), convert::writing(flags, open_flags));
                 answer::written(reply, len, fs.write(ctx, Handle(handle), offset, data, how).await);
             }
             Op::Flush { handle, lock_owner } => {
-                self.count(const { place_of("flush") });
+                self.count("flush");
                 answer::empty(reply, fs.flush(ctx, Handle(handle), lock_owner).await);
             }
             Op::Release { handle, flags, lock_owner } => {
-                self.count(const { place_of("release") });
+                self.count("release");
                 let flock = (flags & RELEASE_FLOCK_UNLOCK != 0).then_some(lock_owner);
                 answer::empty(reply, fs.release(ctx, Handle(handle), flock).await);
             }
             Op::Fsync { handle, data_only } => {
-                self.count(const { place_of("fsync") });
+                self.count("fsync");
                 answer::empty(reply, fs.fsync(ctx, Handle(handle), data_only).await);
             }
             Op::Fallocate { handle, offset, len, mode } => {
-                self.count(const { place_of("fallocate") });
+                self.count("fallocate");
                 let done = fs.fallocate(ctx, Handle(handle), offset, len, mode.cast_signed()).await;
                 answer::empty(reply, done);
             }
             Op::CopyFileRange { handle, offset, to_handle, to_offset, len, flags, is_wide } => {
-                self.count(const { place_of("copy_file_range") });
+                self.count("copy_file_range");
                 if flags != 0 {
                     return reply.error(Errno::EINVAL.number());
                 }
@@ -386,7 +364,7 @@ impl<F: Filesystem> Answering<'_, F> {
                 answer::copied(reply, is_wide, fs.copy(ctx, from, to, len).await);
             }
             Op::Lseek { handle, offset, whence } => {
-                self.count(const { place_of("lseek") });
+                self.count("lseek");
                 if i64::try_from(offset).is_err() {
                     return reply.error(Errno::ENXIO.number());
                 }
@@ -401,11 +379,7 @@ impl<F: Filesystem> Answering<'_, F> {
     async fn use_dir(&self, ctx: &Context, node: NodeId, op: Op, reply: Reply) {
         match op {
             Op::ReadDir { handle, offset: cookie, room, plus } => {
-                self.count(if plus {
-                    const { place_of("readdirplus") }
-                } else {
-                    const { place_of("readdir") }
-                });
+                self.count(if plus { "readdirplus" } else { "readdir" });
                 let request = DirRequest { cookie, plus };
                 match self.fs.readdir(ctx, node, Handle(handle), request).await {
                     Ok(page) => answer::directory(reply, dirstream::one_reply(page.entries()), room, plus),
@@ -413,11 +387,11 @@ impl<F: Filesystem> Answering<'_, F> {
                 }
             }
             Op::ReleaseDir { handle } => {
-                self.count(const { place_of("releasedir") });
+                self.count("releasedir");
                 answer::empty(reply, self.fs.releasedir(ctx, Handle(handle)).await);
             }
             Op::FsyncDir { handle, .. } => {
-                self.count(const { place_of("fsyncdir") });
+                self.count("fsyncdir");
                 answer::empty(reply, self.fs.fsyncdir(ctx, Handle(handle)).await);
             }
             _ => reply.error(Errno::ENOSYS.number()),
@@ -428,20 +402,20 @@ impl<F: Filesystem> Answering<'_, F> {
     async fn xattr(&self, ctx: &Context, node: NodeId, op: Op, reply: Reply) {
         match op {
             Op::SetXattr { name, value, flags } => {
-                self.count(const { place_of("setxattr") });
+                self.count("setxattr");
                 let set = self.fs.setxattr(ctx, node, &name, value, flags.cast_signed()).await;
                 answer::empty(reply, set);
             }
             Op::GetXattr { name, room } => {
-                self.count(const { place_of("getxattr") });
+                self.count("getxattr");
                 answer::xattr(reply, room, self.fs.getxattr(ctx, node, &name, room).await);
             }
             Op::ListXattr { room } => {
-                self.count(const { place_of("listxattr") });
+                self.count("listxattr");
                 answer::xattr(reply, room, self.fs.listxattr(ctx, node).await);
             }
             Op::RemoveXattr { name } => {
-                self.count(const { place_of("removexattr") });
+                self.count("removexattr");
                 answer::empty(reply, self.fs.removexattr(ctx, node, &name).await);
             }
             _ => reply.error(Errno::ENOSYS.number()),
@@ -501,7 +475,7 @@ impl<F: Filesystem> Serve for Adapter<F> {
     }
 
     fn forget(&self, node: u64, lookups: u64) {
-        self.count(const { place_of("forget") });
+        self.count("forget");
         if let Some(fs) = self.fs.get() {
             fs.forget(NodeId(node), lookups);
         }

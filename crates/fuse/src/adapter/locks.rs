@@ -1,6 +1,6 @@
 //! Locks between the kernel's terms and ours.
 
-use super::{Answering, answer, convert, place_of};
+use super::{Answering, answer, convert};
 use crate::ops::{Context, Filesystem, Handle, Lock, Locked, NodeId};
 use pvfs_kfuse::{Op, Reply};
 use pvfs_types::Errno;
@@ -11,7 +11,7 @@ impl<F: Filesystem> Answering<'_, F> {
     pub(super) async fn lock(&self, ctx: &Context, node: NodeId, op: Op, reply: Reply) {
         match op {
             Op::GetLock(asked) => {
-                self.count(const { place_of("getlk") });
+                self.count("getlk");
                 match convert::lock(&asked) {
                     Ok(lock) => {
                         let found = self.fs.getlk(ctx, Handle(asked.handle), lock).await;
@@ -24,7 +24,7 @@ impl<F: Filesystem> Answering<'_, F> {
                 }
             }
             Op::SetLock { lock: asked, wait } => {
-                self.count(const { place_of("setlk") });
+                self.count("setlk");
                 match convert::lock(&asked) {
                     Ok(lock) => self.set_lock(ctx, (node, Handle(asked.handle)), lock, wait, reply).await,
                     Err(error) => reply.error(error.number()),
