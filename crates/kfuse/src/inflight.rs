@@ -15,7 +15,7 @@ pub(crate) struct InFlight(Mutex<HashMap<u64, Arc<Asked>>>);
 /// A request at work.
 pub(crate) struct Asked {
     unique: u64,
-    caller: Caller,
+    pub caller: Caller,
     pub job: Arc<Job>,
     answer: Mutex<Answer>,
 }
@@ -76,14 +76,6 @@ impl InFlight {
 
     pub fn find(&self, unique: u64) -> Option<Arc<Asked>> {
         self.with(|all| all.get(&number(unique)).cloned())
-    }
-
-    pub fn find_caller(&self, unique: u64) -> Option<Caller> {
-        self.with(|all| all.get(&number(unique)).map(|asked| asked.caller))
-    }
-
-    pub fn contains(&self, unique: u64) -> bool {
-        self.with(|all| all.contains_key(&number(unique)))
     }
 
     /// All that are left, for good.

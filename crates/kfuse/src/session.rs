@@ -327,8 +327,8 @@ impl<S: Serve> Shared<S> {
             let mut pause = INTERRUPT_GRACE;
             loop {
                 tokio::time::sleep(pause).await;
-                let Some(caller) = in_flight.find_caller(target) else { return };
-                if gives_up(&serve, caller).await {
+                let Some(asked) = in_flight.find(target) else { return };
+                if gives_up(&serve, asked.caller).await {
                     break;
                 }
                 pause = LOOK_AGAIN.min(pause * 3 / 2);
@@ -343,8 +343,8 @@ impl<S: Serve> Shared<S> {
         self.runtime.spawn(async move {
             loop {
                 tokio::time::sleep(LOOK_AGAIN).await;
-                let Some(caller) = in_flight.find_caller(unique) else { return };
-                if signals::pending(caller.pid) == Some(Pending::Deadly) {
+                let Some(asked) = in_flight.find(unique) else { return };
+                if signals::pending(asked.caller.pid) == Some(Pending::Deadly) {
                     return end(&in_flight, unique);
                 }
             }
@@ -395,9 +395,9 @@ impl<S: Serve> Take for Shared<S> {
                 let job = Job::new(self.runtime.clone());
                 let caller = Caller { pid, wants_lock: matches!(op, Op::SetLock { wait: true, .. }) };
                 let look_after = way.is_ring() && request.is_resent();
-                let asked = Asked::new(unique, caller, Arc::clone(&job), way);
+                let asked = Asked::new(unique, caller, job, way);
                 let reply = Reply::new(Arc::clone(&asked), &self.in_flight);
-                job.begin(self.serve.serve(request, reply), || self.in_flight.add(&asked));
+                asked.job.begin(self.serve.serve(request, reply), || self.in_flight.add(&asked));
                 if look_after {
                     self.look_after(unique);
                 }
@@ -419,7 +419,7 @@ impl<S: Serve> Take for Shared<S> {
 async fn is_known(in_flight: &InFlight, target: u64, over_rings: bool) -> bool {
     let mut pause = UNKNOWN_AGAIN;
     loop {
-        if in_flight.contains(target) {
+        if in_flight.find(target).is_some() {
             return true;
         }
         if pause > UNKNOWN_AGAIN && !over_rings || pause > UNKNOWN_UNTIL {
