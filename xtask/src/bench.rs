@@ -110,13 +110,11 @@ pub fn run(record: bool, dir: Option<&str>) -> Outcome {
         let rows = measure(&cluster, rings.is_some());
         Ok((rows?, watch.stop()))
     });
-    if rings.is_some() {
-        cluster.umount_other()?;
-    }
+    let umounted = if rings.is_some() { cluster.umount_other() } else { Ok(()) };
     let down = cluster.down();
     let _ = std::fs::remove_dir_all(cluster.dir());
     let (rows, memory) = measured?;
-    down?;
+    umounted.and(down)?;
     let report = json!({
         "machine": machine(), "io_uring": rings.is_some(), "rounds": ROUNDS, "rows": rows, "memory": memory,
     });
